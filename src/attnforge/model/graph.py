@@ -1,0 +1,76 @@
+"""The compile graph: what upstream's build asks ninja to make, as frozen values that passes transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import PurePosixPath
+
+
+class Language(StrEnum):
+    """What a unit's command is, as far as passes and the cost model need to know."""
+
+    CUDA = "cuda"
+    CXX = "cxx"
+    DEVICE_LINK = "device-link"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One translation unit: a command that makes one object.
+
+    ``output`` and ``sources`` are absolute paths, ``cwd`` the folder that the command runs in, ``needs`` the outputs
+    of other units that must exist first. ``empty`` units are not compiled: an object without content is put in their
+    place, because the link step names it. ``kernel`` is the recipe's name of the kernels inside ("" where none is
+    known) and ``cost_key`` names units whose time and memory are alike.
+    """
+
+    output: str
+    sources: tuple[str, ...]
+    argv: tuple[str, ...]
+    cwd: str
+    language: Language
+    needs: tuple[str, ...] = ()
+    depfile: str = ""
+    empty: bool = False
+    kernel: str = ""
+    cost_key: str = ""
+
+    @property
+    def name(self) -> str:
+        """The source's file name, as it is shown to people."""
+        return PurePosixPath(self.sources[0] if self.sources else self.output).name
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedFile:
+    """A file of ours that the graph's commands read: absolute path and text. Written before anything is compiled."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompileGraph:
+    """The units of one call of ninja, in the order in which they were written."""
+
+    units: tuple[Unit, ...]
+    files: tuple[GeneratedFile, ...] = ()
+
+    def map(self, function: Callable[[Unit], Unit]) -> CompileGraph:
+        """Return the graph with ``function`` applied to each unit."""
+        return replace(self, units=tuple(function(unit) for unit in self.units))
+
+    def with_files(self, *files: GeneratedFile) -> CompileGraph:
+        """Return the graph with more generated files."""
+        return replace(self, files=(*self.files, *files))
+
+    @property
+    def compiled(self) -> tuple[Unit, ...]:
+        """The units that a compiler has to run for."""
+        return tuple(unit for unit in self.units if not unit.empty)
+
+
+Pass = Callable[[CompileGraph], CompileGraph]

@@ -1,0 +1,72 @@
+"""The machine that builds, probed once (host.probe) and then only read."""
+
+from __future__ import annotations
+
+from attnforge.model.base import Value
+from attnforge.model.target import Gpu
+
+
+class Toolkit(Value):
+    """A CUDA toolkit on this machine. ``cuda`` is ``13.0``, ``nvcc`` its full build version ``13.0.88``."""
+
+    home: str
+    cuda: str
+    nvcc: str
+
+
+class HostCompiler(Value):
+    """A C++ compiler: ``name`` g++ or clang++, ``version`` ``12.2.0``."""
+
+    path: str
+    name: str
+    version: str
+
+
+class Interpreter(Value):
+    """A Python interpreter: ``version`` ``3.12.1``; ``has_headers`` whether Python.h is there to compile against."""
+
+    path: str
+    version: str
+    has_headers: bool
+
+
+class Disk(Value):
+    """A folder that attnforge uses: ``purpose`` build, cache or temporary, free bytes, and its device number."""
+
+    purpose: str
+    path: str
+    free_bytes: int
+    device: int
+    writable: bool
+
+
+class Memory(Value):
+    """Bytes that this process may use: ``limit`` by cgroup or the machine, ``available`` of it now."""
+
+    total_bytes: int
+    limit_bytes: int
+    available_bytes: int
+    limited_by: str
+
+
+class Host(Value):
+    """A snapshot of the machine. ``cpus`` are those that this process may use (affinity, cgroup quota)."""
+
+    system: str
+    machine: str
+    libc: str
+    cpus: int
+    cpus_total: int
+    cpus_limited_by: str
+    memory: Memory
+    toolkits: tuple[Toolkit, ...]
+    compilers: tuple[HostCompiler, ...]
+    interpreters: tuple[Interpreter, ...]
+    gpus: tuple[Gpu, ...]
+    driver: str
+    driver_cuda: str
+    disks: tuple[Disk, ...]
+    pip: str
+    uv: str
+    git: str
+    torch: str

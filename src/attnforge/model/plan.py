@@ -1,0 +1,142 @@
+"""What will be built, and why: the immutable result of resolving a request."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from attnforge.model.base import Value
+from attnforge.model.target import Target
+
+
+class Rejected(Value):
+    """A candidate that was not taken, and the reason."""
+
+    choice: str
+    reason: str
+
+
+class Decision(Value):
+    """One decision of the resolver: what about, what was chosen, why, and what was not."""
+
+    subject: str
+    choice: str
+    reason: str
+    rejected: tuple[Rejected, ...] = ()
+
+
+class PlanWarning(Value):
+    """Something that the user should know of and that does not stop the build."""
+
+    subject: str
+    message: str
+    hint: str = ""
+    link: str = ""
+
+
+class Estimate(Value):
+    """What the cost model expects on this machine: wall ``seconds``, ``peak_bytes`` at once, ``slots`` compiles at once.
+
+    It depends on the machine and on what was measured there, so it is no part of the plan's digest.
+    """
+
+    seconds: float
+    peak_bytes: int
+    slots: int
+
+
+class SourcePin(Value):
+    """Upstream's source by content: ``kind`` sdist, archive or folder; ``name`` the file's or folder's last name.
+
+    ``sha256`` is that of the archive's bytes, or of the folder's files (provision.source.tree_sha256).
+    """
+
+    kind: Literal["sdist", "archive", "folder"]
+    name: str
+    sha256: str
+
+
+class ToolchainPin(Value):
+    """The compilers, by what of them changes the bytes: where from, CUDA version, exact packages or nvcc build."""
+
+    origin: Literal["system", "pypi", "none"]
+    cuda: str
+    nvcc: str
+    packages: tuple[str, ...] = ()
+    host_compiler: str
+
+
+class Selection(Value):
+    """The kernels that are kept.
+
+    ``features`` are those kept of the recipe's optional ones (alibi, softcap, local, dropout, backward, split);
+    ``without`` those left out. ``head_dims`` and ``dtypes`` are empty for a package whose kernels the recipe does not
+    know. ``kept`` and ``dropped`` name the kernels by the recipe's own names; both are empty for such a package.
+    """
+
+    features: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    head_dims: tuple[int, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+
+    @property
+    def is_subset(self) -> bool:
+        """Whether a kernel or feature of upstream's is left out."""
+        return bool(self.without or self.dropped)
+
+
+class BuildPlan(Value):
+    """All that determines the bytes of a wheel, and nothing else of the machine that builds it.
+
+    Jobs, memory and paths are decided when it runs. ``digest`` names the build folder, the finished wheel and the
+    provenance inside it.
+    """
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    package: str
+    version: str
+    source: SourcePin
+    target: Target
+    profile: str
+    selection: Selection
+    toolchain: ToolchainPin
+    requirements: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...] = ()
+    label: str
+    wheel: str
+
+    @property
+    def digest(self) -> str:
+        """Hex SHA-256 of the plan."""
+        return self.sha256()
+
+    @property
+    def slug(self) -> str:
+        """A file name for the plan's build folder."""
+        return f"{self.package}-{self.version}-{self.digest[:16]}"
+
+
+class Resolution(Value):
+    """A plan, with all that explains it and nothing that is needed to name it."""
+
+    plan: BuildPlan
+    decisions: tuple[Decision, ...]
+    warnings: tuple[PlanWarning, ...]
+    estimate: Estimate
+
+    def public(self) -> dict[str, Any]:
+        """Return the document that ``attnforge plan --json`` prints."""
+        plan = self.plan.to_json()
+        target = plan["target"]
+        target["architectures"] = [architecture.sm for architecture in self.plan.target.architectures]
+        target["gpus"] = [{"name": gpu.name, "capability": gpu.capability.dotted} for gpu in self.plan.target.gpus]
+        return {
+            **plan,
+            "digest": self.plan.digest,
+            "decisions": [decision.to_json() for decision in self.decisions],
+            "warnings": [warning.to_json() for warning in self.warnings],
+            "estimate": self.estimate.to_json(),
+        }

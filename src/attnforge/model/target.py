@@ -1,0 +1,108 @@
+"""What a wheel is built for."""
+
+from __future__ import annotations
+
+import re
+from functools import total_ordering
+
+from pydantic import field_validator
+
+from attnforge.model.base import Value
+
+_WRITTEN = re.compile(r"(?:(?:sm|compute)_?)?(?P<digits>\d{2,3}|\d{1,2}\.\d)(?P<suffix>[af]?)", re.IGNORECASE)
+
+
+@total_ordering
+class Architecture(Value):
+    """A code architecture: compute capability major.minor, and the suffix of architecture-specific features.
+
+    ``suffix`` is "" (runs on every later minor of the same major), "a" (this capability alone) or "f" (its family).
+    """
+
+    major: int
+    minor: int
+    suffix: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Architecture:
+        """Read ``8.9``, ``89``, ``sm_89``, ``compute_90``, ``90a`` or ``10.0``; ValueError for anything else."""
+        match = _WRITTEN.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"{text!r} is not a compute capability (write 8.9, sm_89 or 90a)")
+        digits = match["digits"].replace(".", "")
+        return cls(major=int(digits[:-1]), minor=int(digits[-1]), suffix=match["suffix"].lower())
+
+    @property
+    def digits(self) -> str:
+        """``90a``: as nvcc writes it after ``sm_``."""
+        return f"{self.major}{self.minor}{self.suffix}"
+
+    @property
+    def sm(self) -> str:
+        """``sm_90a``: machine code."""
+        return f"sm_{self.digits}"
+
+    @property
+    def dotted(self) -> str:
+        """``9.0a``: as TORCH_CUDA_ARCH_LIST writes it."""
+        return f"{self.major}.{self.minor}{self.suffix}"
+
+    def runs_on(self, gpu: Architecture) -> bool:
+        """Say whether machine code for this architecture runs on a GPU of that compute capability.
+
+        Source: CUDA C++ Programming Guide, "Binary Compatibility" and "Feature-specific targets".
+        """
+        if self.suffix == "a":
+            return (self.major, self.minor) == (gpu.major, gpu.minor)
+        return self.major == gpu.major and self.minor <= gpu.minor
+
+    def __lt__(self, other: Architecture) -> bool:
+        return (self.major, self.minor, self.suffix) < (other.major, other.minor, other.suffix)
+
+    def __str__(self) -> str:
+        return self.sm
+
+
+class Gpu(Value):
+    """A GPU that the wheel must serve: the name that was asked for and its compute capability (``sm_90`` for 9.0)."""
+
+    name: str
+    capability: Architecture
+
+
+class Target(Value):
+    """The machine that the wheel is for.
+
+    ``python`` is ``3.12``, ``torch`` a full version ``2.11.0``, ``cuda`` the toolkit that torch was built with
+    (``13.0``). ``architectures`` is the machine code that the package is compiled to for these GPUs, which need not
+    be the GPUs' own capabilities: FlashAttention 2 serves an L40S (8.9) with sm_80 code.
+    """
+
+    python: str
+    torch: str
+    cuda: str
+    gpus: tuple[Gpu, ...]
+    architectures: tuple[Architecture, ...]
+    platform: str = "linux_x86_64"
+
+    @field_validator("python")
+    @classmethod
+    def _two_numbers(cls, value: str) -> str:
+        if not re.fullmatch(r"3\.\d+", value):
+            raise ValueError(f"{value!r} is not a Python version such as 3.12")
+        return value
+
+    @property
+    def python_tag(self) -> str:
+        """``cp312``."""
+        return "cp" + self.python.replace(".", "")
+
+    @property
+    def torch_minor(self) -> str:
+        """``2.11``: the part of torch's version that its C++ ABI goes by (FA#723)."""
+        return ".".join(self.torch.split("+")[0].split(".")[:2])
+
+    @property
+    def cuda_tag(self) -> str:
+        """``cu130``."""
+        return "cu" + self.cuda.replace(".", "")

@@ -1,0 +1,119 @@
+"""The one door to other programs: an argument list, an explicit environment and folder, a time limit, captured output."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+_SECRET = re.compile(r"(?P<scheme>\w+://)[^/@\s:]+(?::[^/@\s]*)?@")
+
+
+def redact(text: str) -> str:
+    """Return the text with the credentials of URLs taken out."""
+    return _SECRET.sub(r"\g<scheme>***@", text)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A program to run: nothing of it is read by a shell. ``timeout`` in seconds, None for no limit."""
+
+    argv: tuple[str, ...]
+    cwd: Path
+    env: Mapping[str, str]
+    timeout: float | None = None
+
+    def __str__(self) -> str:
+        import shlex
+
+        return redact(shlex.join(self.argv))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a program ended. A negative ``code`` is the signal that ended it; ``timed_out`` says that we did."""
+
+    code: int
+    output: str
+    timed_out: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether it exited with 0."""
+        return self.code == 0
+
+
+class Runner(Protocol):
+    """Runs a command to its end. Raises FileNotFoundError or PermissionError where the program can't be started."""
+
+    def __call__(self, command: Command, log: IO[str] | None = None) -> Outcome: ...
+
+
+def run(command: Command, log: IO[str] | None = None) -> Outcome:
+    """Run a command in its own process group; stdout and stderr come back as one text and go to ``log`` as they come.
+
+    When the time limit is over, or an exception (Ctrl-C) arrives, the whole group is ended.
+    """
+    with subprocess.Popen(
+        command.argv,
+        cwd=command.cwd,
+        env=dict(command.env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            if log is None:
+                output, _ = process.communicate(timeout=command.timeout)
+            else:
+                output = _tee(process, log)
+        except subprocess.TimeoutExpired:
+            kill_group(process.pid)
+            output, _ = process.communicate()
+            return Outcome(process.returncode, redact(output), timed_out=True)
+        except BaseException:
+            kill_group(process.pid)
+            raise
+    return Outcome(process.returncode, redact(output))
+
+
+def _tee(process: subprocess.Popen[str], log: IO[str]) -> str:
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        log.write(redact(line))
+        log.flush()
+    process.wait()
+    return "".join(lines)
+
+
+def kill_group(pid: int) -> None:
+    """End a process group at once. One that has ended already is no error."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def base_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a child needs of our own environment and nothing that changes a build.
+
+    Kept: where the user's configuration and temporary files are, locale, proxies, certificates, and the settings of
+    pip, uv and git, so that packages come from where this machine is set up to get them.
+    """
+    return {key: value for key, value in environ.items() if _KEEP.fullmatch(key)}
+
+
+_KEEP = re.compile(
+    r"HOME|USER|LOGNAME|TMPDIR|LANG|LC_\w+|TZ|TERM|XDG_\w+|SSL_CERT_\w+|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE"
+    r"|(?:https?|all|no|ftp)_proxy|(?:HTTPS?|ALL|NO|FTP)_PROXY|PIP_\w+|UV_\w+|NETRC|GIT_\w+|SSH_AUTH_SOCK"
+)
