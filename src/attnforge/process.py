@@ -1,4 +1,4 @@
-"""The one door to other programs: an argument list, an explicit environment and folder, a time limit, captured output."""
+"""The one door to other programs: argument list, explicit environment and folder, time limit, captured output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -51,7 +51,9 @@ class Outcome:
 class Runner(Protocol):
     """Runs a command to its end. Raises FileNotFoundError or PermissionError where the program can't be started."""
 
-    def __call__(self, command: Command, log: IO[str] | None = None) -> Outcome: ...
+    def __call__(self, command: Command, log: IO[str] | None = None) -> Outcome:
+        """Run ``command``; what it prints is returned and also written to ``log`` as it comes."""
+        ...
 
 
 def run(command: Command, log: IO[str] | None = None) -> Outcome:

@@ -1,0 +1,1 @@
+"""The compile engine: the seat, the graph and its passes, the scheduler."""

@@ -1,0 +1,1 @@
+"""Probes the machine once, and says what it means for a build."""

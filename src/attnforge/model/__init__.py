@@ -1,0 +1,1 @@
+"""Frozen values. Everything imports these; these import nothing but the errors."""

@@ -18,7 +18,7 @@ class Value(BaseModel):
         """Return the value as JSON types, keys by their public names."""
         return self.model_dump(mode="json", by_alias=True)
 
-    def sha256(self) -> str:
+    def content_digest(self) -> str:
         """Return the hex digest of the value's canonical JSON: the same value, the same digest, on every machine."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()

@@ -36,7 +36,7 @@ class PlanWarning(Value):
 
 
 class Estimate(Value):
-    """What the cost model expects on this machine: wall ``seconds``, ``peak_bytes`` at once, ``slots`` compiles at once.
+    """What the cost model expects here: wall ``seconds``, ``peak_bytes`` at once, ``slots`` compiles at once.
 
     It depends on the machine and on what was measured there, so it is no part of the plan's digest.
     """
@@ -111,7 +111,7 @@ class BuildPlan(Value):
     @property
     def digest(self) -> str:
         """Hex SHA-256 of the plan."""
-        return self.sha256()
+        return self.content_digest()
 
     @property
     def slug(self) -> str:

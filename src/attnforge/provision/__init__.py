@@ -1,0 +1,1 @@
+"""Gets what a build needs: source, toolchain, environment."""

@@ -1,0 +1,1 @@
+"""Pure: request, recipe and host to a BuildPlan, with a reason for each decision."""

@@ -1,0 +1,1 @@
+"""Pure functions from compile graph to compile graph."""
