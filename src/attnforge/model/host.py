@@ -50,7 +50,11 @@ class Memory(Value):
 
 
 class Host(Value):
-    """A snapshot of the machine. ``cpus`` are those that this process may use (affinity, cgroup quota)."""
+    """A snapshot of the machine.
+
+    ``cpus`` are those that this process may use (affinity, cgroup quota); ``python`` is the version that runs
+    attnforge, ``torch`` the one installed beside it, "" for none.
+    """
 
     system: str
     machine: str
@@ -70,3 +74,4 @@ class Host(Value):
     uv: str
     git: str
     torch: str
+    python: str = ""

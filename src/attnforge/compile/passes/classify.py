@@ -1,0 +1,53 @@
+"""Says which kernels each unit holds, from its file name and the recipe's pattern."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+from attnforge.errors import BuildError
+from attnforge.model.graph import CompileGraph, Language, Pass, Unit
+from attnforge.model.plan import Selection
+from attnforge.model.recipe import Kernels
+
+
+def kernel_name(kind: str, head_dim: int | str, dtype: str, causal: bool) -> str:
+    """Return the recipe's name of a unit's kernels, such as ``forward-hdim64-bf16-causal``."""
+    return f"{kind}-hdim{head_dim}-{dtype}" + ("-causal" if causal else "")
+
+
+def classify(kernels: Kernels, selection: Selection) -> Pass:
+    """Return the pass that names each unit's kernels.
+
+    It raises BuildError where upstream has a kernel that the plan does not know of: the recipe's facts are then wrong
+    for this version, and a wheel made on them would not be what the plan says.
+    """
+    known = {*selection.kept, *selection.dropped}
+
+    def name(unit: Unit) -> Unit:
+        match = re.fullmatch(kernels.pattern, unit.name)
+        if match is None:
+            return unit
+        kernel = kernel_name(
+            kernels.kinds[match["kind"]], match["head_dim"], match["dtype"], bool(match.groupdict().get("causal"))
+        )
+        if kernel not in known:
+            raise BuildError(
+                f"upstream's build has {unit.name}, which the recipe does not know for this version",
+                why="the kernels that the recipe lists and those in the source differ",
+                hint="build a version that `attnforge packages` lists",
+            )
+        return replace(unit, kernel=kernel, cost_key=kernel)
+
+    def apply(graph: CompileGraph) -> CompileGraph:
+        named = graph.map(name)
+        missing = set(selection.kept) - {unit.kernel for unit in named.units}
+        if missing and any(unit.language is Language.CUDA for unit in named.units):
+            raise BuildError(
+                f"upstream's build has no unit for {', '.join(sorted(missing))}",
+                why="the kernels that the recipe lists and those in the source differ",
+                hint="build a version that `attnforge packages` lists",
+            )
+        return named
+
+    return apply

@@ -1,0 +1,65 @@
+"""Combinations that are known to be bad."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+from packaging.specifiers import SpecifierSet
+
+from attnforge.knowledge.data import load
+from attnforge.model.base import Value
+from attnforge.model.target import Architecture
+
+
+class Advisory(Value):
+    """A known-bad combination. A condition that is empty always holds."""
+
+    id: str
+    severity: Literal["error", "warning"]
+    message: str
+    hint: str
+    link: str
+    packages: tuple[str, ...] = ()
+    versions: str = ""
+    torch: str = ""
+    cuda: str = ""
+    gpus: tuple[str, ...] = ()
+    gpus_below: str = ""
+    gpus_from: str = ""
+
+    def concerns(
+        self, package: str, version: str, torch: str, cuda: str, capabilities: tuple[Architecture, ...]
+    ) -> bool:
+        """Say whether the combination is this one."""
+        return (
+            (not self.packages or package in self.packages)
+            and _matches(self.versions, version)
+            and _matches(self.torch, torch)
+            and _matches(self.cuda, cuda)
+            and self._gpu(capabilities)
+        )
+
+    def _gpu(self, capabilities: tuple[Architecture, ...]) -> bool:
+        if not (self.gpus or self.gpus_below or self.gpus_from):
+            return True
+        return any(
+            capability in [Architecture.parse(gpu) for gpu in self.gpus]
+            or (bool(self.gpus_below) and capability < Architecture.parse(self.gpus_below))
+            or (bool(self.gpus_from) and not capability < Architecture.parse(self.gpus_from))
+            for capability in capabilities
+        )
+
+
+def _matches(specifier: str, version: str) -> bool:
+    return not specifier or SpecifierSet(specifier, prereleases=True).contains(version)
+
+
+class _Table(Value):
+    advisory: tuple[Advisory, ...]
+
+
+@cache
+def advisories() -> tuple[Advisory, ...]:
+    """Return every advisory, in the order of the data."""
+    return load("advisories.toml", _Table).advisory

@@ -1,0 +1,120 @@
+"""The resolver: request, recipe, source and host to a plan. Pure: it reads no file and runs no program."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from packaging.specifiers import SpecifierSet
+
+from attnforge.errors import RequestError
+from attnforge.knowledge.targets import find_target
+from attnforge.model.cost import Prediction
+from attnforge.model.host import Host
+from attnforge.model.plan import BuildPlan, Resolution, SourcePin
+from attnforge.model.recipe import Recipe, Release
+from attnforge.model.request import Request
+from attnforge.model.target import Target
+from attnforge.resolve.advice import apply_advisories
+from attnforge.resolve.architectures import choose_architectures, choose_gpus
+from attnforge.resolve.decisions import Notes
+from attnforge.resolve.estimate import estimate, priors
+from attnforge.resolve.naming import NO_LABEL, check_label, local_label, wheel_name
+from attnforge.resolve.selection import choose_selection
+from attnforge.resolve.toolchain import choose_toolchain
+from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
+
+
+def with_target(request: Request, package: str) -> Request:
+    """Return the request with what its named target says filled in; what the user says himself stays."""
+    if not request.target:
+        return request
+    named = find_target(request.target)
+    filled = {
+        "python": request.python or named.python,
+        "torch": request.torch or named.torch,
+        "cuda": request.cuda or named.cuda,
+        "gpus": request.gpus or named.gpus,
+        "label": request.label or named.label,
+    }
+    if "==" not in request.package and package in named.packages:
+        filled["package"] = f"{package}=={named.packages[package]}"
+    return request.model_copy(update=filled)
+
+
+def resolve(
+    request: Request,
+    recipe: Recipe,
+    version: str,
+    source: SourcePin,
+    host: Host,
+    learned: Mapping[str, Prediction] | None = None,
+) -> Resolution:
+    """Resolve a request to a plan, with a reason for each decision.
+
+    ``version`` and ``source`` are what the index or the folder holds; ``learned`` are measurements by cost key.
+    Raises RequestError for what can't be met, HostError where the machine lacks something.
+    """
+    notes = Notes()
+    release = recipe.release(version)
+    notes.decide("source", f"{source.kind} {source.name}", f"sha256 {source.sha256}")
+    target = _target(request, recipe, release, host, notes)
+    _check_release(recipe, release, target)
+    apply_advisories(recipe.name, version, target, notes)
+    toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes)
+    profile, selection = choose_selection(request, recipe, release, notes)
+    label = _label(request, local_label(target, profile, selection, recipe, release))
+    name = wheel_name(recipe.name, version, label, target)
+    notes.decide("wheel", name, "name, version and local label, Python, platform")
+    plan = BuildPlan(
+        package=recipe.name,
+        version=version,
+        source=source,
+        target=target,
+        profile=profile,
+        selection=selection,
+        toolchain=toolchain,
+        requirements=recipe.requirements,
+        settings=tuple(sorted(recipe.settings.items())),
+        label=label,
+        wheel=name,
+    )
+    predictions = {**priors(plan, recipe), **_known(learned or {}, priors(plan, recipe))}
+    return Resolution(
+        plan=plan,
+        decisions=notes.decisions,
+        warnings=notes.warnings,
+        estimate=estimate(predictions.values(), request, host),
+    )
+
+
+def _known(learned: Mapping[str, Prediction], keys: Mapping[str, Prediction]) -> dict[str, Prediction]:
+    return {key: learned[key] for key in keys if key in learned}
+
+
+def _target(request: Request, recipe: Recipe, release: Release | None, host: Host, notes: Notes) -> Target:
+    gpus = choose_gpus(request.gpus, host, notes)
+    architectures = choose_architectures(gpus, recipe, release, notes)
+    torch = choose_torch(request, host, notes)
+    return Target(
+        python=choose_python(request, torch, host, notes),
+        torch=torch.version,
+        cuda=choose_cuda(request, torch, host, notes),
+        gpus=gpus,
+        architectures=architectures,
+    )
+
+
+def _check_release(recipe: Recipe, release: Release | None, target: Target) -> None:
+    if release is None:
+        return
+    for what, specifier, version in (("CUDA", release.cuda, target.cuda), ("PyTorch", release.torch, target.torch)):
+        if specifier and not SpecifierSet(specifier).contains(version):
+            raise RequestError(
+                f"{recipe.title} needs {what} {specifier}, the target has {version}", hint=f"another --{what.lower()}"
+            )
+
+
+def _label(request: Request, own: str) -> str:
+    if request.label == NO_LABEL:
+        return ""
+    return check_label(request.label) if request.label else own

@@ -1,0 +1,102 @@
+"""Which of upstream's kernels are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from typing import TypeVar
+
+from attnforge.errors import RequestError
+from attnforge.knowledge.targets import find_profile
+from attnforge.model.plan import Selection
+from attnforge.model.recipe import Kernels, Recipe, Release
+from attnforge.model.request import Request
+from attnforge.resolve.decisions import Notes
+
+T = TypeVar("T", int, str)
+
+
+def choose_selection(request: Request, recipe: Recipe, release: Release | None, notes: Notes) -> tuple[str, Selection]:
+    """Return the profile's name and the kernels kept; RequestError for names that the package does not have."""
+    profile = find_profile(request.profile or "full")
+    if recipe.kernels is None or release is None:
+        return profile.name, _unknown_kernels(request, recipe, profile.name, notes)
+    _known("feature", request.without, recipe.features, "--without")
+    without = tuple(sorted((set(profile.without) & set(recipe.features)) | set(request.without)))
+    head_dims = _chosen("head dimension", request.head_dims, release.head_dims, "--head-dims")
+    dtypes = _chosen("dtype", request.dtypes, recipe.kernels.dtypes, "--dtypes")
+    selection = _select(recipe, recipe.kernels, release, without, head_dims, dtypes)
+    notes.decide(
+        "kernels",
+        f"{len(selection.kept)} of {len(selection.kept) + len(selection.dropped)} units",
+        f"profile {profile.name}; head dimensions {', '.join(map(str, head_dims))}; {', '.join(dtypes)}",
+        [(name, f"left out by {_cause(name, request)}") for name in without],
+    )
+    return profile.name, selection
+
+
+def _cause(feature: str, request: Request) -> str:
+    return "--without" if feature in request.without else f"profile {request.profile}"
+
+
+def _unknown_kernels(request: Request, recipe: Recipe, profile: str, notes: Notes) -> Selection:
+    if request.head_dims or request.dtypes or request.without or profile != "full":
+        raise RequestError(
+            f"no kernels of {recipe.name} can be left out",
+            why="attnforge has no recipe that knows which kernels this version has",
+            hint="build it whole: leave out --profile, --head-dims, --dtypes and --without",
+        )
+    notes.decide("kernels", "all", "the recipe does not tell the package's kernels apart")
+    return Selection()
+
+
+def _select(
+    recipe: Recipe,
+    kernels: Kernels,
+    release: Release,
+    without: Sequence[str],
+    head_dims: Sequence[int],
+    dtypes: Sequence[str],
+) -> Selection:
+    gone = {kind for name in without for kind in recipe.features[name].kinds}
+    kept: list[str] = []
+    dropped: list[str] = []
+    for kind in kernels.kinds.values():
+        for head_dim in release.head_dims:
+            for dtype in kernels.dtypes:
+                stays = kind not in gone and head_dim in head_dims and dtype in dtypes
+                for causal in ("", "-causal"):
+                    (kept if stays else dropped).append(f"{kind}-hdim{head_dim}-{dtype}{causal}")
+    return Selection(
+        features=tuple(sorted(set(recipe.features) - set(without))),
+        without=tuple(without),
+        head_dims=tuple(head_dims),
+        dtypes=tuple(dtypes),
+        kept=tuple(kept),
+        dropped=tuple(dropped),
+    )
+
+
+def _chosen(what: str, asked: Sequence[T], offered: Sequence[T], option: str) -> tuple[T, ...]:
+    if not asked:
+        return tuple(offered)
+    _known(what, [str(item) for item in asked], [str(item) for item in offered], option)
+    return tuple(item for item in offered if item in set(asked))
+
+
+def _known(what: str, asked: Iterable[str], offered: Iterable[str], option: str) -> None:
+    names = list(offered)
+    for item in asked:
+        if item not in names:
+            raise RequestError(
+                f"there is no {what} {item!r} in this package",
+                why=f"it has {', '.join(names)}",
+                hint=f"{option} {_nearest(item, names)}",
+            )
+
+
+def _nearest(item: str, names: Sequence[str]) -> str:
+    if item.isdecimal():
+        # Upstream serves a head dimension with the next larger kernel (HEADDIM_SWITCH of static_switch.h).
+        return next((name for name in names if int(name) >= int(item)), names[-1])
+    return (get_close_matches(item, names, n=1) or [names[0]])[0]
