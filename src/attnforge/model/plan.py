@@ -60,7 +60,7 @@ class SourcePin(Value):
 class ToolchainPin(Value):
     """The compilers, by what of them changes the bytes: where from, CUDA version, exact packages or nvcc build."""
 
-    origin: Literal["system", "pypi", "none"]
+    origin: Literal["system", "pypi"]
     cuda: str
     nvcc: str
     packages: tuple[str, ...] = ()

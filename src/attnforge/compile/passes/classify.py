@@ -37,7 +37,7 @@ def classify(kernels: Kernels, selection: Selection) -> Pass:
                 why="the kernels that the recipe lists and those in the source differ",
                 hint="build a version that `attnforge packages` lists",
             )
-        return replace(unit, kernel=kernel, cost_key=kernel)
+        return replace(unit, kernel=kernel)
 
     def apply(graph: CompileGraph) -> CompileGraph:
         named = graph.map(name)

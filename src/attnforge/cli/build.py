@@ -1,0 +1,50 @@
+"""``attnforge build``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import TextIO
+
+from attnforge.cli.display import observer
+from attnforge.cli.requests import add_request_options, read_out, read_requests
+from attnforge.cli.show import plan_lines
+from attnforge.model.events import Event
+from attnforge.workflow.building import build
+from attnforge.workflow.machine import Machine
+from attnforge.workflow.planning import plan
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    add_request_options(parser)
+    parser.add_argument("--out", metavar="FOLDER", help="where wheels and reports go (default: dist)")
+    parser.add_argument(
+        "--json", action="store_true", help="what happens as JSON, an event a line; the last is the result"
+    )
+    parser.add_argument("--plain", action="store_true", help="plain lines also on a terminal")
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+    """Build the wheels, one package after the other; all are planned before the first is built."""
+    machine = Machine(environ)
+    planned = [plan(machine, request) for request in read_requests(arguments, environ)]
+    folder = read_out(arguments, environ)
+    code = 0
+    for one in planned:
+        if arguments.json:
+            _line({"event": "Planned", **one.resolution.public()}, out)
+            built = build(machine, one, folder, lambda event: _line(event.to_json(), out))
+            _line({"event": "Audited", **built.audit.to_json()}, out)
+        else:
+            out.write("\n".join(plan_lines(one.resolution, explain=False)) + "\n")
+            with observer(out, plain=arguments.plain) as observe:
+                built = build(machine, one, folder, observe)
+        code = max(code, built.audit.exit_code)
+    return code
+
+
+def _line(document: Mapping[str, object] | Event, out: TextIO) -> None:
+    out.write(json.dumps(document) + "\n")
+    out.flush()

@@ -1,0 +1,32 @@
+"""The file that a user sends when attnforge itself is at fault."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from attnforge.process import redact
+from attnforge.version import BUILDER
+
+
+def write_crash(arguments: Sequence[str], environ: Mapping[str, str]) -> Path:
+    """Write what happened to a file in the temporary folder and return its path. Credentials of URLs are taken out."""
+    text = "\n".join(
+        [
+            BUILDER,
+            f"python {sys.version}",
+            f"system {platform.platform()}",
+            f"arguments {list(arguments)}",
+            *(f"{key}={value}" for key, value in sorted(environ.items()) if key.startswith("ATTNFORGE_")),
+            "",
+            traceback.format_exc(),
+        ]
+    )
+    handle, name = tempfile.mkstemp(prefix="attnforge-crash-", suffix=".txt", text=True)
+    with open(handle, "w", encoding="utf-8") as file:
+        file.write(redact(text))
+    return Path(name)

@@ -1,0 +1,140 @@
+"""Shows a build as it goes: a live display on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from attnforge.cli.show import duration, size
+from attnforge.model.events import (
+    Event,
+    Finished,
+    GraphReceived,
+    JobFinished,
+    JobRetried,
+    JobStarted,
+    Message,
+    Observer,
+    Progress,
+    StageFinished,
+    StageStarted,
+)
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@contextmanager
+def observer(out: TextIO, *, plain: bool) -> Iterator[Observer]:
+    """Yield an observer that shows events on ``out``."""
+    if plain or not out.isatty():
+        yield PlainDisplay(out)
+        return
+    with LiveDisplay(out) as display:
+        yield display
+
+
+def line_of(event: Event) -> str:
+    """Return an event as one line, or "" for one that is only for a live display."""
+    match event:
+        case StageStarted():
+            return f"{event.stage}: {event.detail} …"
+        case StageFinished():
+            return f"{event.stage}: done in {duration(event.seconds)}"
+        case GraphReceived():
+            return (
+                f"compile: {event.compile} to compile, {event.reused} at hand, {event.empty} left out; "
+                f"about {duration(event.predicted_seconds)}"
+            )
+        case JobFinished():
+            verdict = "compiled" if event.ok else "FAILED"
+            return f"compile: {event.name} {verdict} in {duration(event.seconds)}, {size(event.peak_bytes)}"
+        case JobRetried():
+            return f"compile: {event.name} {event.reason}; again with {size(event.reserved_bytes)} reserved"
+        case Message():
+            return event.text if event.level == "info" else f"{event.level}: {event.text}"
+        case Finished():
+            return f"{event.wheel}\n{event.report}\ndone in {duration(event.seconds)}"
+        case _:
+            return ""
+
+
+class PlainDisplay:
+    """Writes a line for each event that matters."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        line = line_of(event)
+        if line:
+            self._out.write(line + "\n")
+            self._out.flush()
+
+
+class LiveDisplay:
+    """Redraws slots, progress and memory in place, and leaves finished stages above."""
+
+    def __init__(self, out: TextIO) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self.console = Console(file=out)
+        self._stage = ""
+        self._progress: Progress | None = None
+        self._slots: dict[int, tuple[JobStarted, float]] = {}
+        self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> LiveDisplay:
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        match event:
+            case StageStarted():
+                self._stage = f"{event.stage}: {event.detail}"
+            case StageFinished():
+                self._stage = ""
+                self._slots.clear()
+                self._progress = None
+            case JobStarted():
+                self._slots[event.slot] = (event, time.monotonic())
+            case JobFinished():
+                self._slots.pop(event.slot, None)
+            case Progress():
+                self._progress = event
+        if not isinstance(event, StageStarted) and (line := line_of(event)):
+            self.console.print(line, highlight=False, markup=False)
+
+    def render(self) -> RenderableType:
+        """Return what is drawn now."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        parts: list[RenderableType] = [Text(self._stage, style="bold")] if self._stage else []
+        if self._progress is not None:
+            seen = self._progress
+            head = Table.grid(padding=(0, 2))
+            head.add_row(
+                ProgressBar(total=max(seen.total, 1), completed=seen.done, width=32),
+                f"{seen.done} of {seen.total}",
+                f"{size(seen.used_bytes)} of {size(seen.budget_bytes)} used",
+                f"{duration(seen.remaining_seconds)} left",
+            )
+            parts.append(head)
+        if self._slots:
+            table = Table.grid(padding=(0, 2))
+            for slot, (job, began) in sorted(self._slots.items()):
+                passed = f"{duration(time.monotonic() - began)} of about {duration(job.predicted_seconds)}"
+                table.add_row(f"  {slot + 1}", job.name, passed, size(job.predicted_bytes))
+            parts.append(table)
+        return Group(*parts)

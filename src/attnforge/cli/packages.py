@@ -1,0 +1,59 @@
+"""``attnforge packages``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from typing import TextIO
+
+from attnforge.knowledge.targets import profiles, targets
+from attnforge.model.recipe import Recipe
+from attnforge.recipes.catalogue import recipes
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument("--targets", action="store_true", help="the named targets and the profiles")
+    parser.add_argument("--schema", action="store_true", help="the JSON schema of a recipe")
+    parser.add_argument("--json", action="store_true", help="the recipes as JSON")
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+    """Print the packages."""
+    if arguments.schema:
+        out.write(json.dumps(Recipe.model_json_schema(by_alias=True), indent=1) + "\n")
+    elif arguments.json:
+        out.write(json.dumps({"schema": 1, "packages": [r.to_json() for r in recipes().values()]}, indent=1) + "\n")
+    elif arguments.targets:
+        out.write("\n".join(_target_lines()) + "\n")
+    else:
+        for recipe in recipes().values():
+            out.write("\n".join(_lines(recipe)) + "\n")
+        out.write(
+            "\nAny other package whose build uses PyTorch's BuildExtension builds too, whole: attnforge build NAME==VERSION\n"
+            "or attnforge build ./FOLDER.\n"
+        )
+    return 0
+
+
+def _lines(recipe: Recipe) -> Iterator[str]:
+    yield f"{recipe.name}  {recipe.title}"
+    yield f"  {recipe.summary}"
+    yield f"  from       {', '.join(recipe.sources)}; {recipe.homepage}"
+    for release in recipe.releases:
+        code = ", ".join(f"sm_{architecture}" for architecture in release.architectures)
+        dims = ", ".join(map(str, release.head_dims))
+        pinned = ", ".join(release.sha256)
+        yield f"  {release.versions:<15}{code}; head dimensions {dims}; CUDA {release.cuda}; pinned by hash: {pinned}"
+    if recipe.features:
+        yield f"  can leave out {', '.join(recipe.features)}"
+
+
+def _target_lines() -> Iterator[str]:
+    for target in targets().values():
+        yield f"--target {target.name}"
+        yield f"  {target.summary}"
+    for profile in profiles().values():
+        yield f"--profile {profile.name}"
+        yield f"  {profile.summary}"

@@ -1,0 +1,35 @@
+"""``attnforge plan``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import TextIO
+
+from attnforge.cli.requests import add_request_options, read_requests
+from attnforge.cli.show import plan_lines
+from attnforge.workflow.machine import Machine
+from attnforge.workflow.planning import plan
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    add_request_options(parser)
+    parser.add_argument("--explain", action="store_true", help="each decision with its reason and what was rejected")
+    parser.add_argument(
+        "--json", action="store_true", help="the plan as JSON; an array where there are several packages"
+    )
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+    """Print the plans."""
+    machine = Machine(environ)
+    resolutions = [plan(machine, request).resolution for request in read_requests(arguments, environ)]
+    if arguments.json:
+        documents = [resolution.public() for resolution in resolutions]
+        out.write(json.dumps(documents[0] if len(documents) == 1 else documents, indent=1) + "\n")
+        return 0
+    for resolution in resolutions:
+        out.write("\n".join(plan_lines(resolution, explain=arguments.explain)) + "\n")
+    return 0

@@ -1,0 +1,39 @@
+"""The options that ``plan`` and ``build`` share, and the requests that come of them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attnforge.config import from_environment, from_project
+from attnforge.model.request import Request
+from attnforge.options import OPTIONS, merge
+
+
+def add_request_options(parser: argparse.ArgumentParser) -> None:
+    """Add the packages and the target options."""
+    parser.add_argument(
+        "packages", nargs="+", metavar="PACKAGE", help="NAME, NAME==VERSION, or the path of a folder or archive"
+    )
+    group = parser.add_argument_group(
+        "target", "also from [tool.attnforge] in pyproject.toml and from ATTNFORGE_* variables"
+    )
+    for option in OPTIONS:
+        group.add_argument(f"--{option.name}", metavar=option.metavar, help=option.help, dest=f"option {option.name}")
+
+
+def read_requests(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[Request]:
+    """Return a request for each package; the command line wins over the environment, that over the project's file."""
+    given = {
+        name.removeprefix("option "): value for name, value in vars(arguments).items() if name.startswith("option ")
+    }
+    fields = merge(given, from_environment(environ), from_project(Path.cwd()))
+    return [Request(package=package, **fields) for package in arguments.packages]
+
+
+def read_out(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Path:
+    """Return the folder for wheels: the option, else the environment, else the project's file, else ``dist``."""
+    configured: Any = arguments.out or environ.get("ATTNFORGE_OUT") or from_project(Path.cwd()).get("out")
+    return Path(configured or "dist").expanduser()

@@ -1,0 +1,106 @@
+"""Turns values into lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attnforge.model.audit import AuditReport, ModuleReport
+from attnforge.model.finding import Finding, Severity
+from attnforge.model.plan import Resolution
+
+_MARKS = {
+    Severity.OK: "ok  ",
+    Severity.INFO: "    ",
+    Severity.WARNING: "warn",
+    Severity.UNCHECKED: "????",
+    Severity.ERROR: "BAD ",
+}
+
+
+def size(count: float) -> str:
+    """Return bytes as people read them: ``1.5 GB``, decimal units."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{int(count)} B"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people read them: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
+    """Yield the lines of a plan."""
+    plan, expected = resolution.plan, resolution.estimate
+    target = plan.target
+    yield f"{plan.package} {plan.version}  ({plan.source.kind} {plan.source.name}, sha256 {plan.source.sha256[:12]}…)"
+    yield f"  target     Python {target.python}, PyTorch {target.torch}, CUDA {target.cuda}"
+    yield f"  for        {', '.join(gpu.name for gpu in target.gpus)}: " + ", ".join(a.sm for a in target.architectures)
+    yield f"  toolchain  {plan.toolchain.origin}: nvcc {plan.toolchain.nvcc}, {plan.toolchain.host_compiler}"
+    if plan.selection.kept:
+        kept, dropped = len(plan.selection.kept), len(plan.selection.dropped)
+        without = f"; without {', '.join(plan.selection.without)}" if plan.selection.without else ""
+        yield f"  kernels    {kept} of {kept + dropped} units (profile {plan.profile}){without}"
+    if expected.seconds:
+        yield (
+            f"  expected   {duration(expected.seconds)} with {expected.slots} at once, "
+            f"{size(expected.peak_bytes)} of memory at most"
+        )
+    yield f"  wheel      {plan.wheel}"
+    yield f"  plan       {plan.digest}"
+    for warning in resolution.warnings:
+        yield f"  warning    {warning.message}" + (f"; {warning.hint}" if warning.hint else "")
+        if warning.link:
+            yield f"             {warning.link}"
+    if explain:
+        yield from _decision_lines(resolution)
+
+
+def _decision_lines(resolution: Resolution) -> Iterator[str]:
+    yield ""
+    for decision in resolution.decisions:
+        yield f"  {decision.subject}: {decision.choice}"
+        yield f"      because {decision.reason}"
+        for rejected in decision.rejected:
+            yield f"      not {rejected.choice}: {rejected.reason}"
+
+
+def finding_lines(finding: Finding) -> Iterator[str]:
+    """Yield the lines of a finding: what was seen, what it means, what mends it."""
+    yield f"{_MARKS[finding.severity]}  {finding.subject}: {finding.seen}"
+    if finding.means:
+        yield f"        {finding.means}"
+    if finding.hint:
+        yield f"        mend: {finding.hint}"
+    if finding.link:
+        yield f"        see: {finding.link}"
+
+
+def audit_lines(report: AuditReport) -> Iterator[str]:
+    """Yield the lines of an audit."""
+    yield f"{report.wheel}: {report.verdict}"
+    for module in report.modules:
+        yield f"  {module.path}  {size(module.size)}"
+        yield from _module_lines(module)
+    needs = [f"glibc {report.glibc}"] if report.glibc else []
+    needs += [f"libstdc++ GLIBCXX_{report.glibcxx}"] if report.glibcxx else []
+    yield f"  platform   {report.platform_tag}" + (f" (needs {', '.join(needs)})" if needs else "")
+    for finding in report.findings:
+        if finding.severity is not Severity.OK:
+            yield from (f"  {line}" for line in finding_lines(finding))
+
+
+def _module_lines(module: ModuleReport) -> Iterator[str]:
+    if module.architectures or module.ptx:
+        code = ", ".join(module.architectures) or "none"
+        yield f"    machine code {code}" + (f"; PTX {', '.join(module.ptx)}" if module.ptx else "")
+    if module.kernels:
+        yield "    kernels " + ", ".join(f"{k.count} for head dimension {k.head_dim} {k.dtype}" for k in module.kernels)
+    if module.needed:
+        yield f"    needs {', '.join(module.needed)}"

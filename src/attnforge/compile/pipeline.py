@@ -1,0 +1,43 @@
+"""Puts the passes of a plan together, in the order in which they work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from attnforge.compile import steps
+from attnforge.compile.passes.architectures import architectures
+from attnforge.compile.passes.classify import classify
+from attnforge.compile.passes.price import price
+from attnforge.compile.passes.reproducible import reproducible
+from attnforge.compile.passes.select import select
+from attnforge.model.graph import Pass
+from attnforge.model.plan import BuildPlan
+from attnforge.model.recipe import Recipe
+
+
+def passes_for(
+    plan: BuildPlan,
+    recipe: Recipe,
+    own: Sequence[Pass],
+    cost_key: Callable[[str], str],
+    prefixes: Mapping[str, str],
+    python: str,
+) -> tuple[Pass, ...]:
+    """Return the passes: select, then the recipe's ``own``, architectures, prices, and reproducibility last.
+
+    ``prefixes`` maps folders of this machine to the names that stand for them in objects; ``python`` runs the steps
+    of nvcc.
+    """
+    selecting: list[Pass] = []
+    if recipe.kernels is not None and plan.selection.kept:
+        macros = {recipe.features[name].macro for name in plan.selection.without} - {""}
+        selecting = [classify(recipe.kernels, plan.selection), select(plan.selection, macros)]
+    dispatch = recipe.kernels.dispatch if recipe.kernels else ""
+    return (
+        *selecting,
+        *own,
+        architectures(plan.target.architectures),
+        price(cost_key, dispatch),
+        reproducible(prefixes, python, str(Path(steps.__file__))),
+    )

@@ -1,0 +1,71 @@
+"""Writes a wheel whose bytes follow from its members alone: sorted, one date, two permissions, one compression."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import os
+import stat
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+# The first date that a zip file can hold. A wheel's own date says nothing: the plan inside it does.
+_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of a wheel."""
+
+    data: bytes
+    executable: bool = False
+
+
+def read_members(path: Path) -> dict[str, Member]:
+    """Return the files of a wheel by their names. zipfile checks each one's CRC."""
+    with zipfile.ZipFile(path) as archive:
+        return {
+            info.filename: Member(archive.read(info), executable=bool(info.external_attr >> 16 & stat.S_IXUSR))
+            for info in archive.infolist()
+            if not info.is_dir()
+        }
+
+
+def record(members: Mapping[str, Member], record_name: str) -> bytes:
+    """Return the text of RECORD (PyPA's binary distribution format): name, hash and size of each member."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for name in sorted(members):
+        digest = base64.urlsafe_b64encode(hashlib.sha256(members[name].data).digest()).rstrip(b"=").decode()
+        writer.writerow((name, f"sha256={digest}", len(members[name].data)))
+    writer.writerow((record_name, "", ""))
+    return text.getvalue().encode()
+
+
+def write_wheel(path: Path, members: Mapping[str, Member], dist_info: str) -> None:
+    """Write a wheel whole or not at all: to a temporary name beside ``path``, then renamed. RECORD is made here."""
+    record_name = f"{dist_info}/RECORD"
+    files = {name: member for name, member in members.items() if name != record_name}
+    # dist-info comes last, as the format recommends, so that metadata can be read from the end of a partial download.
+    ordered = sorted(files, key=lambda name: (name.startswith(dist_info + "/"), name))
+    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with zipfile.ZipFile(staged, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+            for name in ordered:
+                archive.writestr(_info(name, files[name].executable), files[name].data)
+            archive.writestr(_info(record_name, executable=False), record(files, record_name))
+        staged.replace(path)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _info(name: str, executable: bool) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name, _DATE)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    info.create_system = 3
+    info.external_attr = (stat.S_IFREG | (0o755 if executable else 0o644)) << 16
+    return info

@@ -1,0 +1,309 @@
+"""From a plan to an audited wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+from filelock import FileLock, Timeout
+
+from attnforge import process
+from attnforge.audit.wheel import audit_wheel
+from attnforge.compile.cost import CostModel
+from attnforge.compile.engine import Engine, Summary
+from attnforge.compile.pipeline import passes_for
+from attnforge.errors import BuildError, HostError, WheelError
+from attnforge.knowledge.torch import find_torch
+from attnforge.model.audit import AuditReport, Expected
+from attnforge.model.events import Finished, Message, Observer, StageFinished, StageStarted
+from attnforge.model.host import HostCompiler
+from attnforge.model.plan import BuildPlan
+from attnforge.package.wheel import package_wheel
+from attnforge.provision.environment import BuildEnvironment, EnvironmentPins, provide_environment, site_include_dirs
+from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpack
+from attnforge.provision.toolchain import Toolchain, provide_toolchain
+from attnforge.recipes.catalogue import find_adapter
+from attnforge.resolve.estimate import cost_key, memory_budget, priors
+from attnforge.version import BUILDER
+from attnforge.workflow.machine import Machine
+from attnforge.workflow.planning import Planned
+from attnforge.workflow.report import write_report
+from attnforge.workflow.upstream import build_requirements, build_wheel
+
+T = TypeVar("T")
+
+# Finished wheels of plans whose bytes are all known in advance are kept; a local folder may be worked on, so its builds
+# are too, by the hash of its files.
+_WHEELS = "wheel"
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build made. ``summary`` is None where a finished wheel of the same plan was at hand."""
+
+    wheel: Path
+    report: Path
+    audit: AuditReport
+    summary: Summary | None
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What upstream's build stands on."""
+
+    source: Path
+    toolchain: Toolchain
+    environment: BuildEnvironment
+    compiler: HostCompiler
+
+
+def build(machine: Machine, planned: Planned, out: Path, observe: Observer) -> Built:
+    """Carry a plan out and put the wheel and its report into ``out``.
+
+    Whatever was compiled before is used again, also what a killed build left. Two builds of one plan wait for each
+    other. Raises HostError, BuildError or WheelError; a wheel that the audit finds bad is not put into ``out``.
+    """
+    started = time.monotonic()
+    folder = machine.folders.ensure().builds / planned.plan.slug
+    with _made(folder), _alone(folder, observe):
+        log_path = folder / "log.txt"
+        observe(Message("info", f"log: {log_path}"))
+        with log_path.open("a", encoding="utf-8") as log:
+            return _Build(machine, planned, folder, out, observe, log).run(started)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        yield
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> HostError:
+    return HostError(
+        f"{error.filename or folder} can't be written or read: {error.strerror or error}",
+        hint="free space there, or set ATTNFORGE_CACHE and TMPDIR to folders with space; finished objects are kept",
+    )
+
+
+@contextmanager
+def _alone(folder: Path, observe: Observer) -> Iterator[None]:
+    lock = FileLock(folder.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        observe(Message("info", "another build of the same plan is running; waiting for it"))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Build:
+    """One run of a plan: holds what its stages share."""
+
+    def __init__(
+        self, machine: Machine, planned: Planned, folder: Path, out: Path, observe: Observer, log: IO[str]
+    ) -> None:
+        self.machine, self.planned, self.folder = machine, planned, folder
+        self.out, self.observe, self.log = out, observe, log
+
+    @property
+    def plan(self) -> BuildPlan:
+        return self.planned.plan
+
+    def run(self, started: float) -> Built:
+        finished = self._finished()
+        source = self._stage("source", self.plan.source.name, self._source)
+        detail = f"Python {self.plan.target.python}, torch {self.plan.target.torch}"
+        environment = self._stage("environment", detail, lambda: self._environment(source))
+        summary = None
+        if finished is None:
+            finished, summary = self._make(source, environment)
+        report = self._stage("audit", finished.name, lambda: self._audit(finished, environment))
+        if report.exit_code == WheelError.exit_code:
+            shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)
+            raise _bad(report)
+        return self._deliver(finished, environment, report, summary, started)
+
+    def _make(self, source: Path, environment: BuildEnvironment) -> tuple[Path, Summary]:
+        compiler = _compiler(self.machine, self.plan)
+        toolchain = self._stage("toolchain", f"CUDA {self.plan.toolchain.cuda}", lambda: self._toolchain(compiler))
+        ground = _Ground(source, toolchain, environment, compiler)
+        upstream, summary = self._stage("compile", self.plan.package, lambda: self._compile(ground))
+        return self._stage("package", self.plan.wheel, lambda: self._package(upstream)), summary
+
+    def _stage(self, name: str, detail: str, work: Callable[[], T]) -> T:
+        began = time.monotonic()
+        self.observe(StageStarted(name, detail))
+        self.log.write(f"== {name}: {detail}\n")
+        result = work()
+        self.observe(StageFinished(name, detail, time.monotonic() - began))
+        return result
+
+    def _finished(self) -> Path | None:
+        """Return the wheel that an earlier build of this plan finished. Its hashes are checked by the audit."""
+        return next(iter(sorted((self.folder / _WHEELS).glob("*.whl"))), None)
+
+    def _source(self) -> Path:
+        """Lay the source out anew: what upstream's build left in it before may be half written."""
+        pin, into = self.plan.source, self.folder / "source"
+        shutil.rmtree(into, ignore_errors=True)
+        path = self.planned.located.path
+        if pin.kind == "sdist":
+            folders, settings = self.machine.folders, self.machine.settings
+            return unpack(fetch_sdist(self.plan.package, self.plan.version, pin.sha256, folders, settings), into)
+        assert path is not None
+        if pin.kind == "archive":
+            return unpack(path, into)
+        copied = copy_tree(path, into)
+        if tree_sha256(copied) != pin.sha256:
+            raise BuildError(f"{path} changed while it was copied", hint="run the same command again")
+        return copied
+
+    def _toolchain(self, compiler: HostCompiler) -> Toolchain:
+        pin = self.plan.toolchain
+        homes = [toolkit.home for toolkit in self.machine.host.toolkits if toolkit.nvcc == pin.nvcc]
+        home = homes[0] if homes else ""
+        return provide_toolchain(pin.cuda, pin.origin, home, self.machine.folders, self.machine.uv, compiler.path)
+
+    def _environment(self, source: Path) -> BuildEnvironment:
+        target = self.plan.target
+        # A package without a recipe says itself what its build imports; a recipe's list is complete and pinned.
+        own = () if self.planned.located.recipe.releases else build_requirements(source)
+        own_index = find_torch(target.torch).index_cuda != target.cuda
+        pins = EnvironmentPins(
+            python=target.python,
+            requirements=(*self.plan.requirements, *own),
+            torch=target.torch,
+            cuda=target.cuda,
+            torch_backend=target.cuda_tag if own_index else "",
+        )
+        return provide_environment(pins, self.machine.folders, self.machine.uv, self.machine.host.interpreters)
+
+    def _compile(self, ground: _Ground) -> tuple[Path, Summary]:
+        plan, recipe, request = self.plan, self.planned.located.recipe, self.planned.request
+        generated = self.folder / "generated"
+        generated.mkdir(exist_ok=True)
+        prefixes = {
+            str(ground.source): "source",
+            str(generated): "generated",
+            str(ground.environment.site_packages): "site-packages",
+            str(ground.toolchain.home): "cuda",
+        }
+        passes = passes_for(
+            plan,
+            recipe,
+            find_adapter(recipe).passes(plan, recipe, str(generated)),
+            lambda what: cost_key(plan, what),
+            prefixes,
+            str(ground.environment.python),
+        )
+        slots = request.jobs or self.machine.host.cpus
+        temporary = Path(self.machine.environ.get("TMPDIR") or tempfile.gettempdir())
+        with Engine(
+            folder=self.folder,
+            slots=slots,
+            budget_bytes=memory_budget(request, self.machine.host),
+            passes=passes,
+            costs=CostModel(self.machine.folders.costs, priors(plan, recipe)),
+            observe=self.observe,
+            log=self.log,
+            temporary=temporary,
+        ) as engine:
+            environment = build_environment(plan, ground, engine.seat_folder, slots, self.machine.environ)
+            wheel = build_wheel(ground.source, ground.environment.python, environment, engine, self.folder, self.log)
+            return wheel, engine.summary
+
+    def _package(self, upstream: Path) -> Path:
+        folder = self.folder / _WHEELS
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return package_wheel(upstream, folder, self.plan, BUILDER)
+
+    def _audit(self, wheel: Path, environment: BuildEnvironment) -> AuditReport:
+        recipe = self.planned.located.recipe
+        expected = Expected(
+            architectures=tuple(architecture.sm for architecture in self.plan.target.architectures)
+            if recipe.modules
+            else (),
+            modules=recipe.modules,
+            python=self.plan.target.python_tag,
+        )
+        return audit_wheel(wheel, torch_site=environment.site_packages, recipe=recipe, expected=expected)
+
+    def _deliver(
+        self, wheel: Path, environment: BuildEnvironment, audit: AuditReport, summary: Summary | None, started: float
+    ) -> Built:
+        self.out.mkdir(parents=True, exist_ok=True)
+        placed = _copy(wheel, self.out / wheel.name)
+        seconds = time.monotonic() - started
+        report = write_report(placed, self.planned.resolution, environment.freeze, audit, summary, seconds)
+        self.observe(Finished(self.plan.package, str(placed), str(report), seconds))
+        return Built(placed, report, audit, summary, seconds)
+
+
+def _copy(source: Path, target: Path) -> Path:
+    staged = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(source, staged)
+        staged.replace(target)
+    finally:
+        staged.unlink(missing_ok=True)
+    return target
+
+
+def _bad(report: AuditReport) -> WheelError:
+    errors = [finding for finding in report.findings if finding.severity.value == "error"]
+    return WheelError(
+        f"the wheel {report.wheel} is bad and was not delivered",
+        why="; ".join(f"{finding.subject}: {finding.seen}" for finding in errors),
+        hint=errors[0].hint if errors else "",
+        link=errors[0].link if errors else "",
+    )
+
+
+def _compiler(machine: Machine, plan: BuildPlan) -> HostCompiler:
+    wanted = plan.toolchain.host_compiler
+    return next(found for found in machine.host.compilers if f"{found.name} {found.version}" == wanted)
+
+
+def build_environment(
+    plan: BuildPlan, ground: _Ground, seat: Path, slots: int, environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of upstream's build: nothing of ours but what it needs, the seat first on PATH."""
+    compiler = Path(ground.compiler.path)
+    c_name = compiler.name.replace("clang++", "clang").replace("g++", "gcc").replace("c++", "cc")
+    c_compiler = compiler.with_name(c_name)
+    nvcc_folder = ground.toolchain.nvcc.parent
+    searched = [seat, ground.environment.python.parent, nvcc_folder, compiler.parent, "/usr/bin", "/bin"]
+    architectures = ";".join(architecture.dotted for architecture in plan.target.architectures)
+    return {
+        **process.base_environment(environ),
+        **dict(plan.settings),
+        "PATH": os.pathsep.join(map(str, searched)),
+        "CUDA_HOME": str(ground.toolchain.home),
+        "CXX": str(compiler),
+        "CC": str(c_compiler if c_compiler.exists() else compiler),
+        "TORCH_CUDA_ARCH_LIST": architectures,
+        "MAX_JOBS": str(slots),
+        "TORCH_EXTENSION_SKIP_NVCC_GEN_DEPENDENCIES": "1",
+        # Headers of torch's own dependencies, which a partial toolkit lacks (FA#157); searched after all -I folders.
+        "CPATH": os.pathsep.join(map(str, site_include_dirs(ground.environment))),
+        "SOURCE_DATE_EPOCH": "315532800",
+        "PYTHONHASHSEED": "0",
+    }

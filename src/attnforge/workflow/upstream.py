@@ -1,0 +1,89 @@
+"""Runs upstream's own build: its PEP 517 backend, or its setup.py through setuptools' one."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from attnforge import process
+from attnforge.compile.diagnose import explain, first_error
+from attnforge.compile.engine import Engine
+from attnforge.errors import BuildError
+
+
+def build_requirements(source: Path) -> tuple[str, ...]:
+    """Return what a source's pyproject.toml says that its build needs, without torch: the plan pins that one."""
+    try:
+        text = (source / "pyproject.toml").read_text(encoding="utf-8")
+        required = tomllib.loads(text).get("build-system", {}).get("requires", [])
+    except FileNotFoundError:
+        return ()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BuildError(f"{source.name}/pyproject.toml can't be read", why=str(error)) from error
+    return tuple(text for text in required if canonicalize_name(Requirement(text).name) != "torch")
+
+
+def build_wheel(
+    source: Path, python: Path, environment: Mapping[str, str], engine: Engine, folder: Path, log: IO[str]
+) -> Path:
+    """Build the wheel of an unpacked source and return its path, in ``folder``/upstream.
+
+    The seat has to be first on PATH in ``environment``. Raises the engine's error where compiling failed, BuildError
+    where anything else of upstream's build did.
+    """
+    from build import BuildException, ProjectBuilder
+
+    out = folder / "upstream"
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    runner = _LoggedRunner(environment, log)
+    try:
+        builder = ProjectBuilder(source, python_executable=str(python), runner=runner)
+        return Path(builder.build("wheel", out))
+    except (BuildException, _UpstreamFailedError) as error:
+        if engine.error is not None:
+            raise engine.error from None
+        raise _failed(runner, error) from error
+
+
+class _UpstreamFailedError(Exception):
+    """Upstream's build exited with another code than 0."""
+
+
+class _LoggedRunner:
+    """The runner that ``build`` calls for each hook of the backend: explicit environment, output into the log."""
+
+    def __init__(self, environment: Mapping[str, str], log: IO[str]) -> None:
+        self._environment = environment
+        self._log = log
+        self.output = ""
+
+    def __call__(
+        self, cmd: Sequence[str], cwd: str | None = None, extra_environ: Mapping[str, str] | None = None
+    ) -> None:
+        command = process.Command(
+            tuple(cmd), Path(cwd or "/"), {**self._environment, **(extra_environ or {})}, timeout=None
+        )
+        self._log.write(f"+ {command}\n")
+        outcome = process.run(command, self._log)
+        self.output = outcome.output
+        if not outcome.ok:
+            raise _UpstreamFailedError(f"exit code {outcome.code}")
+
+
+def _failed(runner: _LoggedRunner, error: Exception) -> BuildError:
+    if not runner.output:
+        return BuildError("upstream's build could not be started", why=str(error))
+    explained = explain(runner.output, 1, "upstream's build", "")
+    return BuildError(
+        f"upstream's build failed: {first_error(runner.output) or error}",
+        why=explained.why,
+        hint=explained.hint,
+        link=explained.link,
+    )
