@@ -26,7 +26,7 @@ def write_crash(arguments: Sequence[str], environ: Mapping[str, str]) -> Path:
             traceback.format_exc(),
         ]
     )
-    handle, name = tempfile.mkstemp(prefix="attnforge-crash-", suffix=".txt", text=True)
-    with open(handle, "w", encoding="utf-8") as file:
-        file.write(redact(text))
-    return Path(name)
+    folder = Path(tempfile.mkdtemp(prefix="attnforge-crash-"))
+    path = folder / "crash.txt"
+    path.write_text(redact(text), encoding="utf-8")
+    return path

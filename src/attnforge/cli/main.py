@@ -95,7 +95,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
         return 130
     except BrokenPipeError:
         # The reader of our output went away (`attnforge ... | head`): no fault, and nothing more to say.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         return 0
     except Exception:
         from attnforge.cli.crash import write_crash

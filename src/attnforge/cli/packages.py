@@ -31,8 +31,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
         for recipe in recipes().values():
             out.write("\n".join(_lines(recipe)) + "\n")
         out.write(
-            "\nAny other package whose build uses PyTorch's BuildExtension builds too, whole: attnforge build NAME==VERSION\n"
-            "or attnforge build ./FOLDER.\n"
+            "\nAny other package whose build uses PyTorch's BuildExtension builds too, whole:\n"
+            "  attnforge build NAME==VERSION\n  attnforge build ./FOLDER\n"
         )
     return 0
 

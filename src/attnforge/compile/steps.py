@@ -120,7 +120,7 @@ def _dryrun(call: Sequence[str]) -> str:
 
 
 def _run_steps(steps: Steps) -> int:
-    searched = {key: steps.environment[key] for key in ("PATH", "LD_LIBRARY_PATH") if key in steps.environment}
+    searched = {key: value for key, value in steps.environment.items() if key in ("PATH", "LD_LIBRARY_PATH")}
     for command in steps.commands:
         code = _run_step(command, {**os.environ, **searched})
         if code:

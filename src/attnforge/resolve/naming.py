@@ -6,6 +6,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from attnforge.errors import RequestError
+from attnforge.knowledge.targets import profiles
 from attnforge.model.plan import Selection
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.target import Target
@@ -28,7 +29,7 @@ def _subset(profile: str, selection: Selection, recipe: Recipe, release: Release
     if recipe.kernels is None or release is None or not selection.is_subset:
         return []
     parts = [profile] if profile != "full" else []
-    parts += [f"no{name}" for name in selection.without] if profile == "full" else []
+    parts += [f"no{name}" for name in selection.without if name not in profiles()[profile].without]
     if selection.head_dims != release.head_dims:
         parts += [f"hd{head_dim}" for head_dim in selection.head_dims]
     if selection.dtypes != recipe.kernels.dtypes:

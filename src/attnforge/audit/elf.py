@@ -1,0 +1,248 @@
+"""Reads 64-bit little-endian ELF images: host libraries and the cubins inside them.
+
+Symbol tables are unpacked from raw bytes, because libtorch's have tens of thousands of rows and an audit needs only a
+few of these. Layouts: System V ABI, chapters 4 and 5, and the GNU symbol versioning supplement (LSB, chapter 10.7).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from mmap import mmap
+
+from attnforge.errors import WheelError
+
+Buffer = bytes | mmap
+
+_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_SYMBOL = struct.Struct("<IBBHQQ")
+_DYNAMIC = struct.Struct("<qQ")
+_VERNEED = struct.Struct("<HHIII")
+_VERNAUX = struct.Struct("<IHHII")
+
+_SHT_SYMTAB, _SHT_STRTAB, _SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM = 2, 3, 6, 8, 11
+_SHT_VERNEED, _SHT_VERSYM = 0x6FFFFFFE, 0x6FFFFFFF
+_PROCESSOR_KINDS = 7  # the top digit of SHT_LOPROC to SHT_HIPROC
+_SHN_XINDEX = 0xFFFF
+_DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 14, 15, 29
+_STB_LOCAL, _STB_WEAK = 0, 2
+_STT_FUNC = 2
+_HIDDEN_VISIBILITIES = (1, 2)  # STV_INTERNAL, STV_HIDDEN
+_VERSION_INDEX = 0x7FFF  # the top bit says "hidden", the rest is the index
+
+EM_X86_64, EM_AARCH64, EM_CUDA = 62, 183, 190
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A row of the section table; ``offset`` and ``size`` in bytes of the file, both 0 where it has none there."""
+
+    name: str
+    type: int
+    offset: int
+    size: int
+    link: int
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function that an image defines, with its st_other, in which cubins mark kernels."""
+
+    name: str
+    other: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A symbol that must come from elsewhere, with the library and version it is bound to, or both empty."""
+
+    symbol: str
+    library: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """An ELF image over bytes or a mapped file, which must stay open while it is used."""
+
+    data: Buffer
+    machine: int
+    abi_version: int
+    flags: int
+    sections: tuple[Section, ...]
+
+    @classmethod
+    def read(cls, data: Buffer) -> Elf:
+        """Read the headers; WheelError for anything that is not a whole 64-bit little-endian ELF image."""
+        if len(data) < _HEADER.size or data[:4] != b"\x7fELF":
+            raise _damaged("it does not begin as an ELF image does")
+        ident, _, machine, _, _, _, offset, flags, _, _, _, row, count, names = _HEADER.unpack_from(data, 0)
+        if ident[4:6] != b"\x02\x01":
+            raise _damaged("it is not 64-bit little-endian")
+        sections = _sections(data, offset, row, count, names) if offset else ()
+        return cls(data, machine, ident[8], flags, sections)
+
+    def section(self, name: str) -> Section | None:
+        """Return the section of that name."""
+        return next((section for section in self.sections if section.name == name), None)
+
+    @property
+    def has_dynamic_symbols(self) -> bool:
+        """Whether there is a table of dynamic symbols to look at (a file without sections hides it)."""
+        return self._of_type(_SHT_DYNSYM) is not None
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """DT_NEEDED, in order."""
+        return self._dynamic(_DT_NEEDED)
+
+    @property
+    def soname(self) -> str:
+        """DT_SONAME, or empty."""
+        return next(iter(self._dynamic(_DT_SONAME)), "")
+
+    @property
+    def rpath(self) -> tuple[str, ...]:
+        """The folders of DT_RPATH and DT_RUNPATH."""
+        joined = (*self._dynamic(_DT_RPATH), *self._dynamic(_DT_RUNPATH))
+        return tuple(folder for text in joined for folder in text.split(":") if folder)
+
+    def functions(self) -> Iterator[Function]:
+        """Yield the functions that the static symbol table defines: in a cubin, kernels and device functions."""
+        table = self._of_type(_SHT_SYMTAB)
+        if table is None:
+            return
+        strings, end = self._strings(table.link)
+        for name, info, other, section, _, _ in _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size)):
+            if info & 15 == _STT_FUNC and section:
+                yield Function(_text(self.data, strings + name, end), other)
+
+    def requirements(self) -> tuple[tuple[str, str], ...]:
+        """Return (library, version) for each symbol version that the image asks for."""
+        return tuple(sorted(set(self._versions().values())))
+
+    def references(self) -> tuple[Reference, ...]:
+        """Return the undefined dynamic symbols that must be found; weak ones may stay undefined."""
+        table = self._of_type(_SHT_DYNSYM)
+        if table is None:
+            return ()
+        versions = self._versions()
+        indices = self._version_indices(table.size // _SYMBOL.size)
+        strings, end = self._strings(table.link)
+        rows = _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size))
+        return tuple(
+            Reference(_text(self.data, strings + name, end), *versions.get(index & _VERSION_INDEX, ("", "")))
+            for (name, info, _, section, _, _), index in zip(rows, indices, strict=True)
+            if name and not section and info >> 4 not in (_STB_LOCAL, _STB_WEAK)
+        )
+
+    def exports(self, wanted: Set[str]) -> set[str]:
+        """Return those of ``wanted`` that the image defines for others."""
+        table = self._of_type(_SHT_DYNSYM)
+        if table is None or not wanted:
+            return set()
+        strings, end = self._strings(table.link)
+        names = {name.encode() for name in wanted}
+        data, found = self.data, set()
+        for name, info, other, section, _, _ in _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size)):
+            if not section or info >> 4 == _STB_LOCAL or other & 3 in _HIDDEN_VISIBILITIES:
+                continue
+            start = strings + name
+            stop = data.find(b"\0", start, end)
+            if stop >= 0 and data[start:stop] in names:
+                found.add(data[start:stop].decode())
+        return found
+
+    def _dynamic(self, wanted: int) -> tuple[str, ...]:
+        table = self._of_type(_SHT_DYNAMIC)
+        if table is None:
+            return ()
+        strings, end = self._strings(table.link)
+        rows = _DYNAMIC.iter_unpack(self._rows(table, _DYNAMIC.size))
+        return tuple(_text(self.data, strings + value, end) for tag, value in rows if tag == wanted)
+
+    def _versions(self) -> dict[int, tuple[str, str]]:
+        """Return (library, version) by version index."""
+        table = self._of_type(_SHT_VERNEED)
+        if table is None:
+            return {}
+        strings, end = self._strings(table.link)
+        stop = table.offset + table.size
+        found = {}
+        for at, (_, _, library, auxiliary, _) in _chain(self.data, _VERNEED, table.offset, stop):
+            for _, (_, _, index, version, _) in _chain(self.data, _VERNAUX, at + auxiliary, stop):
+                found[index] = (_text(self.data, strings + library, end), _text(self.data, strings + version, end))
+        return found
+
+    def _version_indices(self, count: int) -> tuple[int, ...]:
+        table = self._of_type(_SHT_VERSYM)
+        if table is None or table.size != 2 * count:
+            return (0,) * count
+        return struct.unpack_from(f"<{count}H", self.data, table.offset)
+
+    def _of_type(self, wanted: int) -> Section | None:
+        return next((section for section in self.sections if section.type == wanted), None)
+
+    def _rows(self, table: Section, size: int) -> bytes:
+        return self.data[table.offset : table.offset + table.size - table.size % size]
+
+    def _strings(self, index: int) -> tuple[int, int]:
+        """Return where the string table of that index begins and ends."""
+        if index >= len(self.sections) or self.sections[index].type != _SHT_STRTAB:
+            raise _damaged("a table names a string table that is not there")
+        strings = self.sections[index]
+        return strings.offset, strings.offset + strings.size
+
+
+def _damaged(why: str) -> WheelError:
+    return WheelError("not a readable ELF image", why=why, hint="build or download the wheel again")
+
+
+def _sections(data: Buffer, offset: int, row: int, count: int, names: int) -> tuple[Section, ...]:
+    if row != _SECTION.size or offset + row > len(data):
+        raise _damaged("its section table lies outside of the file")
+    first = _SECTION.unpack_from(data, offset)
+    count = count or first[5]  # more than 65,279 sections: the number is in the first row
+    names = first[6] if names == _SHN_XINDEX else names
+    if offset + count * row > len(data) or names >= count:
+        raise _damaged("its section table lies outside of the file")
+    rows = [
+        (name, kind, *_extent(kind, at, size, len(data)), link)
+        for name, kind, _, _, at, size, link, *_ in _SECTION.iter_unpack(data[offset : offset + count * row])
+    ]
+    _, _, start, length, _ = rows[names]
+    return tuple(Section(_text(data, start + name, start + length), *rest) for name, *rest in rows)
+
+
+def _extent(kind: int, at: int, size: int, length: int) -> tuple[int, int]:
+    """Return a section's offset and size in the file, (0, 0) where it has no bytes there.
+
+    NVIDIA has kinds of its own for device memory without contents (seen in cubins of libnccl.so.2), in the range that
+    the ABI leaves to processors, whose size says nothing of the file's.
+    """
+    if kind == _SHT_NOBITS:
+        return 0, 0
+    if at + size <= length:
+        return at, size
+    if kind >> 28 == _PROCESSOR_KINDS:
+        return 0, 0
+    raise _damaged("a section lies outside of the file: it was cut off")
+
+
+def _chain(data: Buffer, row: struct.Struct, at: int, stop: int) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Follow rows that end with the distance to the next one, 0 for none. A distance is positive, so this ends."""
+    while at + row.size <= stop:
+        fields = row.unpack_from(data, at)
+        yield at, fields
+        if not fields[-1]:
+            return
+        at += fields[-1]
+
+
+def _text(data: Buffer, start: int, end: int) -> str:
+    stop = data.find(b"\0", start, end)
+    if start > end or stop < 0:
+        raise _damaged("a name lies outside of its string table")
+    return data[start:stop].decode("utf-8", errors="replace")

@@ -1,0 +1,38 @@
+"""Holds a wheel against what its plan says that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from attnforge.audit.metadata import WheelName, import_name, serves
+from attnforge.model.audit import Expected, ModuleReport
+from attnforge.model.finding import Finding, Severity
+
+
+def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: WheelName | None) -> Iterator[Finding]:
+    """Say where machine code, modules or the Python tag differ from what was planned."""
+    there = {architecture for module in modules for architecture in module.architectures}
+    planned = set(expected.architectures)
+    if planned and there != planned:
+        yield _different("architectures", _listed(there), f"the plan says {_listed(planned)}")
+    absent = set(expected.modules) - {import_name(module.path) for module in modules}
+    if absent:
+        yield _different("modules", f"no {_listed(absent)}", "the plan says that these modules are built")
+    if expected.python and name is not None and not serves(name, expected.python):
+        tags = _listed({f"{tag.interpreter}-{tag.abi}" for tag in name.tags})
+        yield _different("python", tags, f"the plan says {expected.python}")
+
+
+def _listed(names: set[str]) -> str:
+    return ", ".join(sorted(names)) or "none"
+
+
+def _different(what: str, seen: str, means: str) -> Finding:
+    return Finding(
+        code=f"planned-{what}",
+        severity=Severity.ERROR,
+        subject=what,
+        seen=seen,
+        means=f"{means}: the build did something else",
+        hint="look for what went wrong in the build's log, and build it again",
+    )

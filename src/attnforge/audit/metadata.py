@@ -1,0 +1,148 @@
+"""Holds a wheel's name against its METADATA, its WHEEL file and the suffixes of its modules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from email import message_from_string
+from email.message import Message
+from pathlib import PurePosixPath
+
+from packaging.tags import Tag, parse_tag
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.version import InvalidVersion, Version
+
+from attnforge.audit.elf import EM_AARCH64, EM_X86_64, Elf
+from attnforge.audit.record import LINK
+from attnforge.model.finding import Finding, Severity
+
+SHARED_OBJECT = re.compile(r"\.so(?:\.\d+)*$")
+_TAGGED = re.compile(r"\.(?P<implementation>cpython|pypy)-?(?P<digits>\d+)(?P<flags>[a-z]*)(?:-[\w-]+)?\.so$")
+_MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64"}
+_HINT = "build the wheel again, or rename it with `python -m wheel tags`, which keeps name and contents together"
+
+
+@dataclass(frozen=True, slots=True)
+class WheelName:
+    """What a wheel's file name says: normalized project name, version, and the tags that it stands for."""
+
+    project: str
+    version: Version
+    tags: frozenset[Tag]
+
+    @classmethod
+    def parse(cls, file_name: str) -> WheelName | None:
+        """Read a file name, None where it is not a wheel's."""
+        try:
+            project, version, _, tags = parse_wheel_filename(file_name)
+        except InvalidWheelFilename:
+            return None
+        return cls(project, version, tags)
+
+
+def check_name(file_name: str, name: WheelName | None) -> Iterator[Finding]:
+    """Say whether the file name is one that pip and uv accept."""
+    if name is None:
+        means = "installers refuse a file whose name is not NAME-VERSION-PYTHON-ABI-PLATFORM.whl"
+        yield _error("wheel-name", file_name, "not a valid name of a wheel", means)
+
+
+def check_metadata(name: WheelName, dist_info: str, text: str) -> Iterator[Finding]:
+    """Compare project name and version of the file name, the dist-info folder and METADATA."""
+    metadata = message_from_string(text)
+    project, version = str(metadata.get("Name", "")), str(metadata.get("Version", ""))
+    if not _same(name, project, version):
+        seen = f"{project or 'no name'} {version or 'no version'}"
+        yield _error("metadata-name", "METADATA", seen, f"the file name says {name.project} {name.version}")
+    folder, _, folder_version = dist_info.removesuffix(".dist-info").rpartition("-")
+    if not _same(name, folder, folder_version):
+        yield _error("dist-info-name", dist_info, dist_info, f"the file name says {name.project} {name.version}")
+
+
+def check_tags(name: WheelName, text: str, *, compiled: bool) -> Iterator[Finding]:
+    """Compare the tags of the file name with those of the WHEEL file."""
+    wheel: Message = message_from_string(text)
+    tags = frozenset(tag for line in wheel.get_all("Tag", []) for tag in _expand(str(line)))
+    if tags != name.tags:
+        seen = ", ".join(sorted(map(str, tags))) or "no tags"
+        means = f"the file name says {', '.join(sorted(map(str, name.tags)))}"
+        yield _error("wheel-tags", "WHEEL", seen, means)
+    if compiled and str(wheel.get("Root-Is-Purelib", "")).strip().lower() == "true":
+        means = "a wheel with compiled modules belongs into the folder for platform libraries"
+        yield _warning("purelib", "WHEEL", "Root-Is-Purelib: true", means)
+
+
+def check_module(name: WheelName, path: str, elf: Elf) -> Iterator[Finding]:
+    """Compare one module's machine and suffix with the tags of the file name."""
+    machine = _MACHINES.get(elf.machine, f"machine {elf.machine}")
+    if not any(tag.platform.endswith(machine) for tag in name.tags):
+        platforms = ", ".join(sorted({tag.platform for tag in name.tags}))
+        yield _error("module-machine", path, f"made for {machine}", f"the file name says {platforms}")
+    tags = module_tags(path)
+    if tags and not any(_imports(tag, *tags) for tag in name.tags):
+        wanted = ", ".join(sorted({f"{tag.interpreter}-{tag.abi}" for tag in name.tags}))
+        means = f"the wheel is for {wanted}, whose Python does not find a module of this name"
+        yield _error("module-suffix", path, PurePosixPath(path).name, means)
+
+
+def module_tags(path: str) -> tuple[str, str] | None:
+    """Return (interpreter, abi) of a module's suffix: (cp313, cp313t), (``""``, abi3); None for a plain .so."""
+    if path.endswith(".abi3.so"):
+        return "", "abi3"
+    match = _TAGGED.search(path)
+    if match is None:
+        return None
+    interpreter = ("cp" if match["implementation"] == "cpython" else "pp") + match["digits"]
+    return interpreter, interpreter + match["flags"]
+
+
+def import_name(path: str) -> str:
+    """Return the name that a module of a wheel is imported by: ``flash_attn_3/_C.abi3.so`` is ``flash_attn_3._C``."""
+    parts = [part for part in PurePosixPath(path).parts if not part.endswith(".data") and part not in _SCHEMES]
+    return ".".join([*parts[:-1], parts[-1].partition(".")[0]])
+
+
+_SCHEMES = ("platlib", "purelib")
+
+
+def serves(name: WheelName, python: str) -> bool:
+    """Say whether a wheel installs on an interpreter, ``cp312``: by its own tag, or by a stable ABI from below it."""
+    return any(
+        tag.interpreter in (python, "py3") or (tag.abi == "abi3" and _minor(tag.interpreter) <= _minor(python))
+        for tag in name.tags
+    )
+
+
+def _imports(tag: Tag, interpreter: str, abi: str) -> bool:
+    """Say whether an interpreter of a tag finds a module: CPython 3 with its global lock also takes ``.abi3.so``."""
+    if abi == "abi3":
+        return tag.interpreter.startswith(("cp3", "py3")) and not tag.abi.endswith("t")
+    return tag.interpreter == interpreter and tag.abi in (abi, "none")
+
+
+def _minor(interpreter: str) -> int:
+    digits = re.sub(r"\D", "", interpreter)
+    return int(digits[1:] or 0)
+
+
+def _same(name: WheelName, project: str, version: str) -> bool:
+    try:
+        return canonicalize_name(project) == name.project and Version(version) == name.version
+    except InvalidVersion:
+        return False
+
+
+def _expand(line: str) -> Iterable[Tag]:
+    try:
+        return parse_tag(line.strip())
+    except ValueError:
+        return ()
+
+
+def _error(code: str, subject: str, seen: str, means: str) -> Finding:
+    return Finding(code=code, severity=Severity.ERROR, subject=subject, seen=seen, means=means, hint=_HINT, link=LINK)
+
+
+def _warning(code: str, subject: str, seen: str, means: str) -> Finding:
+    return Finding(code=code, severity=Severity.WARNING, subject=subject, seen=seen, means=means, hint=_HINT, link=LINK)

@@ -1,0 +1,112 @@
+"""Looks at one shared object of a wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from attnforge.audit.device import DeviceCode, count_kernels, read_device_code
+from attnforge.audit.elf import Elf
+from attnforge.model.audit import ModuleReport
+from attnforge.model.finding import Finding, Severity
+from attnforge.model.recipe import Kernels
+
+_CUDA_LIBRARIES = ("libcudart.so", "libcuda.so", "libc10_cuda.so", "libtorch_cuda.so")
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A shared object: its path in the wheel, host image, device code, and what is reported of it."""
+
+    path: str
+    elf: Elf
+    code: DeviceCode
+    report: ModuleReport
+
+    @property
+    def uses_cuda(self) -> bool:
+        """Whether it holds device code or needs a library of CUDA's."""
+        return self.code.present or any(library.startswith(_CUDA_LIBRARIES) for library in self.elf.needed)
+
+
+def read_module(path: str, elf: Elf, kernels: Kernels | None) -> Module:
+    """Read all that an audit says of a module; WheelError where its tables are damaged."""
+    code = read_device_code(elf)
+    report = ModuleReport(
+        path=path,
+        architectures=tuple(architecture.sm for architecture in code.architectures),
+        ptx=tuple(f"compute_{architecture.digits}" for architecture in code.ptx),
+        needed=elf.needed,
+        rpath=elf.rpath,
+        size=len(elf.data),
+        kernels=count_kernels(code.kernels, kernels),
+        device_functions=len(code.functions),
+    )
+    return Module(path, elf, code, report)
+
+
+def check_readable(module: Module) -> Iterator[Finding]:
+    """Say whether what a module needs of others can be told."""
+    if not module.elf.has_dynamic_symbols:
+        yield Finding(
+            code="module-hidden",
+            severity=Severity.UNCHECKED,
+            subject=module.path,
+            seen="no section with dynamic symbols",
+            means="which symbols and versions it needs can't be told: its section table was taken out",
+            hint="build it again, and strip it with nothing stronger than `strip`",
+        )
+
+
+def check_code(module: Module) -> Iterator[Finding]:
+    """Say what is wrong with a module's device code."""
+    code = module.code
+    if code.damaged:
+        yield Finding(
+            code="device-code-unreadable",
+            severity=Severity.UNCHECKED,
+            subject=module.path,
+            seen=f"{code.damaged} fatbins or cubins can't be read",
+            means="what they hold is unknown: they are damaged, or of a form newer than this program",
+            hint="build the wheel again, or update attnforge",
+        )
+    if code.mismatched:
+        yield Finding(
+            code="device-code-mislabelled",
+            severity=Severity.ERROR,
+            subject=module.path,
+            seen="; ".join(code.mismatched),
+            means="the driver picks machine code by its label, and then can't load it",
+            hint="build the wheel again",
+        )
+    if module.uses_cuda and not code.architectures and not code.damaged:
+        yield _no_machine_code(module)
+
+
+def check_paths(module: Module) -> Iterator[Finding]:
+    """Say which folders of the machine that built it a module looks for libraries in."""
+    absolute = [folder for folder in module.elf.rpath if not folder.startswith(("$ORIGIN", "${ORIGIN}"))]
+    if absolute:
+        yield Finding(
+            code="rpath",
+            severity=Severity.WARNING,
+            subject=module.path,
+            seen=", ".join(absolute),
+            means="libraries are looked for in folders of the build machine, which another machine lacks or others own",
+            hint="link without -rpath, or take it out: patchelf --remove-rpath FILE",
+        )
+
+
+def _no_machine_code(module: Module) -> Finding:
+    means = "it launches no kernel of its own"
+    if module.code.ptx:
+        means = "the driver compiles its PTX at the first use, if it is as new as the PTX"
+    return Finding(
+        code="no-machine-code",
+        severity=Severity.WARNING,
+        subject=module.path,
+        seen=f"PTX for {', '.join(module.report.ptx)} alone" if module.code.ptx else "no machine code for any GPU",
+        means=means,
+        hint="build for the GPUs that will run it: attnforge build PACKAGE --gpu NAME",
+        link="https://github.com/Dao-AILab/flash-attention/issues/1146",
+    )

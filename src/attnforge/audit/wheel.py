@@ -1,0 +1,143 @@
+"""Audits a wheel: any wheel of a CUDA extension, made here or not, without importing anything of it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from attnforge.audit.archive import open_archive
+from attnforge.audit.contents import check_contents, read_contents, read_coverage
+from attnforge.audit.demangle import demangle
+from attnforge.audit.expected import check_expected
+from attnforge.audit.linkage import check_linkage
+from attnforge.audit.manylinux import Platform, platform_of, satisfied_by
+from attnforge.audit.metadata import WheelName, check_module
+from attnforge.audit.module import Module, check_code, check_paths, check_readable, read_module
+from attnforge.audit.site import TorchSite, open_elf
+from attnforge.audit.symbols import link
+from attnforge.errors import WheelError
+from attnforge.model.audit import AuditReport, Expected, verdict_of
+from attnforge.model.finding import Finding, Severity
+from attnforge.model.recipe import Kernels, Recipe
+
+# Platform tags that say nothing of an operating system other than Linux with glibc, which is what is looked at here.
+_KNOWN_PLATFORMS = ("linux", "manylinux", "any")
+
+
+def audit_wheel(
+    path: Path, *, torch_site: Path | None, recipe: Recipe | None = None, expected: Expected | None = None
+) -> AuditReport:
+    """Read a wheel and say what is in it and what is wrong with it.
+
+    ``torch_site`` is a site-packages folder with the PyTorch that the wheel is for; without one the report says that
+    its symbols are unchecked. ``recipe`` tells kernels by head dimension and dtype, ``expected`` what was planned.
+    Raises RequestError where there is no such file, WheelError where it is no whole archive, and HostError where there
+    is no room to unpack its modules.
+    """
+    with ExitStack() as stack:
+        archive = stack.enter_context(open_archive(path))
+        # Modules stay mapped until the stack unwinds, and only then may their folder go.
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnforge-audit-")))
+        contents = read_contents(archive, folder)
+        name = WheelName.parse(path.name)
+        modules, unreadable = _read_modules(contents.modules, recipe.kernels if recipe else None, stack)
+        images = {module.path: module.elf for module in modules}
+        reports = tuple(module.report for module in modules)
+        site = TorchSite.find(torch_site)
+        linkage, platform = link(images, site), platform_of(images)
+        findings = (
+            *check_contents(archive, contents, name),
+            *unreadable,
+            *(finding for module in modules for finding in _check_module(module, name)),
+            *check_linkage(linkage, site, torch_site),
+            *_check_platform(platform, name),
+            *(check_expected(expected, reports, name) if expected else ()),
+        )
+        return AuditReport(
+            wheel=path.name,
+            modules=reports,
+            undefined=tuple(demangle(symbol) for symbol in linkage.undefined),
+            glibc=platform.glibc,
+            glibcxx=platform.glibcxx,
+            platform_tag=platform.tag,
+            coverage=read_coverage(archive, contents),
+            findings=findings,
+            verdict=verdict_of(findings),
+        )
+
+
+def _read_modules(
+    files: Mapping[str, Path], kernels: Kernels | None, stack: ExitStack
+) -> tuple[list[Module], list[Finding]]:
+    """Read each shared object; one that can't be read is a finding, and the others are still looked at."""
+    modules, unreadable = [], []
+    for path, file in files.items():
+        try:
+            modules.append(read_module(path, open_elf(file, stack), kernels))
+        except WheelError as error:
+            unreadable.append(_unreadable(path, error))
+    return modules, unreadable
+
+
+def _unreadable(path: str, error: WheelError) -> Finding:
+    return Finding(
+        code="module-unreadable",
+        severity=Severity.ERROR,
+        subject=path,
+        seen=error.what,
+        means=f"{error.why}: no Python can load it" if error.why else "no Python can load it",
+        hint=error.hint,
+    )
+
+
+def _check_module(module: Module, name: WheelName | None) -> Iterator[Finding]:
+    yield from check_readable(module)
+    yield from check_code(module)
+    yield from check_paths(module)
+    if name is not None:
+        yield from check_module(name, module.path, module.elf)
+
+
+def _check_platform(platform: Platform, name: WheelName | None) -> Iterator[Finding]:
+    claimed = sorted({tag.platform for tag in name.tags}) if name else []
+    foreign = [tag for tag in claimed if not tag.startswith(_KNOWN_PLATFORMS)]
+    if foreign:
+        yield _foreign(foreign)
+        return
+    wrong = [tag for tag in claimed if not satisfied_by(platform.tag, tag)]
+    if wrong:
+        yield _promises_too_much(platform, wrong)
+        return
+    reasons = f"; not manylinux because of {', '.join(platform.reasons)}" if platform.reasons else ""
+    seen = _needs(platform) + reasons
+    yield Finding(code="platform", severity=Severity.OK, subject="platform", seen=seen)
+
+
+def _promises_too_much(platform: Platform, claimed: list[str]) -> Finding:
+    return Finding(
+        code="platform-tag",
+        severity=Severity.ERROR,
+        subject="platform",
+        seen=_needs(platform),
+        means=f"the file name promises {', '.join(claimed)}, but it does not load on the oldest such machines",
+        hint=f"name it for what it needs: python -m wheel tags --platform-tag {platform.tag} WHEEL",
+        link="https://github.com/Dao-AILab/flash-attention/issues/1708",
+    )
+
+
+def _foreign(platforms: list[str]) -> Finding:
+    return Finding(
+        code="platform-unchecked",
+        severity=Severity.UNCHECKED,
+        subject="platform",
+        seen=", ".join(platforms),
+        means="modules are looked into for Linux with glibc alone",
+        hint="audit it with the tools of that system",
+    )
+
+
+def _needs(platform: Platform) -> str:
+    versions = (("glibc", platform.glibc), ("libstdc++", platform.glibcxx))
+    return ", ".join([platform.tag, *(f"{name} {version}" for name, version in versions if version)])

@@ -1,0 +1,196 @@
+"""Findings about what a build runs: nvcc, host compiler, Python, uv, git."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from attnforge.knowledge.host_compilers import CompilerLimits, all_limits, compiler_limits, major_version, torch_minimum
+from attnforge.model.finding import Finding, Severity
+from attnforge.model.host import Host, HostCompiler, Toolkit
+
+_FA = "https://github.com/Dao-AILab/flash-attention/issues"
+_SA = "https://github.com/thu-ml/SageAttention/issues"
+_ARCHIVE = "https://developer.nvidia.com/cuda-toolkit-archive"
+
+_INDEX_CUDA = "13.0"
+"""The toolchain that comes from the package index where no toolkit and no target say otherwise."""
+
+
+def toolkit(host: Host, target_cuda: str) -> Finding:
+    """Whether an nvcc is here that fits, or one comes from the package index, which holds nvcc for CUDA 13 only."""
+    seen = "; ".join(f"nvcc {kit.nvcc} in {kit.home}" for kit in host.toolkits) or "none"
+    if any(_fits(kit, target_cuda) for kit in host.toolkits):
+        means = f"CUDA {target_cuda} is compiled with it" if target_cuda else "used for targets of that CUDA version"
+        return Finding(code="nvcc", severity=Severity.OK, subject="CUDA toolkit", seen=seen, means=means)
+    if not target_cuda or major_version(target_cuda) >= 13:
+        wanted = target_cuda or "13.x"
+        means = f"CUDA {wanted}'s compilers will come from the package index"
+        return Finding(code="nvcc", severity=Severity.INFO, subject="CUDA toolkit", seen=seen, means=means)
+    return _no_toolkit(host, target_cuda, seen)
+
+
+def _fits(kit: Toolkit, target_cuda: str) -> bool:
+    return not target_cuda or kit.cuda == _minor(target_cuda)
+
+
+def _no_toolkit(host: Host, target_cuda: str, seen: str) -> Finding:
+    near = any(major_version(kit.cuda) == major_version(target_cuda) for kit in host.toolkits)
+    absent = f"the package index holds no nvcc for CUDA {major_version(target_cuda)}, so the system has to have one"
+    return Finding(
+        code="nvcc",
+        severity=Severity.WARNING if near else Severity.ERROR,
+        subject="CUDA toolkit",
+        seen=seen,
+        means="PyTorch's build accepts another minor version and warns of it" if near else absent,
+        hint=f"install CUDA toolkit {target_cuda} and set CUDA_HOME to it, or build for CUDA 13: --cuda {_INDEX_CUDA}",
+        link=_ARCHIVE if near else f"{_FA}/2783",
+    )
+
+
+def compilers(host: Host, target_cuda: str) -> Iterator[Finding]:
+    """The host compiler against what each nvcc that a build may use accepts."""
+    if not host.compilers:
+        yield Finding(
+            code="host-compiler",
+            severity=Severity.ERROR,
+            subject="C++ compiler",
+            seen="none",
+            means="nvcc compiles the host's half of each unit with g++, and links with it",
+            hint="apt-get install g++ (Debian, Ubuntu) or dnf install gcc-c++ (Fedora, RHEL)",
+        )
+        return
+    for cuda in _cudas(host, target_cuda):
+        yield _compiler(host.compilers, cuda)
+
+
+def _cudas(host: Host, target_cuda: str) -> tuple[str, ...]:
+    found = (_minor(target_cuda),) if target_cuda else tuple(kit.cuda for kit in host.toolkits)
+    return tuple(dict.fromkeys(found)) or (_INDEX_CUDA,)
+
+
+def _compiler(found: tuple[HostCompiler, ...], cuda: str) -> Finding:
+    seen = ", ".join(f"{compiler.name} {compiler.version} ({compiler.path})" for compiler in found)
+    subject = f"C++ compiler for CUDA {cuda}"
+    limits = compiler_limits(cuda)
+    if limits is None:
+        known = f"{all_limits()[0].cuda} to {all_limits()[-1].cuda}"
+        return Finding(
+            code="host-compiler",
+            severity=Severity.UNCHECKED,
+            subject=subject,
+            seen=seen,
+            means=f"which compilers nvcc {cuda} takes is not known here (known: {known})",
+            hint=f"build for a CUDA version that is known, for example --cuda {_INDEX_CUDA}",
+        )
+    accepted = [compiler for compiler in found if limits.accepts(compiler)]
+    if not accepted:
+        return _none_fits(found[0], limits, subject, seen)
+    best = next((compiler for compiler in accepted if _torch_takes(compiler, limits)), accepted[0])
+    return _fits_with(best, found[0], limits, subject, seen)
+
+
+def _torch_takes(compiler: HostCompiler, limits: CompilerLimits) -> bool:
+    bound = limits.torch_max(compiler.name)
+    return not bound or major_version(compiler.version) <= bound
+
+
+def _none_fits(compiler: HostCompiler, limits: CompilerLimits, subject: str, seen: str) -> Finding:
+    lowest, highest = limits.bounds(compiler.name)
+    lowest = max(lowest, torch_minimum(compiler.name))
+    usual = min(limits.max_gcc, limits.torch_max_gcc or limits.max_gcc)
+    return Finding(
+        code="host-compiler",
+        severity=Severity.ERROR,
+        subject=subject,
+        seen=seen,
+        means=f"nvcc {limits.cuda} and PyTorch's headers take {compiler.name} {lowest} to {highest}",
+        hint=f"apt-get install g++-{usual} (dnf install gcc-toolset-{usual}-gcc-c++), then set CXX=g++-{usual}",
+        link=f"{_SA}/246",
+    )
+
+
+def _fits_with(best: HostCompiler, preferred: HostCompiler, limits: CompilerLimits, subject: str, seen: str) -> Finding:
+    taken = f"nvcc {limits.cuda} takes {best.name} {limits.bounds(best.name)[0]} to {limits.bounds(best.name)[1]}"
+    bound = limits.torch_max(best.name)
+    severity, means, hint = Severity.OK, taken, ""
+    if not _torch_takes(best, limits):
+        severity, means = Severity.WARNING, f"{taken}; PyTorch's build refuses any above {bound}"
+        hint = f"apt-get install g++-{bound}, then set CXX=g++-{bound}"
+    elif best != preferred:
+        severity, means = Severity.WARNING, f"{taken}; {preferred.path} does not fit, {best.path} does"
+        hint = f"set CXX={best.path}"
+    link = f"{_SA}/246" if hint else ""
+    return Finding(
+        code="host-compiler", severity=severity, subject=subject, seen=seen, means=means, hint=hint, link=link
+    )
+
+
+def python(host: Host) -> Finding:
+    """Interpreters that extensions can be compiled for; uv fetches others, with their headers."""
+    ready = [interpreter.version for interpreter in host.interpreters if interpreter.has_headers]
+    bare = [interpreter.version for interpreter in host.interpreters if not interpreter.has_headers]
+    without = f"without headers: {', '.join(bare)}" if bare else ""
+    seen = "; ".join(filter(None, (", ".join(ready), without))) or "none"
+    if ready:
+        means = "wheels are compiled for these; uv fetches others"
+        return Finding(code="python", severity=Severity.OK, subject="Python", seen=seen, means=means)
+    return Finding(
+        code="python",
+        severity=Severity.WARNING,
+        subject="Python",
+        seen=seen,
+        means="extensions need Python.h; uv has to fetch an interpreter that has it",
+        hint="uv python install 3.12, or apt-get install python3-dev (dnf install python3-devel)",
+    )
+
+
+def uv(host: Host) -> Finding:
+    """Environments and packages are installed by uv, which attnforge depends on."""
+    if host.uv:
+        return Finding(code="uv", severity=Severity.OK, subject="uv", seen=host.uv)
+    return Finding(
+        code="uv",
+        severity=Severity.ERROR,
+        subject="uv",
+        seen="none",
+        means="build environments can't be made",
+        hint="python3 -m pip install uv",
+    )
+
+
+def pip(host: Host) -> Finding:
+    """Pip is not needed; its configuration is read for indexes and credentials."""
+    if host.pip:
+        return Finding(code="pip", severity=Severity.OK, subject="pip", seen=host.pip)
+    return Finding(
+        code="pip",
+        severity=Severity.INFO,
+        subject="pip",
+        seen="none",
+        means="not needed: uv installs what a build needs",
+    )
+
+
+def git(host: Host) -> Finding:
+    """Sources from git need it."""
+    if host.git:
+        return Finding(code="git", severity=Severity.OK, subject="git", seen=host.git)
+    return Finding(
+        code="git",
+        severity=Severity.WARNING,
+        subject="git",
+        seen="none",
+        means="packages whose source is in git alone can't be built; sdists and folders can",
+        hint="apt-get install git (dnf install git)",
+    )
+
+
+def torch(host: Host) -> Finding:
+    """PyTorch is not needed here: each build has its own environment with the target's."""
+    seen = host.torch or "none beside attnforge"
+    means = "each build installs the PyTorch of its target into an environment of its own"
+    return Finding(code="torch", severity=Severity.INFO, subject="PyTorch", seen=seen, means=means)
+
+
+def _minor(cuda: str) -> str:
+    return ".".join(cuda.split(".")[:2])

@@ -1,0 +1,39 @@
+"""The preliminary check: what a snapshot of the machine means for a build. Pure; host.probe takes the snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attnforge.errors import HostError
+from attnforge.host import checks_machine, checks_toolchain
+from attnforge.model.finding import Finding, Severity
+from attnforge.model.host import Host
+
+
+def examine(host: Host, target_cuda: str = "") -> tuple[Finding, ...]:
+    """Return every finding about a machine, in the order in which a person reads them.
+
+    ``target_cuda`` is the toolkit that a build is for (``13.0``); "" where none is chosen yet, which leaves every
+    toolkit that exists open.
+    """
+    return (
+        checks_machine.system(host),
+        checks_machine.libc(host),
+        checks_machine.cores(host),
+        checks_machine.memory(host),
+        *checks_machine.disks(host),
+        checks_toolchain.toolkit(host, target_cuda),
+        *checks_toolchain.compilers(host, target_cuda),
+        checks_toolchain.python(host),
+        checks_toolchain.uv(host),
+        checks_toolchain.pip(host),
+        checks_toolchain.git(host),
+        checks_toolchain.torch(host),
+        checks_machine.gpus(host),
+        checks_machine.driver(host, target_cuda),
+    )
+
+
+def verdict(findings: Iterable[Finding]) -> int:
+    """Return the exit code: that of a bad environment if any finding is an error, else 0."""
+    return HostError.exit_code if any(finding.severity is Severity.ERROR for finding in findings) else 0

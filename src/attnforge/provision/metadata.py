@@ -1,0 +1,96 @@
+"""The name and version of a source tree, as far as its files tell them without running anything."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import tomllib
+from collections.abc import Callable, Mapping
+from email.parser import HeaderParser
+from typing import Any
+
+FILES = ("PKG-INFO", "pyproject.toml", "setup.cfg", "setup.py")
+"""The files that tell something, the most trustworthy first."""
+
+Named = tuple[str, str]
+
+
+def static_metadata(files: Mapping[str, str]) -> Named:
+    """Return name and version, "" for what is not stated. ``files`` maps some of FILES to their texts."""
+    stated = [reader(files[name]) for name, reader in _READERS.items() if name in files]
+    name = next((name for name, _ in stated if name), "")
+    version = next((version for _, version in stated if version), "")
+    return name, version
+
+
+def _pkg_info(text: str) -> Named:
+    headers = HeaderParser().parsestr(text)
+    return headers.get("Name", ""), headers.get("Version", "")
+
+
+def _pyproject(text: str) -> Named:
+    try:
+        project = tomllib.loads(text).get("project", {})
+    except tomllib.TOMLDecodeError:
+        return "", ""
+    return (_text(project.get("name")), _text(project.get("version"))) if isinstance(project, dict) else ("", "")
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _setup_cfg(text: str) -> Named:
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read_string(text)
+    except configparser.Error:
+        return "", ""
+    name, version = (parser.get("metadata", key, fallback="").strip() for key in ("name", "version"))
+    return name, "" if version.startswith(("attr:", "file:")) else version
+
+
+def _setup_py(text: str) -> Named:
+    """Read the call of setup(): texts, and names of texts that the module assigns at its top level."""
+    try:
+        module = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return "", ""
+    constants = _constants(module)
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and _called(node.func) == "setup":
+            given = {word.arg: _value(word.value, constants) for word in node.keywords}
+            return given.get("name", ""), given.get("version", "")
+    return "", ""
+
+
+def _constants(module: ast.Module) -> dict[str, str]:
+    return {
+        target.id: statement.value.value
+        for statement in module.body
+        if isinstance(statement, ast.Assign)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+
+
+def _called(function: ast.expr) -> str:
+    if isinstance(function, ast.Attribute):
+        return function.attr
+    return function.id if isinstance(function, ast.Name) else ""
+
+
+def _value(node: ast.expr, constants: Mapping[str, str]) -> str:
+    if isinstance(node, ast.Name):
+        return constants.get(node.id, "")
+    return _text(node.value) if isinstance(node, ast.Constant) else ""
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "PKG-INFO": _pkg_info,
+    "pyproject.toml": _pyproject,
+    "setup.cfg": _setup_cfg,
+    "setup.py": _setup_py,
+}

@@ -1,0 +1,183 @@
+"""Upstream's source: fetched by hash from an index, or a folder or archive of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from attnforge.errors import HostError, RequestError
+from attnforge.paths import Folders
+from attnforge.process import redact
+from attnforge.provision.archives import SUFFIXES, read_files, unpack
+from attnforge.provision.indexes import (
+    IndexSettings,
+    SdistRelease,
+    file_sha256,
+    local_path,
+    network_errors,
+    releases,
+    session,
+)
+from attnforge.provision.metadata import FILES, static_metadata
+from attnforge.provision.store import disk_errors, locked
+from attnforge.provision.trees import copy_tree, tree_sha256
+
+__all__ = ["LocalSource", "copy_tree", "fetch_sdist", "open_local", "tree_sha256", "unpack"]
+
+_CHUNK = 1 << 20
+_ATTEMPTS = 3
+
+Lookup = Callable[[str, IndexSettings], tuple[SdistRelease, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSource:
+    """A source on this machine. ``name`` and ``version`` are "" where its files do not state them.
+
+    ``sha256`` is that of an archive's bytes or of a folder's files (``tree_sha256``).
+    """
+
+    kind: Literal["folder", "archive"]
+    path: Path
+    name: str
+    version: str
+    sha256: str
+
+
+def open_local(path: Path) -> LocalSource:
+    """Look at a folder or archive that is to be built; RequestError for anything that is neither."""
+    path = path.absolute()
+    if path.is_dir():
+        return _open_folder(path)
+    if not path.exists():
+        raise RequestError(f"{path} does not exist", hint="name a folder with a setup.py, or a source archive")
+    if path.suffix == ".whl":
+        raise RequestError(f"{path.name} is a wheel, built already", hint=f"attnforge audit '{path}'")
+    return _open_archive(path)
+
+
+def _open_folder(path: Path) -> LocalSource:
+    files = {name: (path / name).read_text("utf-8", "replace") for name in FILES if (path / name).is_file()}
+    if not files.keys() & {"setup.py", "pyproject.toml"}:
+        raise RequestError(
+            f"{path} holds neither setup.py nor pyproject.toml", hint="name the folder that holds upstream's setup.py"
+        )
+    name, version = static_metadata(files)
+    return LocalSource("folder", path, name, version, tree_sha256(path))
+
+
+def _open_archive(path: Path) -> LocalSource:
+    name, version = static_metadata(read_files(path, FILES))
+    stem = _stem(path.name)
+    if not name and "-" in stem:  # NAME-VERSION.tar.gz: PEP 625
+        name, _, version = stem.rpartition("-")
+    return LocalSource("archive", path, name, version, file_sha256(path))
+
+
+def _stem(name: str) -> str:
+    suffix = max((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), key=len, default="")
+    return name[: len(name) - len(suffix)]
+
+
+def fetch_sdist(
+    name: str, version: str, sha256: str, folders: Folders, settings: IndexSettings, lookup: Lookup = releases
+) -> Path:
+    """Return the source archive of a release, downloaded once and kept by its hash.
+
+    An archive that is kept already is hashed again and needs no network. With ``sha256`` "" whatever the index has is
+    taken and kept by the hash that it turns out to have. RequestError where the release does not exist; HostError
+    where the network fails or the disk is full, and for an archive of another hash, of which nothing is kept.
+    """
+    kept = _kept(folders, sha256)
+    if kept:
+        return kept
+    release = _choose(name, version, sha256, lookup(name, settings))
+    entry = folders.sources / (sha256 or release.sha256 or f"{name}-{version}")
+    with locked(entry), disk_errors(folders.sources):
+        return _kept(folders, sha256 or release.sha256) or _download(release, sha256, folders, settings)
+
+
+def _kept(folders: Folders, sha256: str) -> Path | None:
+    if not sha256 or not (folders.sources / sha256).is_dir():
+        return None
+    files = sorted((folders.sources / sha256).iterdir())
+    return next((path for path in files if path.is_file() and file_sha256(path) == sha256), None)
+
+
+def _choose(name: str, version: str, sha256: str, found: tuple[SdistRelease, ...]) -> SdistRelease:
+    from packaging.version import Version
+
+    same = [release for release in found if Version(release.version) == Version(version)]
+    if not same:
+        newest = ", ".join(dict.fromkeys(release.version for release in found[:5]))
+        raise RequestError(f"there is no source archive of {name} {version}", hint=f"the newest are {newest}")
+    fitting = [release for release in same if sha256 in (release.sha256, "") or not release.sha256]
+    if not fitting:
+        raise _wrong_hash(same[0].filename, sha256, same[0].sha256)
+    return fitting[0]
+
+
+def _wrong_hash(filename: str, wanted: str, actual: str) -> HostError:
+    return HostError(
+        f"{filename} is refused: its SHA-256 is not the one that was asked for",
+        why=f"wanted {wanted}, the index has {actual}",
+        hint="check the index or mirror that pip and uv are configured with; the file may have been tampered with",
+    )
+
+
+def _download(release: SdistRelease, sha256: str, folders: Folders, settings: IndexSettings) -> Path:
+    handle, name = tempfile.mkstemp(prefix=".download-", dir=folders.sources)
+    staged = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as sink:
+            actual = _receive(release, sink, settings)
+        wanted = sha256 or release.sha256 or actual
+        if actual != wanted:
+            raise _wrong_hash(release.filename, wanted, actual)
+        place = folders.sources / actual / Path(release.filename).name
+        place.parent.mkdir(exist_ok=True)
+        staged.chmod(0o644)
+        return staged.replace(place)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def _receive(release: SdistRelease, sink: Any, settings: IndexSettings) -> str:
+    """Write a release's archive to ``sink`` and return its hash; a connection that breaks is tried again."""
+    if release.url.startswith("file:"):
+        return _copy(Path(local_path(release.url)), sink)
+    with session(settings) as client:
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                with network_errors(f"{release.filename} could not be downloaded from {redact(release.url)}"):
+                    return _stream(client, release.url, sink)
+            except HostError:
+                if not left:
+                    raise
+    raise AssertionError("unreachable")
+
+
+def _stream(client: Any, url: str, sink: Any) -> str:
+    sink.seek(0)
+    sink.truncate()
+    digest = hashlib.sha256()
+    with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:  # or it comes unpacked
+        response.raise_for_status()
+        for chunk in response.iter_raw(_CHUNK):
+            digest.update(chunk)
+            sink.write(chunk)
+    return digest.hexdigest()
+
+
+def _copy(path: Path, sink: Any) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as source:
+        while chunk := source.read(_CHUNK):
+            digest.update(chunk)
+            sink.write(chunk)
+    return digest.hexdigest()

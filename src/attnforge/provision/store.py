@@ -1,0 +1,97 @@
+"""Entries of the cache: made once under a lock, marked complete last, remade where a maker was killed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from attnforge.errors import HostError
+
+_MARKER = "complete.json"
+_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+_UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
+
+Facts = dict[str, Any]
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn a full disk, a read-only one or a file in the way into a HostError on ``folder``; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        reason = _reason(error)
+        if not reason:
+            raise
+        raise HostError(
+            f"{folder} can't be written: {reason}",
+            why=str(error),
+            hint="set ATTNFORGE_CACHE to a folder that this user can write, on a disk with space",
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in _NO_SPACE:
+        return "no space left"
+    if error.errno == errno.ENOTDIR:
+        return "a part of its path is a file"
+    return "it is read-only for this user" if error.errno in _UNWRITABLE else ""
+
+
+@contextmanager
+def locked(entry: Path) -> Iterator[None]:
+    """Hold the lock of a cache entry; a second process waits here until the first is done."""
+    from filelock import FileLock
+
+    with disk_errors(entry.parent):
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(entry.parent / f"{entry.name}.lock")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def provide(entry: Path, make: Callable[[Path], Facts], healthy: Callable[[Facts], bool] = lambda _: True) -> Facts:
+    """Return the facts of a complete entry; where it is absent, half made or not ``healthy``, make it first.
+
+    ``make`` fills the empty folder that it is given and returns facts of JSON types. A complete entry takes no lock,
+    so a cache that can't be written still serves what it holds. HostError where the disk is full or read-only.
+    """
+    facts = _complete(entry, healthy)
+    if facts is not None:
+        return facts
+    with locked(entry), disk_errors(entry):
+        facts = _complete(entry, healthy)
+        return facts if facts is not None else _make(entry, make)
+
+
+def _complete(entry: Path, healthy: Callable[[Facts], bool]) -> Facts | None:
+    try:
+        facts = json.loads((entry / _MARKER).read_text(encoding="utf-8"))
+        return facts if isinstance(facts, dict) and healthy(facts) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _make(entry: Path, make: Callable[[Path], Facts]) -> Facts:
+    if entry.exists():
+        shutil.rmtree(entry)
+    entry.mkdir(parents=True)
+    facts = make(entry)
+    write_atomically(entry / _MARKER, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    return facts
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees all of it or none."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)

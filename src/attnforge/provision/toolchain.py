@@ -1,0 +1,192 @@
+"""A CUDA toolchain: the system's, or one of packages from the package index, completed so that it compiles and links.
+
+nvcc works from a folder whose path has spaces or letters outside ASCII (tried with 13.0: it quotes its own paths), but
+what it quotes goes through a shell in double quotes, so a path must hold none of the characters that are special there.
+PyTorch writes nvcc's path unquoted into build.ninja (torch.utils.cpp_extension, ``nvcc = ...``) unless PYTORCH_NVCC
+is set.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from attnforge.errors import HostError, RequestError
+from attnforge.knowledge.toolchains import ToolchainPackages, pypi_toolchain, pypi_toolchains
+from attnforge.paths import Folders
+from attnforge.process import Command, Outcome, Runner, base_environment
+from attnforge.provision.store import Facts, provide
+from attnforge.provision.uv import Uv
+
+_LAYOUT = 1  # raised when the links that complete a toolchain change
+_SPECIAL = re.compile(r'["$`\\\n]')
+_TOOLS = "/usr/bin:/bin"  # where a host compiler's assembler and linker are
+_PROBE = """
+__global__ void twice(float* x) { x[threadIdx.x] *= 2; }
+extern "C" int launch(float* x) { twice<<<1, 32>>>(x); return (int)cudaGetLastError(); }
+"""
+
+Origin = Literal["system", "pypi"]
+
+
+@dataclass(frozen=True, slots=True)
+class Toolchain:
+    """A CUDA toolchain that is ready.
+
+    ``home`` serves as CUDA_HOME, ``nvcc`` is the compiler in it, ``cuda`` its ``13.0`` and ``version`` its full build
+    ``13.0.88``. ``packages`` are the exact packages that it is made of, none for the system's.
+    """
+
+    home: Path
+    nvcc: Path
+    cuda: str
+    version: str
+    origin: Origin
+    packages: tuple[str, ...] = ()
+
+
+def provide_toolchain(cuda: str, origin: Origin, home: str, folders: Folders, uv: Uv, compiler: str = "") -> Toolchain:
+    """Return the toolchain of a CUDA minor (``13.0``): the system's at ``home``, or the package index's.
+
+    One from the index is installed once, and was seen to compile and link a kernel with the C++ compiler at
+    ``compiler`` before it counts as complete. RequestError where the index has no whole toolchain of that CUDA.
+    HostError where nvcc is another version or does not work, where there is no C++ compiler or too new a one, or
+    where network or disk fail.
+    """
+    if origin == "system":
+        return _system(cuda, Path(home), uv)
+    packages = pypi_toolchain(cuda)
+    if packages is None:
+        raise _not_on_index(cuda)
+    entry = folders.toolchains / _digest(packages)
+    _check_path(entry)
+    provide(entry, lambda folder: _make(folder, packages, uv, compiler), lambda _: _nvcc(entry, packages).exists())
+    nvcc = _nvcc(entry, packages)
+    return Toolchain(nvcc.parent.parent, nvcc, cuda, packages.nvcc, "pypi", packages.packages)
+
+
+def _system(cuda: str, home: Path, uv: Uv) -> Toolchain:
+    nvcc = home / "bin" / "nvcc"
+    found = nvcc_version(nvcc, uv.runner, base_environment(uv.environ))
+    if _minor(found) != cuda:
+        raise HostError(
+            f"the CUDA toolkit in {home} is {found}, not {cuda}",
+            hint=f"choose --cuda {_minor(found)}, or set CUDA_HOME to a toolkit of CUDA {cuda}",
+        )
+    return Toolchain(home, nvcc, cuda, found, "system")
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _not_on_index(cuda: str) -> RequestError:
+    whole = ", ".join(toolchain.cuda for toolchain in pypi_toolchains())
+    return RequestError(
+        f"the package index has no whole toolchain of CUDA {cuda}",
+        why=f"it has {whole}; for CUDA 12 it lacks nvcc itself",
+        hint=f"install the CUDA toolkit {cuda} and set CUDA_HOME to it, or choose --cuda {pypi_toolchains()[0].cuda}",
+    )
+
+
+def _digest(packages: ToolchainPackages) -> str:
+    made_of = " ".join((*sorted(packages.packages), str(_LAYOUT)))
+    return f"cuda-{packages.cuda}-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
+
+
+def _nvcc(entry: Path, packages: ToolchainPackages) -> Path:
+    return entry / "site" / packages.home / "bin" / "nvcc"
+
+
+def _check_path(entry: Path) -> None:
+    special = _SPECIAL.search(str(entry))
+    if special:
+        raise HostError(
+            f"nvcc can't work in {entry}",
+            why=f"it hands its path to a shell, where {special[0]!r} is special",
+            hint="set ATTNFORGE_CACHE to a folder without that character",
+        )
+
+
+def _make(folder: Path, packages: ToolchainPackages, uv: Uv, compiler: str) -> Facts:
+    if not compiler:
+        raise HostError(
+            "there is no C++ compiler, which nvcc needs",
+            hint="apt install g++   (or: dnf install gcc-c++)",
+        )
+    uv.install_target(folder / "site", packages.packages, "--no-deps")
+    nvcc = _nvcc(folder, packages)
+    complete(nvcc.parent.parent)
+    found = nvcc_version(nvcc, uv.runner, {})
+    if found != packages.nvcc:
+        raise HostError(
+            f"the nvcc that was installed is {found}, not {packages.nvcc}",
+            hint="check the index or mirror that pip and uv are configured with",
+        )
+    _check_compiles(nvcc, folder, compiler, uv.runner, base_environment(uv.environ))
+    return {"packages": list(packages.packages), "nvcc": found}
+
+
+def complete(home: Path) -> None:
+    """Add what the packages lack of a CUDA_HOME: a folder lib64, and library names for the linker.
+
+    nvcc's own profile and PyTorch's link flags name lib64, and ``-lcudart`` needs a libcudart.so without a number.
+    """
+    lib = home / "lib"
+    _link(home / "lib64", "lib")
+    for library in sorted(lib.glob("lib*.so.*")):
+        _link(lib / f"{library.name.partition('.so.')[0]}.so", library.name)
+
+
+def _link(place: Path, target: str) -> None:
+    if not place.exists():
+        place.symlink_to(target)
+
+
+def nvcc_version(nvcc: Path, runner: Runner, environment: dict[str, str]) -> str:
+    """Return an nvcc's full build version, ``13.0.88``; HostError where it does not run or says none."""
+    try:
+        outcome = runner(Command((str(nvcc), "--version"), nvcc.parent, environment, timeout=60))
+    except OSError as error:
+        raise HostError(
+            f"nvcc can't be started: {nvcc}", why=str(error), hint="set CUDA_HOME to a folder that has bin/nvcc"
+        ) from error
+    match = re.search(r"release [\d.]+, V(?P<version>\d+(?:\.\d+)+)", outcome.output)
+    if not outcome.ok or match is None:
+        raise HostError(
+            f"{nvcc} does not work", why=outcome.output.strip()[-500:], hint="install the CUDA toolkit again"
+        )
+    return match["version"]
+
+
+def _check_compiles(nvcc: Path, folder: Path, compiler: str, runner: Runner, environment: dict[str, str]) -> None:
+    """Compile and link a kernel with nothing of CUDA on PATH, as a build will."""
+    work = folder / "probe"
+    work.mkdir()
+    (work / "probe.cu").write_text(_PROBE, encoding="utf-8")
+    path = os.pathsep.join((str(Path(compiler).parent), _TOOLS))
+    argv = (str(nvcc), "-ccbin", compiler, "-shared", "-Xcompiler", "-fPIC", "-lcudart", "-o", "probe.so", "probe.cu")
+    outcome = runner(Command(argv, work, {**environment, "PATH": path}, timeout=300))
+    if not outcome.ok:
+        raise _does_not_compile(outcome, compiler)
+
+
+def _does_not_compile(outcome: Outcome, compiler: str) -> HostError:
+    lines = [line.strip() for line in outcome.output.splitlines() if line.strip()]
+    first = next((line for line in lines if re.search(r"error|fatal|not found", line, re.IGNORECASE)), "")
+    if "unsupported GNU version" in outcome.output or "unsupported clang version" in outcome.output:
+        return HostError(
+            f"the C++ compiler {compiler} is newer than this nvcc supports",
+            why=first,
+            hint="install an older one and name it: apt install g++-12, then CXX=g++-12",
+            link="https://github.com/thu-ml/SageAttention/issues/246",
+        )
+    return HostError(
+        f"the installed CUDA toolchain does not compile with {compiler}",
+        why=first or (lines[-1] if lines else "no message"),
+        hint="apt install g++ binutils libc6-dev, and look at `attnforge doctor`",
+    )

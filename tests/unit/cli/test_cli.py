@@ -1,0 +1,194 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from attnforge.cli import main as program
+from attnforge.cli.display import PlainDisplay, line_of
+from attnforge.cli.show import duration, plan_lines, size
+from attnforge.errors import BuildError, HostError, RequestError, UncheckedError, WheelError
+from attnforge.model.events import Event, GraphReceived, JobFinished, Message, Progress, kinds
+from attnforge.model.host import Host
+from attnforge.model.plan import Resolution
+from attnforge.workflow import machine as machines
+
+
+def call(*arguments: str, environ: dict[str, str] | None = None) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    code = program.main(arguments, environ or {"HOME": "/nowhere"}, out, err)
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def on_a_host(monkeypatch: pytest.MonkeyPatch, make_host: Callable[..., Host]) -> None:
+    monkeypatch.setattr(machines, "probe", lambda *_: make_host())
+
+
+def test_help_names_every_verb() -> None:
+    code, out, _ = call("--help")
+    assert code == 0
+    for verb in program.VERBS:
+        assert f"  {verb}" in out
+
+
+@pytest.mark.parametrize("verb", sorted(program.VERBS))
+def test_every_verb_has_a_help_of_its_own(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program.main([verb, "--help"], {}, sys.stdout, sys.stderr)
+    assert ended.value.code == 0
+    assert f"attnforge {verb}" in capsys.readouterr().out
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, io\nfrom attnforge.cli.main import main\nmain(['--help'], {}, io.StringIO(), io.StringIO())\n"
+        "print([name for name in ('pydantic', 'rich', 'unearth', 'psutil', 'auditwheel') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["biuld"], "attnforge build"),
+        (["plan"], "required"),
+        (["plan", "flash-attn", "--gpus", "H100"], "did you mean --gpu?"),
+        (["plan", "flash-attn", "--head-dim", "64"], "did you mean --head-dims?"),
+        (["plan", "flash-attn>=2"], "write flash-attn==VERSION"),
+        (["plan", "flash attn!"], "is no package"),
+        (["plan", "./no/such/folder"], "does not exist"),
+        (["plan", "flash-attn", "--source", "git", "--gpu", "H100"], "--source"),
+    ],
+)
+def test_wrong_commands_exit_2_and_say_what_is_right(on_a_host: None, arguments: list[str], said: str) -> None:
+    code, _, err = call(*arguments)
+    assert code == 2
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RequestError("x"), 2),
+        (HostError("x"), 3),
+        (BuildError("x"), 4),
+        (WheelError("x"), 5),
+        (UncheckedError("x"), 6),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int) -> None:
+    def fail(*_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(program, "_dispatch", fail)
+    assert call("plan", "x")[0] == code
+
+
+def test_our_own_fault_exits_1_with_a_file_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> int:
+        raise ZeroDivisionError("at https://user:secret@index.example/simple")
+
+    monkeypatch.setattr(program, "_dispatch", fail)
+    code, _, err = call("plan", "x")
+    assert code == 1
+    text = Path(err.split("Please send ")[1].strip()).read_text()
+    assert "ZeroDivisionError" in text
+    assert "secret" not in text
+
+
+def test_an_error_is_json_too(on_a_host: None) -> None:
+    code, out, _ = call("plan", "flash-attn", "--gpu", "T4", "--json")
+    document = json.loads(out)
+    assert (code, document["exit_code"], document["schema"]) == (2, 2, 1)
+    assert document["error"]["hint"]
+
+
+def test_plan_prints_what_build_would_do(on_a_host: None, tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    code, out, _ = call("plan", "flash-attn", "--gpu", "H100", "--profile", "diffusion", "--explain", environ=environ)
+    assert code == 0
+    assert "flash_attn-2.8.3+cu130torch2.11.sm90.diffusion-cp312-cp312-linux_x86_64.whl" in out
+    assert "not sm_120: no GPU of the target needs it" in out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan_as_json_of_one_and_of_several(on_a_host: None) -> None:
+    _, one, _ = call("plan", "flash-attn", "--gpu", "H100", "--json")
+    _, two, _ = call("plan", "flash-attn", "flash-attn==2.7.2.post1", "--gpu", "H100", "--json")
+    assert json.loads(one) == json.loads(two)[0]
+    assert json.loads(two)[1]["version"] == "2.7.2.post1"
+
+
+def test_packages(on_a_host: None) -> None:
+    assert "flash-attn" in call("packages")[1]
+    assert "--target reference" in call("packages", "--targets")[1]
+    assert json.loads(call("packages", "--json")[1])["packages"]
+    assert json.loads(call("packages", "--schema")[1])["title"] == "Recipe"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("count", "text"), [(12, "12 B"), (1500, "1.5 kB"), (2.5e6, "2.5 MB"), (3.35e9, "3.4 GB")])
+def test_bytes(count: float, text: str) -> None:
+    assert size(count) == text
+
+
+def test_events_have_lines_and_json() -> None:
+    events: list[Event] = [
+        Message("info", "log: x"),
+        GraphReceived(73, 5, 68, 0, 102.0),
+        JobFinished(0, "a.cu", 42.0, 41.0, 3_500_000_000, ok=False),
+        Progress(1, 5, 1, 2, 3, 4.0),
+    ]
+    out = io.StringIO()
+    display = PlainDisplay(out)
+    for event in events:
+        display(event)
+        assert json.loads(json.dumps(event.to_json()))["event"] in kinds()
+    assert "5 to compile, 0 at hand, 68 left out" in out.getvalue()
+    assert "a.cu FAILED" in out.getvalue()
+    assert line_of(events[-1]) == ""
+
+
+def test_a_live_display_draws_what_runs() -> None:
+    from attnforge.cli.display import LiveDisplay
+    from attnforge.model.events import JobStarted, StageStarted
+
+    out = io.StringIO()
+    display = LiveDisplay(out)
+    for event in (
+        StageStarted("compile", "flash-attn"),
+        JobStarted(0, "flash_fwd_hdim64_fp16_sm80.cu", 42.0, 3_600_000_000),
+        Progress(1, 5, 3_500_000_000, 3_600_000_000, 22_000_000_000, 80.0),
+    ):
+        display(event)
+    display.console.print(display.render())
+    text = out.getvalue()
+    for part in (
+        "compile: flash-attn",
+        "1 of 5",
+        "3.5 GB of 22.0 GB used",
+        "flash_fwd_hdim64_fp16_sm80.cu",
+        "1 min 20 s left",
+    ):
+        assert part in text
+
+
+def test_plan_lines_show_warnings_with_their_links(make_resolution: Callable[..., Resolution]) -> None:
+    from attnforge.model.plan import PlanWarning
+
+    warning = PlanWarning(subject="x", message="careful", hint="do this", link="https://example.org/1")
+    lines = list(plan_lines(make_resolution().model_copy(update={"warnings": (warning,)}), explain=False))
+    assert any("careful; do this" in line for line in lines)
+    assert any("https://example.org/1" in line for line in lines)

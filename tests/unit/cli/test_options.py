@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnforge.config import from_environment, from_project
+from attnforge.errors import RequestError
+from attnforge.model.request import Request
+from attnforge.options import OPTIONS, merge, read_bytes
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("8G", 8 * 2**30),
+        ("8GiB", 8 * 2**30),
+        ("8gb", 8 * 2**30),
+        ("1.5G", 3 * 2**29),
+        ("800M", 800 * 2**20),
+        ("4096", 4096),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert read_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1G", "eight", "0", "1Q"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - any reading error will do
+        read_bytes(text)
+
+
+@given(st.integers(1, 2**40))
+def test_plain_bytes_stay(size: int) -> None:
+    assert read_bytes(str(size)) == size
+
+
+def test_every_option_sets_a_field_of_the_request() -> None:
+    assert {option.field for option in OPTIONS} == set(Request.model_fields) - {"package"}
+    assert len({option.name for option in OPTIONS}) == len(OPTIONS)
+
+
+@pytest.mark.parametrize(
+    ("given_options", "fields"),
+    [
+        ({"gpu": "L40S, H100"}, {"gpus": ("L40S", "H100")}),
+        ({"gpu": "8.0;9.0"}, {"gpus": ("8.0", "9.0")}),
+        ({"gpu": ["L40S", "H100"]}, {"gpus": ("L40S", "H100")}),
+        ({"head-dims": "128,64,64"}, {"head_dims": (64, 128)}),
+        ({"head-dims": [64]}, {"head_dims": (64,)}),
+        ({"head-dims": 64}, {"head_dims": (64,)}),
+        ({"jobs": "4", "memory": "8G"}, {"jobs": 4, "memory": 8 * 2**30}),
+        ({"torch": None}, {}),
+    ],
+)
+def test_options_are_read(given_options: dict[str, Any], fields: dict[str, Any]) -> None:
+    assert merge(given_options) == fields
+
+
+@pytest.mark.parametrize("wrong", [{"head-dims": "sixty"}, {"jobs": "0"}, {"jobs": "many"}, {"memory": "lots"}])
+def test_wrong_values_are_refused_with_the_option(wrong: dict[str, str]) -> None:
+    with pytest.raises(RequestError, match=f"--{next(iter(wrong))}"):
+        merge(wrong)
+
+
+def test_the_command_line_wins_over_the_environment_and_that_over_the_file() -> None:
+    file = {"torch": "1", "python": "1", "cuda": "1"}
+    assert merge({"torch": "3"}, {"torch": "2", "python": "2"}, file) == {"torch": "3", "python": "2", "cuda": "1"}
+
+
+def test_the_environment() -> None:
+    environ = {
+        "ATTNFORGE_GPU": "H100",
+        "ATTNFORGE_HEAD_DIMS": "64",
+        "ATTNFORGE_CACHE": "/c",
+        "HOME": "/h",
+        "ATTNFORGE_JOBS": "",
+    }
+    assert from_environment(environ) == {"gpu": "H100", "head-dims": "64"}
+
+
+def test_a_misspelt_variable_is_refused_with_the_right_one() -> None:
+    with pytest.raises(RequestError) as caught:
+        from_environment({"ATTNFORGE_GPUS": "H100"})
+    assert "ATTNFORGE_GPU" in caught.value.hint
+
+
+def test_the_nearest_project_file_is_read(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.attnforge]\ngpu = ["H100"]\nout = "wheels"\n')
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    assert from_project(deep) == {"gpu": ["H100"], "out": "wheels"}
+    (tmp_path / "a" / "pyproject.toml").write_text("[project]\nname='x'\n")
+    assert from_project(deep) == {}
+
+
+def test_a_misspelt_key_is_refused_with_the_right_one(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.attnforge]\nprofil = "full"\n')
+    with pytest.raises(RequestError) as caught:
+        from_project(tmp_path)
+    assert caught.value.hint == "did you mean profile?"
+
+
+def test_a_broken_project_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.attnforge\n")
+    with pytest.raises(RequestError, match="can't be read"):
+        from_project(tmp_path)

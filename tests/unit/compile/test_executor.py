@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from attnforge.compile import reaper
+from attnforge.compile.executor import Executor, Run, resident_by_session, session_and_resident
+
+
+@pytest.fixture
+def executor() -> Iterator[Executor]:
+    with Executor() as executor:
+        yield executor
+
+
+def shell(tmp_path: Path, script: str, *words: str, **environment: str) -> Run:
+    return Run(("/bin/sh", "-c", script, *words), str(tmp_path), {"PATH": os.defpath, **environment}, tmp_path / "log")
+
+
+def python(tmp_path: Path, program: str) -> Run:
+    return Run((sys.executable, "-I", "-S", "-c", program), str(tmp_path), {}, tmp_path / "log")
+
+
+def test_a_program_runs_with_its_arguments_folder_and_environment(executor: Executor, tmp_path: Path) -> None:
+    run = shell(tmp_path, 'echo "$0|$1|$X|$(pwd -P)|$HOME"; echo error >&2', "a b", "c;d", X="ö $")
+    ended = executor.run(run)
+    assert (ended.code, ended.stopped) == (0, False)
+    assert run.log.read_text() == f"a b|c;d|ö $|{tmp_path.resolve()}|\nerror\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "code"), [("exit 3", 3), ("kill -9 $$", -signal.SIGKILL), ("kill -15 $$", -signal.SIGTERM)]
+)
+def test_exit_codes_and_signals(executor: Executor, tmp_path: Path, script: str, code: int) -> None:
+    assert executor.run(shell(tmp_path, script)).code == code
+
+
+def test_a_missing_program_is_what_a_shell_says(executor: Executor, tmp_path: Path) -> None:
+    run = Run(("no-such-program", "-c"), str(tmp_path), {"PATH": "/nowhere"}, tmp_path / "log")
+    assert executor.run(run).code == 127
+    assert "no-such-program" in run.log.read_text()
+
+
+def test_a_missing_folder_is_an_error(executor: Executor, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        executor.run(Run(("true",), str(tmp_path / "no"), {}, tmp_path / "log"))
+
+
+def test_cpu_seconds_count_all_processes(executor: Executor, tmp_path: Path) -> None:
+    burn = "import time\nwhile time.process_time() < 0.2: pass"
+    script = '"$0" -I -S -c "$1"; "$0" -I -S -c "$1"'
+    ended = executor.run(shell(tmp_path, script, sys.executable, burn))
+    assert 0.4 <= ended.cpu_seconds < 5
+    assert ended.seconds >= 0.39
+
+
+def test_the_peak_is_that_of_one_process_at_least(executor: Executor, tmp_path: Path) -> None:
+    ended = executor.run(python(tmp_path, "b'x' * 200_000_000"))
+    assert 200_000_000 <= ended.peak_bytes < 400_000_000
+
+
+# Holds memory until the other process holds its own too, and for some samples more.
+HOLD = """
+import os, sys, time
+held = b"x" * 150_000_000
+open(sys.argv[1], "w").close()
+while not os.path.exists(sys.argv[2]): time.sleep(0.01)
+time.sleep(1)
+"""
+
+
+def test_processes_that_run_at_once_count_together(executor: Executor, tmp_path: Path) -> None:
+    script = '"$0" -I -S -c "$1" a b & "$0" -I -S -c "$1" b a; wait'
+    ended = executor.run(shell(tmp_path, script, sys.executable, HOLD))
+    assert 300_000_000 <= ended.peak_bytes < 600_000_000
+    assert executor.memory.peak_bytes >= 300_000_000
+
+
+def test_what_is_left_in_the_background_is_ended(executor: Executor, tmp_path: Path) -> None:
+    run = shell(tmp_path, "sleep 600 & echo $!")
+    assert executor.run(run).code == 0
+    gone(int(run.log.read_text()))
+
+
+def test_stop_ends_all_that_runs_and_starts_nothing_more(executor: Executor, tmp_path: Path) -> None:
+    sessions: list[int] = []
+    codes: list[int] = []
+
+    def one(number: int) -> None:
+        run = Run(("/bin/sh", "-c", "sleep 600; true"), str(tmp_path), {"PATH": os.defpath}, tmp_path / f"{number}")
+        codes.append(executor.run(run, sessions.append).code)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    while len(sessions) < 3:
+        time.sleep(0.01)
+    executor.stop()
+    for thread in threads:
+        thread.join(timeout=10)
+    assert codes == [-9, -9, -9]
+    ended = executor.run(shell(tmp_path, "touch started"))
+    assert ended.stopped and not (tmp_path / "started").exists()
+
+
+def test_its_folders_are_removed_at_the_end(tmp_path: Path) -> None:
+    folder = tmp_path / "mit Leerzeichen"
+    (folder / "x").mkdir(parents=True)
+    with Executor([folder]) as executor:
+        assert executor.run(shell(tmp_path, "true")).code == 0
+        assert folder.exists()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("lines", "left"),
+    [
+        ([], set()),
+        (["+1\n", "+2\n", "-1\n"], {2}),
+        (["-1\n", "+1\n"], {1}),
+        (["+1\n", "+1\n", "-1\n"], set()),
+        (["x\n", "\n", "+\n", "+1x\n", "+-1\n", "+3"], {3}),
+    ],
+)
+def test_the_reaper_knows_what_is_left(lines: list[str], left: set[int]) -> None:
+    assert reaper.watch(lines) == left
+
+
+def test_the_reaper_kills_what_is_left_and_removes_folders(tmp_path: Path) -> None:
+    folder = tmp_path / "a b"
+    folder.mkdir()
+    left, ended = (subprocess.Popen(["sleep", "600"], start_new_session=True) for _ in range(2))
+    subprocess.run(
+        [sys.executable, "-I", "-S", reaper.__file__, str(folder)],
+        input=f"+{left.pid}\n+{ended.pid}\n-{ended.pid}\n+999999999\n",
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert left.wait(timeout=10) == -signal.SIGKILL
+    assert ended.poll() is None
+    ended.kill()
+    ended.wait()
+    assert not folder.exists()
+
+
+def test_memory_is_read_from_proc(tmp_path: Path) -> None:
+    page = os.sysconf("SC_PAGE_SIZE")
+
+    def process(pid: int, name: str, session: int, pages: int) -> None:
+        (tmp_path / str(pid)).mkdir()
+        fields = ["S", "1", str(pid), str(session), *["0"] * 17, str(pages), *["0"] * 20]
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) {' '.join(fields)}\n")
+
+    process(10, "cicc", 10, 100)
+    process(11, "a) R (b c", 10, 5)
+    process(20, "ptxas", 20, 7)
+    (tmp_path / "30").mkdir()
+    (tmp_path / "40").mkdir()
+    (tmp_path / "40" / "stat").write_text("cut")
+    (tmp_path / "meminfo").write_text("")
+    assert resident_by_session(tmp_path) == {10: 105 * page, 20: 7 * page}
+
+
+def test_our_own_memory_is_read() -> None:
+    session, resident = session_and_resident(Path("/proc/self/stat").read_bytes())
+    assert session == os.getsid(0)
+    assert resident > 5_000_000
+
+
+def gone(pid: int) -> None:
+    """Wait until a process has ended."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.02)
+    pytest.fail(f"process {pid} is still there")

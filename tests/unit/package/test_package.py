@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnforge.errors import BuildError
+from attnforge.model.plan import BuildPlan
+from attnforge.package.archive import Member, read_members, write_wheel
+from attnforge.package.metadata import name_and_version, relabel
+from attnforge.package.wheel import package_wheel
+
+METADATA = """\
+Metadata-Version: 2.4
+Name: flash_attn
+Version: 2.8.3
+Requires-Dist: torch
+Requires-Dist: einops
+Requires-Dist: torch-geometric; extra == "x"
+
+Version: 9 is not a header in the description
+Requires-Dist: torch
+"""
+INFO = "flash_attn-2.8.3.dist-info"
+
+
+def upstream(
+    folder: Path, *, version: str = "2.8.3", tags: str = "cp312-cp312-linux_x86_64", module: bool = True
+) -> Path:
+    info = f"flash_attn-{version}.dist-info"
+    path = folder / f"flash_attn-{version}-{tags}.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("flash_attn/__init__.py", "__version__ = '2.8.3'\n")
+        if module:
+            archive.writestr(zipfile.ZipInfo("flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so"), b"\x7fELF...")
+        archive.writestr(f"{info}/METADATA", METADATA.replace("Version: 2.8.3", f"Version: {version}"))
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nTag: {tags}\n")
+        archive.writestr(f"{info}/RECORD", "stale,,\n")
+    return path
+
+
+def test_the_wheel_has_the_plans_name_and_its_metadata_agrees(
+    tmp_path: Path, make_plan: Callable[..., BuildPlan]
+) -> None:
+    plan = make_plan(profile="diffusion")
+    wheel = package_wheel(upstream(tmp_path), tmp_path / ".", plan, "attnforge 1")
+    assert wheel.name == plan.wheel
+    with zipfile.ZipFile(wheel) as archive:
+        info = f"flash_attn-2.8.3+{plan.label}.dist-info"
+        metadata = archive.read(f"{info}/METADATA").decode()
+        assert name_and_version(metadata) == ("flash_attn", f"2.8.3+{plan.label}")
+        assert "Requires-Dist: torch==2.11.*\nRequires-Dist: einops" in metadata
+        assert "torch-geometric" in metadata
+        assert metadata.endswith("Version: 9 is not a header in the description\nRequires-Dist: torch\n")
+        assert BuildPlan.model_validate(json.loads(archive.read(f"{info}/attnforge/plan.json"))) == plan
+        coverage = json.loads(archive.read(f"{info}/attnforge/coverage.json"))
+        assert coverage["left_out"] == list(plan.selection.without)
+        provenance = json.loads(archive.read(f"{info}/attnforge/provenance.json"))
+        assert provenance["plan"] == plan.digest
+        assert provenance["source"]["sha256"] == plan.source.sha256
+
+
+def test_record_lists_every_member_with_its_hash(tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> None:
+    wheel = package_wheel(upstream(tmp_path), tmp_path, make_plan(), "attnforge 1")
+    with zipfile.ZipFile(wheel) as archive:
+        record = next(name for name in archive.namelist() if name.endswith("RECORD"))
+        assert archive.namelist()[-1] == record
+        rows = {row[0]: row[1:] for row in csv.reader(io.StringIO(archive.read(record).decode()))}
+        assert set(rows) == set(archive.namelist())
+        for name, (digest, size) in rows.items():
+            if name != record:
+                data = archive.read(name)
+                expected = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+                assert (digest, size) == (f"sha256={expected}", str(len(data)))
+
+
+def test_the_same_plan_gives_the_same_bytes(tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> None:
+    made = []
+    for name in ("a", "b"):
+        folder = tmp_path / name
+        folder.mkdir()
+        made.append(package_wheel(upstream(folder), folder, make_plan(), "attnforge 1").read_bytes())
+    assert made[0] == made[1]
+
+
+def test_without_a_label_upstreams_name_stays(tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> None:
+    (tmp_path / "out").mkdir()
+    plan = make_plan(label="none")
+    assert package_wheel(upstream(tmp_path), tmp_path / "out", plan, "x").name == upstream(tmp_path).name
+
+
+def test_a_pure_python_wheel_keeps_its_tags_and_its_requirements(
+    tmp_path: Path, make_plan: Callable[..., BuildPlan]
+) -> None:
+    source = upstream(tmp_path, tags="py3-none-any", module=False)
+    wheel = package_wheel(source, tmp_path, make_plan(), "x")
+    assert wheel.name.endswith("-py3-none-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = next(archive.read(name) for name in archive.namelist() if name.endswith("METADATA"))
+    assert b"Requires-Dist: torch\n" in metadata
+
+
+def test_another_version_than_planned_is_an_error(tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> None:
+    with pytest.raises(BuildError, match="made version 2.9.0"):
+        package_wheel(upstream(tmp_path, version="2.9.0"), tmp_path, make_plan(), "x")
+
+
+def test_what_is_no_wheel_is_an_error(tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> None:
+    path = tmp_path / "flash_attn-2.8.3-cp312-cp312-linux_x86_64.whl"
+    path.write_bytes(b"not a zip")
+    with pytest.raises(BuildError, match="no wheel"):
+        package_wheel(path, tmp_path, make_plan(), "x")
+
+
+names = st.text(st.characters(min_codepoint=48, max_codepoint=122, categories=("L", "N")), min_size=1, max_size=12)
+
+
+@given(st.dictionaries(names, st.tuples(st.binary(max_size=200), st.booleans()), max_size=8))
+def test_what_is_written_is_read_again_whatever_the_order(files: dict[str, tuple[bytes, bool]]) -> None:
+    import tempfile
+
+    members = {f"p/{name}": Member(data, executable) for name, (data, executable) in files.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        one, other = Path(folder) / "a.whl", Path(folder) / "b.whl"
+        write_wheel(one, members, "p-1.dist-info")
+        write_wheel(other, dict(reversed(members.items())), "p-1.dist-info")
+        assert one.read_bytes() == other.read_bytes()
+        again = read_members(one)
+        assert {name: member for name, member in again.items() if not name.endswith("RECORD")} == members
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    class Broken(bytes):
+        def __len__(self) -> int:
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_wheel(tmp_path / "a.whl", {"x": Member(Broken(b"abc"))}, "x-1.dist-info")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("Requires-Dist: torch", "Requires-Dist: torch==2.11.*"),
+        ("Requires-Dist: torch>=2.0", "Requires-Dist: torch==2.11.*"),
+        ("Requires-Dist: torchvision", "Requires-Dist: torchvision"),
+        ("Requires-Dist: torch; extra == 'gpu'", "Requires-Dist: torch; extra == 'gpu'"),
+        ("Requires-Dist: torch @ file:///x.whl", "Requires-Dist: torch @ file:///x.whl"),
+        ("Summary: torch", "Summary: torch"),
+    ],
+)
+def test_only_a_plain_requirement_of_torch_is_bound(line: str, expected: str) -> None:
+    assert relabel(line, "1", "2.11") == expected

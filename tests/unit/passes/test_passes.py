@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnforge.compile.passes.architectures import architectures, without_architectures
+from attnforge.compile.passes.classify import classify, kernel_name
+from attnforge.compile.passes.price import price
+from attnforge.compile.passes.reproducible import module_id, reproducible
+from attnforge.compile.passes.select import select
+from attnforge.compile.pipeline import passes_for
+from attnforge.errors import BuildError
+from attnforge.model.graph import CompileGraph, Language, Unit
+from attnforge.model.plan import BuildPlan
+from attnforge.model.target import Architecture
+from attnforge.recipes.catalogue import find_adapter, find_recipe
+from attnforge.recipes.flash_attn.adapter import HEADER
+
+RECIPE = find_recipe("flash-attn")
+NVCC = (
+    "nvcc",
+    "-c",
+    "-O3",
+    "-gencode",
+    "arch=compute_80,code=sm_80",
+    "-gencode=arch=compute_90,code=sm_90",
+    "--threads",
+    "4",
+)
+
+
+def cuda(name: str, argv: Sequence[str] = NVCC) -> Unit:
+    return Unit(f"/b/{name}.o", (f"/s/{name}",), (*argv, f"/s/{name}", "-o", f"/b/{name}.o"), "/b", Language.CUDA)
+
+
+def cxx(name: str) -> Unit:
+    return Unit(f"/b/{name}.o", (f"/s/{name}",), ("c++", "-g", "-c", f"/s/{name}"), "/b", Language.CXX)
+
+
+def upstream_graph() -> CompileGraph:
+    """The units of FlashAttention 2.8.3, by their names."""
+    names = [
+        f"flash_{kind}_hdim{dim}_{dtype}{causal}_sm80.cu"
+        for kind in ("fwd", "bwd", "fwd_split")
+        for dim in (32, 64, 96, 128, 192, 256)
+        for dtype in ("fp16", "bf16")
+        for causal in ("", "_causal")
+    ]
+    return CompileGraph((cxx("flash_api.cpp"), *(cuda(name) for name in names)))
+
+
+def run_all(plan: BuildPlan, graph: CompileGraph) -> CompileGraph:
+    own = find_adapter(RECIPE).passes(plan, RECIPE, "/g")
+    for one in passes_for(plan, RECIPE, own, lambda what: f"key {what}", {"/s": "source"}, "/env/python"):
+        graph = one(graph)
+    return graph
+
+
+def test_units_are_classified_by_their_names(make_plan: Callable[..., BuildPlan]) -> None:
+    assert RECIPE.kernels is not None
+    graph = classify(RECIPE.kernels, make_plan().selection)(upstream_graph())
+    by_name = {unit.name: unit.kernel for unit in graph.units}
+    assert by_name["flash_fwd_hdim64_fp16_sm80.cu"] == "forward-hdim64-fp16"
+    assert by_name["flash_fwd_split_hdim128_bf16_causal_sm80.cu"] == "split-hdim128-bf16-causal"
+    assert by_name["flash_bwd_hdim256_fp16_causal_sm80.cu"] == "backward-hdim256-fp16-causal"
+    assert by_name["flash_api.cpp"] == ""
+    assert kernel_name("forward", 64, "fp16", False) in by_name.values()
+
+
+def test_a_kernel_that_the_recipe_does_not_know_stops_the_build(make_plan: Callable[..., BuildPlan]) -> None:
+    assert RECIPE.kernels is not None
+    graph = CompileGraph((*upstream_graph().units, cuda("flash_fwd_hdim512_fp16_sm80.cu")))
+    with pytest.raises(BuildError, match="flash_fwd_hdim512_fp16_sm80.cu"):
+        classify(RECIPE.kernels, make_plan().selection)(graph)
+
+
+def test_a_kernel_that_upstream_does_not_have_stops_the_build(make_plan: Callable[..., BuildPlan]) -> None:
+    assert RECIPE.kernels is not None
+    graph = CompileGraph(upstream_graph().units[:-1])
+    with pytest.raises(BuildError, match="no unit for split-hdim256-bf16-causal"):
+        classify(RECIPE.kernels, make_plan().selection)(graph)
+
+
+def test_what_is_left_out_is_empty_and_the_link_still_finds_every_object(make_plan: Callable[..., BuildPlan]) -> None:
+    graph = run_all(make_plan(profile="diffusion", head_dims=(64,)), upstream_graph())
+    assert [unit.output for unit in graph.units] == [unit.output for unit in upstream_graph().units]
+    assert {unit.name for unit in graph.compiled} == {
+        "flash_api.cpp",
+        *(f"flash_fwd_hdim64_{dtype}{causal}_sm80.cu" for dtype in ("fp16", "bf16") for causal in ("", "_causal")),
+    }
+
+
+@pytest.mark.parametrize("feature", ["alibi", "softcap", "local", "dropout"])
+def test_a_feature_left_out_is_a_macro_in_kernels_and_never_in_host_code(
+    make_plan: Callable[..., BuildPlan], feature: str
+) -> None:
+    graph = run_all(make_plan(without=(feature,)), upstream_graph())
+    macro = f"-D{RECIPE.features[feature].macro}"
+    for unit in graph.units:
+        assert (macro in unit.argv) == (unit.language is Language.CUDA)
+
+
+def test_a_full_wheel_has_no_header_of_ours(make_plan: Callable[..., BuildPlan]) -> None:
+    graph = run_all(make_plan(), upstream_graph())
+    assert graph.files == ()
+    assert not any("-include" in unit.argv for unit in graph.units)
+    assert len(graph.compiled) == 73
+
+
+def test_the_header_is_included_in_the_host_unit_alone(make_plan: Callable[..., BuildPlan]) -> None:
+    graph = run_all(make_plan(profile="inference"), upstream_graph())
+    assert [file.path for file in graph.files] == [f"/g/{HEADER}"]
+    assert [unit.name for unit in graph.units if "-include" in unit.argv] == ["flash_api.cpp"]
+
+
+def test_each_unit_is_compiled_for_the_target_alone(make_plan: Callable[..., BuildPlan]) -> None:
+    graph = run_all(make_plan(gpus=("L40S", "H100")), upstream_graph())
+    for unit in graph.compiled:
+        if unit.language is Language.CUDA:
+            codes = [word for word in unit.argv if "code=" in word]
+            assert codes == ["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90"]
+            assert "--threads" not in unit.argv
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("-gencode", "arch=compute_80,code=sm_80"),
+        ("-gencode=arch=compute_80,code=sm_80",),
+        ("--generate-code=arch=compute_80,code=[sm_80,compute_80]",),
+        ("--generate-code", "arch=compute_80,code=sm_80"),
+        ("-arch=sm_80",),
+        ("-arch", "sm_80"),
+        ("--gpu-architecture", "compute_80", "--gpu-code", "sm_80"),
+        ("--threads=4",),
+        ("--threads", "4"),
+        ("-t", "4"),
+        ("-t=2",),
+    ],
+)
+def test_options_of_architecture_and_threads_are_taken_out_in_every_form(argv: tuple[str, ...]) -> None:
+    assert without_architectures(("nvcc", "-O3", *argv, "-c", "a.cu")) == ("nvcc", "-O3", "-c", "a.cu")
+
+
+@given(st.lists(st.sampled_from(["-O3", "-DX=1", "a.cu", "-I/x", "-std=c++17", "--use_fast_math"])))
+def test_other_options_stay_as_they_are(words: list[str]) -> None:
+    assert without_architectures(words) == tuple(words)
+
+
+def test_the_pass_of_architectures_gives_the_same_twice() -> None:
+    once = architectures((Architecture.parse("90a"),))
+    graph = once(CompileGraph((cuda("a.cu"),)))
+    assert once(graph) == graph
+    assert "arch=compute_90a,code=sm_90a" in graph.units[0].argv
+
+
+def test_objects_get_no_paths_and_no_debug_information() -> None:
+    graph = reproducible({"/s": "source", "/s/deep": "deep"}, "/env/python", "/steps.py")(
+        CompileGraph(
+            (
+                cxx("a.cpp"),
+                cuda("b.cu", ("nvcc", "-g", "-lineinfo")),
+                Unit("/b/e.o", (), (), "/b", Language.CUDA, empty=True),
+            )
+        )
+    )
+    host, device, empty = graph.units
+    assert "-g" not in host.argv
+    assert "-ffile-prefix-map=/s=source" in host.argv
+    assert device.argv[:4] == ("/env/python", "-S", "-E", "/steps.py")
+    assert {"-g", "-lineinfo"}.isdisjoint(device.argv)
+    assert empty.argv == ()
+
+
+def test_a_module_id_says_nothing_of_the_folder_and_tells_units_apart() -> None:
+    here = module_id(Unit("/b/a.o", ("/here/src/a-b.cu",), (), "/b", Language.CUDA), {"/here": "x"})
+    there = module_id(Unit("/c/a.o", ("/there/src/a-b.cu",), (), "/c", Language.CUDA), {"/there": "x"})
+    other = module_id(Unit("/b/a.o", ("/here/other/a-b.cu",), (), "/b", Language.CUDA), {"/here": "x"})
+    assert here == there != other
+    assert "_6_a_b_cu_" in here
+    assert here.isidentifier()
+
+
+def test_costs_go_by_kernels_the_dispatch_unit_and_names(make_plan: Callable[..., BuildPlan]) -> None:
+    graph = run_all(make_plan(profile="diffusion"), upstream_graph())
+    keys = {unit.name: unit.cost_key for unit in graph.compiled}
+    assert keys["flash_api.cpp"] == "key dispatch"
+    assert keys["flash_fwd_hdim64_fp16_sm80.cu"] == "key forward-hdim64-fp16"
+    assert price(str.upper)(CompileGraph((cxx("other.cpp"),))).units[0].cost_key == "OTHER.CPP"
+
+
+def test_select_leaves_unknown_units_alone(make_plan: Callable[..., BuildPlan]) -> None:
+    graph = CompileGraph((cuda("something.cu"), cxx("other.cpp")))
+    assert select(make_plan(profile="diffusion").selection, ["X"])(graph) == graph

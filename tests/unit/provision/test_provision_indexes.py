@@ -1,0 +1,153 @@
+"""Source releases, found through unearth on indexes that are made on the spot."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from attnforge.errors import HostError, RequestError
+from attnforge.provision.indexes import IndexSettings, SdistRelease, file_sha256, local_path, releases
+
+HASH = "ab" * 32
+
+
+def index(root: Path, name: str, *anchors: str) -> IndexSettings:
+    """Make a simple index of files and return settings that ask it alone."""
+    folder = root / "simple" / name
+    folder.mkdir(parents=True)
+    (folder / "index.html").write_text("<html><body>" + "".join(anchors) + "</body></html>")
+    return IndexSettings(index_urls=((root / "simple").as_uri(),), keeps_default=False)
+
+
+def anchor(filename: str, sha256: str = HASH, extra: str = "") -> str:
+    return f'<a href="../../files/{filename}#sha256={sha256}" {extra}>{filename}</a>'
+
+
+def test_releases_are_newest_first_with_what_the_index_states(tmp_path: Path) -> None:
+    settings = index(
+        tmp_path,
+        "flash-attn",
+        anchor("flash_attn-2.7.2.post1.tar.gz"),
+        anchor("flash_attn-2.10.0.tar.gz", extra='data-requires-python="&gt;=3.99"'),
+        anchor("flash_attn-2.8.3.zip", extra='data-yanked="broken"'),
+        anchor("flash_attn-2.9.0-cp312-cp312-linux_x86_64.whl"),
+    )
+    found = releases("Flash_Attn", settings)
+    assert [release.version for release in found] == ["2.10.0", "2.8.3", "2.7.2.post1"]
+    assert [release.yanked for release in found] == [False, True, False]
+    assert {release.sha256 for release in found} == {HASH}
+    assert found[0].requires_python == ">=3.99"
+    assert found[0].filename == "flash_attn-2.10.0.tar.gz"
+    assert "#" not in found[0].url
+
+
+def test_a_folder_of_archives_works_without_any_index(tmp_path: Path) -> None:
+    archive = tmp_path / "with space é" / "thing-1.0.tar.gz"
+    archive.parent.mkdir()
+    archive.write_bytes(b"content")
+    settings = IndexSettings(find_links=(str(archive.parent),), keeps_default=False)
+    (release,) = releases("thing", settings)
+    assert release.sha256 == hashlib.sha256(b"content").hexdigest()
+    assert Path(local_path(release.url)) == archive
+
+
+def test_a_missing_folder_is_passed_over(tmp_path: Path) -> None:
+    settings = index(tmp_path, "thing", anchor("thing-1.0.tar.gz"))
+    both = IndexSettings(index_urls=settings.index_urls, find_links=(str(tmp_path / "none"),), keeps_default=False)
+    assert len(releases("thing", both)) == 1
+
+
+def test_an_unknown_name_comes_with_suggestions(tmp_path: Path) -> None:
+    settings = index(tmp_path, "flash-attn", anchor("flash_attn-1.0.tar.gz"))
+    with pytest.raises(RequestError, match="flash-atn") as caught:
+        releases("flash-atn", settings, ("flash-attn",))
+    assert "did you mean flash-attn?" in caught.value.hint
+
+
+def test_only_wheels_is_another_error(tmp_path: Path) -> None:
+    settings = index(tmp_path, "thing", anchor("thing-1.0-py3-none-any.whl"))
+    with pytest.raises(RequestError, match="no source archive"):
+        releases("thing", settings)
+
+
+def test_no_index_and_no_folder_asks_nobody() -> None:
+    with pytest.raises(RequestError):
+        releases("thing", IndexSettings(keeps_default=False))
+
+
+def test_a_refused_connection_is_the_environments_fault() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://user:secret@127.0.0.1:{taken.getsockname()[1]}/simple"
+        with pytest.raises(HostError) as caught:
+            releases("thing", IndexSettings(index_urls=(url,), keeps_default=False, timeout=5))
+    assert "PIP_INDEX_URL" in caught.value.hint
+    assert "secret" not in str(caught.value)
+
+
+@contextmanager
+def server(status: int) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://user:secret@127.0.0.1:{running.server_port}/simple"
+        finally:
+            running.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(404, RequestError), (403, HostError), (500, HostError), (503, HostError)]
+)
+def test_an_index_that_fails_is_told_from_one_that_lacks_the_package(
+    status: int, kind: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    with server(status) as url, pytest.raises(kind) as caught:
+        releases("thing", IndexSettings(index_urls=(url,), keeps_default=False))
+    assert "secret" not in str(caught.value)
+
+
+def test_unearths_logger_is_left_as_it_was(tmp_path: Path) -> None:
+    before = list(logging.getLogger("unearth").handlers)
+    releases("thing", index(tmp_path, "thing", anchor("thing-1.0.tar.gz")))
+    assert logging.getLogger("unearth").handlers == before
+
+
+def test_a_certificate_file_that_is_not_there(tmp_path: Path) -> None:
+    settings = IndexSettings(index_urls=("https://127.0.0.1:9/simple",), keeps_default=False, cert=str(tmp_path / "no"))
+    with pytest.raises(HostError, match="certificates") as caught:
+        releases("thing", settings)
+    assert "PIP_CERT" in caught.value.hint
+
+
+def test_a_release_does_not_show_its_url() -> None:
+    release = SdistRelease("1.0", "a-1.0.tar.gz", "https://u:secret@a.test/a-1.0.tar.gz", HASH, "", False)
+    assert "secret" not in repr(release)
+
+
+def test_file_sha256(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"")
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(b"").hexdigest()
+
+
+@pytest.mark.parametrize(("place", "path"), [("file:///a%20b/c", "/a b/c"), ("/a b", "/a b"), ("file:///%C3%A9", "/é")])
+def test_local_path(place: str, path: str) -> None:
+    assert local_path(place) == path

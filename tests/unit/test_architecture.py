@@ -1,0 +1,70 @@
+"""The arrows between the parts, as docs/architecture.md draws them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import attnforge
+
+ROOT = Path(attnforge.__file__).parent
+VERBS = {"audit", "compile", "host", "package", "provision", "recipes", "resolve"}
+GROUND = {"model", "errors", "process", "paths", "version"}
+
+
+def imports(path: Path) -> set[str]:
+    """The parts of attnforge that a module imports: ``model`` for attnforge.model.plan."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        found |= {name.split(".")[1] for name in names if name.startswith("attnforge.")}
+        if isinstance(node, ast.ImportFrom) and node.module == "attnforge":
+            found |= {alias.name for alias in node.names}
+    return found
+
+
+def part(path: Path) -> str:
+    relative = path.relative_to(ROOT)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+MODULES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows_go_one_way(path: Path) -> None:
+    here, there = part(path), imports(path)
+    allowed = {
+        "model": {"errors"},
+        "errors": set(),
+        "process": set(),
+        "paths": {"errors"},
+        "version": set(),
+        "knowledge": {"model", "errors"},
+        "options": {"errors"},
+        "config": {"errors", "options"},
+        "workflow": VERBS | GROUND | {"knowledge"},
+    }.get(here, {here, "knowledge", *GROUND} if here in VERBS else None)
+    if allowed is not None:
+        assert there - {here} <= allowed
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_only_the_command_line_prints_or_exits(path: Path) -> None:
+    # Programs of their own, which upstream's build or the engine start.
+    if part(path) == "cli" or path.name in {"seat.py", "reaper.py", "steps.py", "__main__.py"}:
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            assert called not in {"print", "exit", "quit", "sys.exit", "os._exit"}, f"{path}:{node.lineno}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_changes_the_processs_own_environment_or_folder(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    for forbidden in ("os.chdir", "os.putenv", "os.environ["):
+        assert forbidden not in text
