@@ -42,7 +42,7 @@ p.cpp:2:12: note: declared here
 
 PTXAS = """\
 ptxas info    : 0 bytes gmem
-ptxas /tmp/x.ptx, line 21; error   : Instruction 'wgmma.fence' not supported on .target 'sm_90'
+ptxas /tmp/k.ptx, line 21; error   : Instruction 'wgmma.fence' not supported on .target 'sm_90'
 ptxas fatal   : Ptx assembly aborted due to errors
 """
 
@@ -68,7 +68,7 @@ error: subprocess-exited-with-error
     [
         (NVCC, 'flash_fwd.cu(2): error: static assertion failed with "N too small"'),
         (GCC, "new_allocator.h:175:11: error: use of deleted function 'X::X(const X&)'"),
-        (PTXAS, "ptxas /tmp/x.ptx, line 21; error   : Instruction 'wgmma.fence' not supported on .target 'sm_90'"),
+        (PTXAS, "ptxas /tmp/k.ptx, line 21; error   : Instruction 'wgmma.fence' not supported on .target 'sm_90'"),
         (LINK, "l.cpp:(.text+0x5): undefined reference to `f()'"),
         (SETUP, "ModuleNotFoundError: No module named 'torch'"),
         (
@@ -188,7 +188,7 @@ def test_explain_names_unit_error_cause_and_the_command_to_rerun() -> None:
     error = explain(PTXAS, 255, "flash_fwd.cu", "attnforge build --unit flash_fwd.cu")
     assert isinstance(error, BuildError)
     assert error.exit_code == 4
-    assert error.what.startswith("flash_fwd.cu failed to compile: ptxas /tmp/x.ptx")
+    assert error.what.startswith("flash_fwd.cu failed to compile: ptxas /tmp/k.ptx")
     assert "architecture" in error.why
     assert error.hint.endswith("run: attnforge build --unit flash_fwd.cu")
     assert error.link.endswith("/291")

@@ -126,10 +126,10 @@ def test_severities(changes: dict[str, Any], cuda: str, code: str, severity: Sev
         ({"compilers": (gxx("16.1.0"),)}, "12.8", "host-compiler", "CXX=g++-13"),
         ({"compilers": (gxx("14.1.0"),)}, "12.8", "host-compiler", "g++-13"),
         (
-            {"compilers": (gxx("14.1.0"), gxx("13.1.0", "/opt/g++-13"))},
+            {"compilers": (gxx("14.1.0"), gxx("13.1.0", "/usr/lib/g++-13"))},
             "12.8",
             "host-compiler",
-            "set CXX=/opt/g++-13",
+            "set CXX=/usr/lib/g++-13",
         ),
         ({"compilers": ()}, "", "host-compiler", "apt-get install g++"),
         ({"disks": (disk("cache", GB // 2),)}, "", "disk-cache", "ATTNFORGE_CACHE"),

@@ -130,14 +130,14 @@ class TestToolkits:
         assert [kit.home for kit in found] == [str((tmp_path / "usr/local/cuda-13.0").resolve())]
 
     def test_a_wrapper_is_asked_for_its_home(self, runner: FakeRunner, tmp_path: Path) -> None:
-        toolkit(runner, tmp_path / "opt/cuda")
+        toolkit(runner, tmp_path / "lib/cuda")
         wrapper = executable(tmp_path / "bin/nvcc")
-        top = f"#$ _NVVM_BRANCH_=nvvm\n#$ TOP={tmp_path}/opt/cuda/bin/..\n#$ PATH=x\n"
+        top = f"#$ _NVVM_BRANCH_=nvvm\n#$ TOP={tmp_path}/lib/cuda/bin/..\n#$ PATH=x\n"
         runner.answers[str(wrapper)] = lambda argv: Outcome(
             0, top if "--dryrun" in argv else NVCC.format(release="13.0", build="13.0.88")
         )
         (found,) = find_toolkits(programs(runner, tmp_path / "bin"), tmp_path)
-        assert found.home == str((tmp_path / "opt/cuda").resolve())
+        assert found.home == str((tmp_path / "lib/cuda").resolve())
 
     def test_headers_of_a_conda_package_lie_under_targets(self, runner: FakeRunner, tmp_path: Path) -> None:
         nvcc = executable(tmp_path / "env/bin/nvcc")

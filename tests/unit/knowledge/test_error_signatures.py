@@ -48,7 +48,7 @@ MESSAGES = [
     ("cudart-missing", "/usr/bin/ld: cannot find -lcudart: No such file or directory"),
     (
         "wgmma-target",
-        "ptxas /tmp/x.ptx, line 21; error   : Instruction 'wgmma.fence' not supported on .target 'sm_90'",
+        "ptxas /tmp/k.ptx, line 21; error   : Instruction 'wgmma.fence' not supported on .target 'sm_90'",
     ),
     ("wgmma-target", "error   : Instruction 'wgmma.mma_async with FP8' cannot be compiled for architecture 'sm_89'"),
     ("sage-sm89-not-built", "AssertionError: SM89 kernel is not available. Make sure you GPUs with compute capability"),
