@@ -177,11 +177,12 @@ def left_out(dtype: str, dim: int) -> None:
         f"append {dtype}", "split", lambda: flash_attn_with_kvcache(one, k, v, k[:, :1], v[:, :1], cache_seqlens=100)
     )
     pages = draw((4, 256, 4, dim), dtype)
+    used = torch.tensor([100, 100], device="cuda", dtype=torch.int32)
     table = torch.tensor([[0, 1], [2, 3]], device="cuda", dtype=torch.int32)
     raises(
         f"paged {dtype}",
         "split",
-        lambda: flash_attn_with_kvcache(one, pages, pages, cache_seqlens=100, block_table=table),
+        lambda: flash_attn_with_kvcache(one, pages, pages, cache_seqlens=used, block_table=table),
     )
     raises(
         f"paged varlen {dtype}",

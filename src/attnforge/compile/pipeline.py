@@ -8,6 +8,7 @@ from pathlib import Path
 from attnforge.compile import steps
 from attnforge.compile.passes.architectures import architectures
 from attnforge.compile.passes.classify import classify
+from attnforge.compile.passes.define import define
 from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import reproducible
 from attnforge.compile.passes.select import select
@@ -37,6 +38,7 @@ def passes_for(
     return (
         *selecting,
         *own,
+        define(plan.defines),
         architectures(plan.target.architectures),
         price(cost_key, dispatch),
         reproducible(prefixes, python, str(Path(steps.__file__))),

@@ -105,6 +105,7 @@ class BuildPlan(Value):
     toolchain: ToolchainPin
     requirements: tuple[str, ...]
     settings: tuple[tuple[str, str], ...] = ()
+    defines: tuple[str, ...] = ()
     label: str
     wheel: str
 

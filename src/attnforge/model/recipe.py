@@ -12,6 +12,19 @@ from pydantic import Field, field_validator
 from attnforge.model.base import Value
 
 
+class Remedy(Value):
+    """Compiler definitions without which some CUDA versions can't compile a release.
+
+    ``cuda`` is the specifier of those versions; ``defines`` go to CUDA units as ``-DNAME=VALUE``. They may change what
+    compiles and never what it computes.
+    """
+
+    cuda: str
+    defines: dict[str, str]
+    why: str
+    source: str
+
+
 class Release(Value):
     """What holds for some versions of a package.
 
@@ -26,11 +39,16 @@ class Release(Value):
     cuda: str = ""
     torch: str = ""
     sha256: dict[str, str] = Field(default_factory=dict)
+    remedies: tuple[Remedy, ...] = ()
     source: str = Field(default="", description="where these facts come from")
 
     def covers(self, version: str) -> bool:
         """Say whether the release's facts hold for a version."""
         return SpecifierSet(self.versions, prereleases=True).contains(Version(version))
+
+    def remedies_for(self, cuda: str) -> tuple[Remedy, ...]:
+        """Return the remedies that a CUDA version (``13.0``) needs."""
+        return tuple(remedy for remedy in self.remedies if SpecifierSet(remedy.cuda).contains(cuda))
 
 
 class Feature(Value):

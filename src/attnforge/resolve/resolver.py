@@ -62,6 +62,7 @@ def resolve(
     apply_advisories(recipe.name, version, target, notes)
     toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes)
     profile, selection = choose_selection(request, recipe, release, notes)
+    defines = _defines(release, toolchain.cuda, notes)
     label = _label(request, local_label(target, profile, selection, recipe, release))
     name = wheel_name(recipe.name, version, label, target)
     notes.decide("wheel", name, "name, version and local label, Python, platform")
@@ -75,6 +76,7 @@ def resolve(
         toolchain=toolchain,
         requirements=recipe.requirements,
         settings=tuple(sorted(recipe.settings.items())),
+        defines=defines,
         label=label,
         wheel=name,
     )
@@ -112,6 +114,15 @@ def _check_release(recipe: Recipe, release: Release | None, target: Target) -> N
             raise RequestError(
                 f"{recipe.title} needs {what} {specifier}, the target has {version}", hint=f"another --{what.lower()}"
             )
+
+
+def _defines(release: Release | None, cuda: str, notes: Notes) -> tuple[str, ...]:
+    defines: list[str] = []
+    for remedy in release.remedies_for(cuda) if release else ():
+        added = [f"{name}={value}" for name, value in sorted(remedy.defines.items())]
+        notes.decide("definitions", ", ".join(added), remedy.why)
+        defines += added
+    return tuple(defines)
 
 
 def _label(request: Request, own: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attnforge.errors import HostError, RequestError
-from attnforge.knowledge.host_compilers import compiler_limits, supports
+from attnforge.knowledge.host_compilers import CompilerLimits, compiler_limits, major_version, supports
 from attnforge.knowledge.toolchains import ToolchainPackages, pypi_toolchain
 from attnforge.model.host import Host, HostCompiler, Toolkit
 from attnforge.model.plan import ToolchainPin
@@ -106,24 +106,29 @@ def choose_compiler(cuda: str, host: Host, notes: Notes) -> HostCompiler:
         )
     rejected: list[tuple[str, str]] = []
     for compiler in host.compilers:
-        if limits is None or limits.accepts(compiler):
+        refused = _refusal(compiler, limits) if limits else ""
+        if not refused:
             notes.decide("host compiler", _named(compiler), f"nvcc of CUDA {cuda} takes it", rejected)
             return compiler
-        rejected.append((_named(compiler), f"nvcc of CUDA {cuda} takes {_range(compiler, cuda)}"))
+        rejected.append((_named(compiler), refused))
     assert limits is not None
     raise HostError(
         f"no C++ compiler of this machine is one that nvcc of CUDA {cuda} takes",
         why="; ".join(f"{name}: {reason}" for name, reason in rejected),
-        hint=f"apt-get install g++-{limits.max_gcc} (it is found by its name on PATH, or set CXX)",
+        hint=f"apt-get install g++-{min(limits.max_gcc, limits.torch_max_gcc or limits.max_gcc)} (it is found by its name on PATH, or set CXX)",
         link="https://github.com/thu-ml/SageAttention/issues/246",
     )
 
 
-def _range(compiler: HostCompiler, cuda: str) -> str:
-    limits = compiler_limits(cuda)
-    assert limits is not None
+def _refusal(compiler: HostCompiler, limits: CompilerLimits) -> str:
+    """Return why a compiler will not do, or "". PyTorch's build has a bound of its own, tighter than nvcc's at times."""
     lowest, highest = limits.bounds(compiler.name)
-    return f"{compiler.name} {lowest} to {highest}"
+    bound = limits.torch_max(compiler.name)
+    if not limits.accepts(compiler):
+        return f"nvcc of CUDA {limits.cuda} takes {compiler.name} {lowest} to {highest}"
+    if bound and major_version(compiler.version) > bound:
+        return f"PyTorch's build takes {compiler.name} up to {bound} with CUDA {limits.cuda}"
+    return ""
 
 
 def _named(compiler: HostCompiler) -> str:

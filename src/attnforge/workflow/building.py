@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -297,6 +298,8 @@ def build_environment(
         **dict(plan.settings),
         "PATH": os.pathsep.join(map(str, searched)),
         "CUDA_HOME": str(ground.toolchain.home),
+        # PyTorch writes the path of nvcc into build.ninja as it is, where a space would end it.
+        "PYTORCH_NVCC": shlex.quote(str(ground.toolchain.nvcc)),
         "CXX": str(compiler),
         "CC": str(c_compiler if c_compiler.exists() else compiler),
         "TORCH_CUDA_ARCH_LIST": architectures,

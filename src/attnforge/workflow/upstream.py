@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tomllib
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
@@ -37,16 +38,19 @@ def build_wheel(
     The seat has to be first on PATH in ``environment``. Raises the engine's error where compiling failed, BuildError
     where anything else of upstream's build did.
     """
-    from build import BuildException, ProjectBuilder
+    from build import BuildBackendException, BuildException, ProjectBuilder
 
     out = folder / "upstream"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
     runner = _LoggedRunner(environment, log)
     try:
-        builder = ProjectBuilder(source, python_executable=str(python), runner=runner)
-        return Path(builder.build("wheel", out))
-    except (BuildException, _UpstreamFailedError) as error:
+        with warnings.catch_warnings():
+            # The backend's warnings, which `build` repeats; they are for upstream and stand in the log.
+            warnings.simplefilter("ignore")
+            builder = ProjectBuilder(source, python_executable=str(python), runner=runner)
+            return Path(builder.build("wheel", out))
+    except (BuildException, BuildBackendException) as error:
         if engine.error is not None:
             raise engine.error from None
         raise _failed(runner, error) from error

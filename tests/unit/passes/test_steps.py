@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - what nvcc prints is long
 from __future__ import annotations
 
 import stat

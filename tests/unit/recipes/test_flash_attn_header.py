@@ -1,4 +1,5 @@
 """The header is compiled with stand-ins of upstream's own declarations, and called: what it does is what counts."""
+# ruff: noqa: E501 - C++ inside
 
 from __future__ import annotations
 
