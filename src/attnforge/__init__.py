@@ -1,1 +1,51 @@
-"""attnforge."""
+"""Wheels of FlashAttention and other CUDA extensions, built from upstream's own sources and proven.
+
+The Python interface is what the command line uses::
+
+    import os
+    from pathlib import Path
+    from attnforge import Machine, Request, audit_wheel, build, plan
+
+    machine = Machine(os.environ)
+    planned = plan(machine, Request(package="flash-attn", gpus=("H100",), profile="diffusion"))
+    built = build(machine, planned, Path("dist"))
+    print(built.wheel, built.audit.verdict)
+    print(audit_wheel(machine, built.wheel).platform_tag)
+
+Names are loaded when they are first used, so that importing this package costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from attnforge.errors import AttnforgeError
+    from attnforge.model.request import Request
+    from attnforge.workflow.auditing import audit as audit_wheel
+    from attnforge.workflow.building import Built, build
+    from attnforge.workflow.machine import Machine
+    from attnforge.workflow.planning import Planned, plan
+
+# Public name: its module, and its name there. `audit` is the package that audits, so the verb is audit_wheel.
+_HOMES = {
+    "AttnforgeError": ("attnforge.errors", "AttnforgeError"),
+    "Built": ("attnforge.workflow.building", "Built"),
+    "Machine": ("attnforge.workflow.machine", "Machine"),
+    "Planned": ("attnforge.workflow.planning", "Planned"),
+    "Request": ("attnforge.model.request", "Request"),
+    "audit_wheel": ("attnforge.workflow.auditing", "audit"),
+    "build": ("attnforge.workflow.building", "build"),
+    "plan": ("attnforge.workflow.planning", "plan"),
+}
+
+__all__ = ["AttnforgeError", "Built", "Machine", "Planned", "Request", "audit_wheel", "build", "plan"]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOMES:
+        module, own_name = _HOMES[name]
+        return getattr(import_module(module), own_name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

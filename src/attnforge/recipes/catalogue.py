@@ -23,16 +23,25 @@ def recipes() -> dict[str, Recipe]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of a distribution, or a generic one: compiled whole, for the capabilities of the GPUs.
-
-    Versions in ``requirements`` are those that FlashAttention 2's recipe was proven with.
-    """
+    """Return the recipe of a distribution, or a generic one: compiled whole, for the capabilities of the GPUs."""
     canonical = canonicalize_name(name)
-    return recipes().get(canonical) or Recipe(
-        name=canonical,
-        title=canonical,
+    return recipes().get(canonical) or _generic(canonical)
+
+
+def _generic(name: str) -> Recipe:
+    return Recipe(
+        name=name,
+        title=name,
         summary="no recipe: built whole, as its own setup says",
+        # The versions that FlashAttention 2's recipe was proven with. numpy only quiets a warning of torch's.
         requirements=("setuptools==80.9.0", "wheel==0.45.1", "packaging==25.0", "ninja==1.13.0", "numpy"),
+        settings={
+            # Setups that look for a GPU of the build machine before they compile CUDA code look here first:
+            # https://github.com/rusty1s/pytorch_scatter/blob/master/setup.py, and many after its example.
+            "FORCE_CUDA": "1",
+            # The family of causal-conv1d and mamba-ssm guesses the URL of a wheel otherwise (FA#691).
+            name.upper().replace("-", "_") + "_FORCE_BUILD": "TRUE",
+        },
     )
 
 

@@ -112,16 +112,17 @@ def choose_compiler(cuda: str, host: Host, notes: Notes) -> HostCompiler:
             return compiler
         rejected.append((_named(compiler), refused))
     assert limits is not None
+    newest = min(limits.max_gcc, limits.torch_max_gcc or limits.max_gcc)
     raise HostError(
         f"no C++ compiler of this machine is one that nvcc of CUDA {cuda} takes",
         why="; ".join(f"{name}: {reason}" for name, reason in rejected),
-        hint=f"apt-get install g++-{min(limits.max_gcc, limits.torch_max_gcc or limits.max_gcc)} (it is found by its name on PATH, or set CXX)",
+        hint=f"apt-get install g++-{newest} (it is found by its name on PATH, or set CXX)",
         link="https://github.com/thu-ml/SageAttention/issues/246",
     )
 
 
 def _refusal(compiler: HostCompiler, limits: CompilerLimits) -> str:
-    """Return why a compiler will not do, or "". PyTorch's build has a bound of its own, tighter than nvcc's at times."""
+    """Return why a compiler will not do, or "". PyTorch's build has a bound of its own, at times tighter than nvcc's."""
     lowest, highest = limits.bounds(compiler.name)
     bound = limits.torch_max(compiler.name)
     if not limits.accepts(compiler):

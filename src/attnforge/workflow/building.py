@@ -23,7 +23,7 @@ from attnforge.compile.pipeline import passes_for
 from attnforge.errors import BuildError, HostError, WheelError
 from attnforge.knowledge.torch import find_torch
 from attnforge.model.audit import AuditReport, Expected
-from attnforge.model.events import Finished, Message, Observer, StageFinished, StageStarted
+from attnforge.model.events import Finished, Message, Observer, StageFinished, StageStarted, ignore
 from attnforge.model.host import HostCompiler
 from attnforge.model.plan import BuildPlan
 from attnforge.package.wheel import package_wheel
@@ -66,7 +66,7 @@ class _Ground:
     compiler: HostCompiler
 
 
-def build(machine: Machine, planned: Planned, out: Path, observe: Observer) -> Built:
+def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ignore) -> Built:
     """Carry a plan out and put the wheel and its report into ``out``.
 
     Whatever was compiled before is used again, also what a killed build left. Two builds of one plan wait for each
