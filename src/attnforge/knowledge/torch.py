@@ -57,11 +57,11 @@ def find_torch(text: str) -> TorchRelease:
         raise RequestError(f"{text!r} is not a PyTorch version", hint="write it as --torch 2.11.0") from None
     releases = torch_releases()
     same_minor = [release for release in releases if Version(release.version).release[:2] == wanted.release[:2]]
+    if len(wanted.release) == 2 and same_minor:
+        return same_minor[-1]
     exact = [release for release in same_minor if Version(release.version) == Version(wanted.public)]
     if exact:
         return exact[0]
-    if len(wanted.release) == 2 and same_minor:
-        return same_minor[-1]
     nearest = same_minor or sorted(releases, key=lambda release: _distance(Version(release.version), wanted))[:3]
     raise RequestError(
         f"PyTorch {text} is not known",

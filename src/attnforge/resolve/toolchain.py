@@ -122,7 +122,7 @@ def choose_compiler(cuda: str, host: Host, notes: Notes) -> HostCompiler:
 
 
 def _refusal(compiler: HostCompiler, limits: CompilerLimits) -> str:
-    """Return why a compiler will not do, or "". PyTorch's build has a bound of its own, at times tighter than nvcc's."""
+    """Return why a compiler will not do, or "". PyTorch's build has a bound too, at times tighter than nvcc's."""
     lowest, highest = limits.bounds(compiler.name)
     bound = limits.torch_max(compiler.name)
     if not limits.accepts(compiler):

@@ -1,0 +1,217 @@
+"""Facts are held against each other: data that disagrees with itself is worse than none."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
+
+from attnforge.errors import RequestError
+from attnforge.knowledge.advisories import Advisory, advisories
+from attnforge.knowledge.gpus import find_gpu
+from attnforge.knowledge.host_compilers import compiler_limits
+from attnforge.knowledge.targets import find_profile, find_target, profiles, targets
+from attnforge.knowledge.toolchains import pypi_toolchains
+from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_releases
+from attnforge.model.recipe import Recipe
+from attnforge.model.target import Architecture
+from attnforge.recipes.catalogue import find_adapter, find_recipe, recipes, suggestions
+
+
+@pytest.mark.parametrize("release", torch_releases(), ids=lambda release: release.version)
+def test_torch_releases_agree_with_themselves(release: TorchRelease) -> None:
+    assert release.index_cuda in release.cuda
+    assert list(release.cuda) == sorted(release.cuda, key=Version)
+    assert list(release.pythons) == sorted(release.pythons, key=Version)
+    assert all(compiler_limits(cuda) for cuda in release.cuda)
+
+
+def test_torch_releases_are_told_apart() -> None:
+    versions = [release.version for release in torch_releases()]
+    assert len(set(versions)) == len(versions)
+    assert versions == sorted(versions, key=Version)
+    assert default_torch().version in versions
+
+
+def test_the_default_torch_needs_no_toolkit_of_the_machine() -> None:
+    assert default_torch().index_cuda in {toolchain.cuda for toolchain in pypi_toolchains()}
+
+
+@pytest.mark.parametrize(
+    ("text", "version"), [("2.11.0", "2.11.0"), ("2.11", "2.11.0"), ("2.7", "2.7.1"), ("2.11.0+cu130", "2.11.0")]
+)
+def test_torch_is_found(text: str, version: str) -> None:
+    assert find_torch(text).version == version
+
+
+@pytest.mark.parametrize("text", ["2.7.9", "3.0", "1.0.0"])
+def test_an_unknown_torch_names_near_ones(text: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        find_torch(text)
+    assert "--torch 2." in caught.value.hint
+
+
+@pytest.mark.parametrize("advisory", advisories(), ids=lambda advisory: advisory.id)
+def test_advisories_are_whole(advisory: Advisory) -> None:
+    assert advisory.message
+    assert advisory.hint
+    assert advisory.link.startswith("https://")
+    for specifier in (advisory.versions, advisory.torch, advisory.cuda):
+        SpecifierSet(specifier)
+    for gpu in (*advisory.gpus, advisory.gpus_below, advisory.gpus_from):
+        if gpu:
+            Architecture.parse(gpu)
+
+
+def test_advisories_have_different_ids() -> None:
+    assert len({advisory.id for advisory in advisories()}) == len(advisories())
+
+
+@pytest.mark.parametrize(
+    ("package", "version", "cuda", "gpu", "ids"),
+    [
+        ("flash-attn-3", "3.0.0b1", "12.8", "L40S", {"fa3-below-hopper"}),
+        ("flash-attn-3", "3.0.0b1", "12.8", "H100", set()),
+        ("flash-attn-3", "3.0.0b1", "12.6", "H100", {"fa3-ptxas-warpgroup-wait"}),
+        ("sageattention", "2.2.0", "12.6", "L40S", {"sage-89-launches"}),
+        ("sageattention", "2.2.0", "12.6", "H100", set()),
+        ("sageattention", "1.0.6", "12.6", "L40S", set()),
+        ("flash-attn", "2.8.3", "12.6", "B200", {"blackwell-below-12.8"}),
+        ("flash-attn", "2.8.3", "13.0", "B200", set()),
+    ],
+)
+def test_advisories_concern_what_they_say(package: str, version: str, cuda: str, gpu: str, ids: set[str]) -> None:
+    capabilities = (find_gpu(gpu).capability,)
+    assert {a.id for a in advisories() if a.concerns(package, version, "2.7.1", cuda, capabilities)} == ids
+
+
+@pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
+def test_recipes_agree_with_themselves(recipe: Recipe) -> None:
+    assert recipe.release(recipe.default_version) is not None
+    assert any(recipe.default_version in release.sha256 for release in recipe.releases)
+    assert all("==" in requirement for requirement in recipe.requirements)
+    for release in recipe.releases:
+        assert release.source
+        assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in release.sha256.values())
+        assert all(release.covers(version) for version in release.sha256)
+        for text in release.architectures:
+            assert Architecture.parse(text).digits == text
+        for remedy in release.remedies:
+            assert remedy.why
+            assert remedy.source
+            SpecifierSet(remedy.cuda)
+    find_adapter(recipe)
+
+
+@pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
+def test_kernels_and_features_of_recipes_agree(recipe: Recipe) -> None:
+    kernels = recipe.kernels
+    assert kernels is not None
+    kinds = set(kernels.kinds.values())
+    for feature in recipe.features.values():
+        assert set(feature.kinds) <= kinds
+        assert feature.asks
+        # What is left out has to be noticed: by a guard on the call, or because no kernel of that kind is there.
+        assert feature.guard or feature.kinds
+    assert {cost.kind for cost in recipe.costs} <= kinds | {"dispatch"}
+    assert kinds <= {cost.kind for cost in recipe.costs}
+    for cost in recipe.costs:
+        assert 0 < cost.slim_seconds <= cost.full_seconds
+        assert 0 < cost.slim_bytes <= cost.full_bytes
+        assert cost.source
+    assert set(kernels.symbol_dtypes.values()) == set(kernels.dtypes)
+
+
+@pytest.mark.parametrize("profile", profiles().values(), ids=lambda profile: profile.name)
+def test_profiles_leave_out_features_that_exist(profile: object) -> None:
+    from attnforge.knowledge.targets import Profile
+
+    assert isinstance(profile, Profile)
+    known = {name for recipe in recipes().values() for name in recipe.features}
+    assert set(profile.without) <= known
+    assert list(profile.without) == sorted(profile.without)
+
+
+@pytest.mark.parametrize(
+    ("symbol", "head_dim", "dtype"),
+    [
+        (
+            "_ZN5flash16flash_fwd_kernelI23Flash_fwd_kernel_traitsILi64ELi128ELi128ELi4ELb0ELb0EN7cutlass6half_tE19Flash",
+            "64",
+            "half_t",
+        ),
+        (
+            "_ZN5flash24flash_fwd_splitkv_kernelI23Flash_fwd_kernel_traitsILi128ELi64ELi128ELi4ELb0ELb0EN7cutlass10bfloat16_tE",
+            "128",
+            "bfloat16_t",
+        ),
+    ],
+)
+def test_kernels_are_known_by_their_symbols(symbol: str, head_dim: str, dtype: str) -> None:
+    kernels = find_recipe("flash-attn").kernels
+    assert kernels is not None
+    match = re.search(kernels.symbol, symbol)
+    assert match is not None
+    assert (match["head_dim"], match["dtype"]) == (head_dim, dtype)
+
+
+def test_names_are_found_in_every_spelling() -> None:
+    assert find_recipe("Flash_Attn").title == "FlashAttention 2"
+    assert suggestions("flashattn") == ["flash-attn"]
+    assert find_recipe("not-here").releases == ()
+    assert find_recipe("not-here").settings["NOT_HERE_FORCE_BUILD"] == "TRUE"
+
+
+@pytest.mark.parametrize(("find", "name"), [(find_target, "referense"), (find_profile, "infernce")])
+def test_unknown_names_are_refused_with_near_ones(find: object, name: str) -> None:
+    assert callable(find)
+    with pytest.raises(RequestError) as caught:
+        find(name)
+    assert "reference" in caught.value.hint or "inference" in caught.value.hint
+
+
+def test_targets_have_summaries() -> None:
+    assert all(target.summary for target in targets().values())
+
+
+@pytest.mark.parametrize(
+    ("code", "gpu", "runs"),
+    [
+        ("80", "8.9", True),
+        ("90", "8.9", False),
+        ("90a", "9.0", True),
+        ("90a", "10.0", False),
+        ("86", "8.0", False),
+        ("100f", "10.3", True),
+        ("100a", "10.3", False),
+        ("120", "12.1", True),
+    ],
+)
+def test_which_code_runs_where(code: str, gpu: str, runs: bool) -> None:
+    assert Architecture.parse(code).runs_on(Architecture.parse(gpu)) is runs
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("8.9", "89"),
+        ("89", "89"),
+        ("sm_89", "89"),
+        ("compute_90", "90"),
+        ("90a", "90a"),
+        ("9.0a", "90a"),
+        ("10.0", "100"),
+        ("SM_120A", "120a"),
+        ("12.1", "121"),
+    ],
+)
+def test_architectures_are_read(text: str, digits: str) -> None:
+    assert Architecture.parse(text).digits == digits
+
+
+@pytest.mark.parametrize("text", ["", "sm_", "8.10", "abc", "9000", "9.0b", "-9.0"])
+def test_what_is_no_architecture(text: str) -> None:
+    with pytest.raises(ValueError, match="not a compute capability"):
+        Architecture.parse(text)
