@@ -1,0 +1,13 @@
+"""Stands in for PyTorch: its version, a library to link against, and utils.cpp_extension. Nothing of PyTorch's is in it."""
+
+import ctypes
+from pathlib import Path
+
+from torch.version import __version__, cuda
+
+__all__ = ["__version__", "cuda"]
+
+# Extension modules name these libraries without a folder: like PyTorch, they have to be in the process already.
+_HERE = Path(__file__).parent
+for _library in (*_HERE.parent.glob("nvidia/*/lib/libcudart.so.*"), _HERE / "lib" / "libc10.so"):
+    ctypes.CDLL(str(_library), mode=ctypes.RTLD_GLOBAL)
