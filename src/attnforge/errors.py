@@ -58,9 +58,3 @@ class UncheckedError(AttnforgeError):
     """Something that had to be checked could not be looked at. Exit 6, never 0."""
 
     exit_code = 6
-
-
-class Interrupted(AttnforgeError):  # noqa: N818 - the field's word for Ctrl-C
-    """The user stopped it. Exit 130, as shells do."""
-
-    exit_code = 130

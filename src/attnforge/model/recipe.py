@@ -121,8 +121,6 @@ class Recipe(Value):
     features: dict[str, Feature] = Field(default_factory=dict)
     kernels: Kernels | None = None
     costs: tuple[Cost, ...] = ()
-    min_capability: str = ""
-    triton: bool = Field(default=False, description="has no compiled code: kernels are made by Triton at run time")
 
     def release(self, version: str) -> Release | None:
         """Return what holds for a version, or None where the recipe knows nothing of it."""

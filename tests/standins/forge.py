@@ -1,0 +1,142 @@
+"""Runs attnforge as a user does, in folders and an environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from standins.house import Toolkit
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+TARGET = ("--gpu", "H100", "--torch", "2.11.0", "--python", PYTHON, "--toolchain", "system", "--jobs", "2")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What ``--json`` printed: each line is one event, and every line has to be."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    def seen(self, kind: str) -> list[dict[str, Any]]:
+        """Return the events of one kind."""
+        return [event for event in self.events if event.get("event") == kind]
+
+    def ok(self) -> Done:
+        """Return this; AssertionError with what it printed where it is not 0."""
+        assert self.code == 0, f"exit code {self.code}\n{self.out[-3000:]}\n{self.err[-3000:]}"
+        return self
+
+
+@dataclass(frozen=True)
+class Forge:
+    """A user's folder: home, cache, temporary files and output in it, the stand-ins around it."""
+
+    folder: Path
+    wheels: Path
+    toolkit: Toolkit
+    uv_cache: Path
+
+    @property
+    def cache(self) -> Path:
+        """ATTNFORGE_CACHE."""
+        return self.folder / "cache"
+
+    @property
+    def out(self) -> Path:
+        """Where wheels go: ``dist`` in the folder that commands run in."""
+        return self.folder / "dist"
+
+    @property
+    def temporary(self) -> Path:
+        """TMPDIR."""
+        return self.folder / "tmp"
+
+    def environ(self, **changes: str) -> dict[str, str]:
+        """Return the environment of commands: nothing of this process's; an empty value takes a variable away."""
+        (self.folder / "home").mkdir(exist_ok=True)
+        self.temporary.mkdir(exist_ok=True)
+        values = {
+            "HOME": str(self.folder / "home"),
+            "PATH": os.pathsep.join((str(Path(sys.executable).resolve().parent), "/usr/bin", "/bin")),
+            "LANG": "C.UTF-8",
+            "TMPDIR": str(self.temporary),
+            "CUDA_HOME": str(self.toolkit.home),
+            "ATTNFORGE_CACHE": str(self.cache),
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": self.wheels.as_uri(),
+            "UV_NO_CONFIG": "1",
+            "UV_CACHE_DIR": str(self.uv_cache),
+            "UV_HTTP_RETRIES": "0",
+            "UV_PYTHON_DOWNLOADS": "never",
+        }
+        return {key: value for key, value in {**values, **changes}.items() if value}
+
+    def run(self, *arguments: str | Path, prefix: Sequence[str] = (), **changes: str) -> Done:
+        """Run a command to its end; ``prefix`` are words before it."""
+        process = self.start(*arguments, prefix=prefix, **changes)
+        out, err = process.communicate(timeout=170)
+        return Done(process.returncode, out, err)
+
+    def start(self, *arguments: str | Path, prefix: Sequence[str] = (), **changes: str) -> subprocess.Popen[str]:
+        """Start a command in a session of its own."""
+        return subprocess.Popen(
+            [*prefix, sys.executable, "-m", "attnforge", *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environ(**changes),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            # A runner in the background of a shell ignores it, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+        )
+
+    def build(self, source: str | Path, *arguments: str | Path, prefix: Sequence[str] = (), **changes: str) -> Done:
+        """Build for the usual target, telling what happens as JSON."""
+        return self.run("build", source, *TARGET, "--json", *arguments, prefix=prefix, **changes)
+
+    def wheel(self) -> Path:
+        """Return the only wheel in the output folder."""
+        (wheel,) = self.out.glob("*.whl")
+        return wheel
+
+    def objects(self) -> int:
+        """Return how many finished objects are kept."""
+        return len(list(self.cache.glob("builds/*/objects/*.json")))
+
+    def processes(self) -> list[str]:
+        """Return the command lines of all processes that name this folder."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(self.folder) in line:
+                found.append(line)
+        return found
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something that another process does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
