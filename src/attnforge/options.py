@@ -37,8 +37,8 @@ class Option:
 
 
 def _words(value: Any) -> tuple[str, ...]:
-    parts = value.replace(";", ",").split(",") if isinstance(value, str) else [str(part) for part in value]
-    return tuple(part.strip() for part in parts if part.strip())
+    text = value if isinstance(value, str) else ",".join(str(part) for part in value)
+    return tuple(part.strip() for part in text.replace(";", ",").split(",") if part.strip())
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

@@ -6,9 +6,11 @@ import argparse
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
-from attnforge.cli.show import audit_lines
+from attnforge.cli.show import audit_lines, error_document
+from attnforge.errors import AttnforgeError
+from attnforge.model.audit import AuditReport
 from attnforge.workflow.auditing import audit
 from attnforge.workflow.machine import Machine
 
@@ -24,13 +26,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """Print what is in the wheels; the exit code is the worst of them."""
     machine = Machine(environ)
-    reports = [audit(machine, wheel, arguments.python or "", arguments.torch or "") for wheel in arguments.wheels]
+    wheels: list[Path] = arguments.wheels
+    if len(wheels) == 1:
+        return _show(audit(machine, wheels[0], arguments.python or "", arguments.torch or ""), arguments.json, out)
+    results = [_audited(machine, wheel, arguments) for wheel in wheels]
     if arguments.json:
-        documents = [report.to_json() for report in reports]
-        out.write(json.dumps(documents[0] if len(documents) == 1 else documents, indent=1) + "\n")
+        out.write(json.dumps([document for document, _, _ in results], indent=1) + "\n")
     else:
-        for report in reports:
-            out.write("\n".join(audit_lines(report)) + "\n")
-    codes = [report.exit_code for report in reports]
+        out.write("".join(text for _, text, _ in results))
+    codes = [code for _, _, code in results]
     # A bad wheel is said before one that could not be checked.
     return 5 if 5 in codes else max(codes)
+
+
+def _show(report: AuditReport, as_json: bool, out: TextIO) -> int:
+    out.write(json.dumps(report.to_json(), indent=1) + "\n" if as_json else "\n".join(audit_lines(report)) + "\n")
+    return report.exit_code
+
+
+def _audited(machine: Machine, wheel: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+    """Audit one of several: a wheel that can't be read must not keep the others from being looked at."""
+    try:
+        report = audit(machine, wheel, arguments.python or "", arguments.torch or "")
+    except AttnforgeError as error:
+        return {"wheel": wheel.name, **error_document(error)}, f"{wheel.name}: {error}\n", error.exit_code
+    return report.to_json(), "\n".join(audit_lines(report)) + "\n", report.exit_code

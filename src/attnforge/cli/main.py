@@ -78,7 +78,7 @@ def usage() -> str:
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
-    """Run one command and return its exit code; nothing is raised."""
+    """Run one command and return its exit code. Only ``VERB --help`` leaves by SystemExit, as argparse does it."""
     try:
         return _dispatch(arguments, environ, out)
     except AttnforgeError as error:
@@ -86,13 +86,11 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
             import traceback
 
             traceback.print_exc(file=err)
-        if "--json" in arguments:
-            _print_json(error, out)
-        err.write(f"attnforge: {error}\n")
-        return error.exit_code
+        return _tell(error, arguments, out, err)
     except KeyboardInterrupt:
-        err.write("attnforge: interrupted; what was finished is kept, run the same command again to go on\n")
-        return 130
+        stopped = AttnforgeError("interrupted", hint="run the same command again: what was finished is kept")
+        stopped.exit_code = 130
+        return _tell(stopped, arguments, out, err)
     except BrokenPipeError:
         # The reader of our output went away (`attnforge ... | head`): no fault, and nothing more to say.
         sys.stdout = None
@@ -100,15 +98,19 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
     except Exception:
         from attnforge.cli.crash import write_crash
 
-        err.write(f"attnforge: this is our own fault. Please send {write_crash(arguments, environ)}\n")
-        return 1
+        crash = write_crash(arguments, environ)
+        return _tell(AttnforgeError("this is our own fault", hint=f"please send {crash}"), arguments, out, err)
 
 
-def _print_json(error: AttnforgeError, out: TextIO) -> None:
-    import json
+def _tell(error: AttnforgeError, arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
+    if "--json" in arguments:
+        import json
 
-    document = {"what": error.what, "why": error.why, "hint": error.hint, "link": error.link}
-    out.write(json.dumps({"schema": 1, "error": document, "exit_code": error.exit_code}) + "\n")
+        from attnforge.cli.show import error_document
+
+        out.write(json.dumps(error_document(error)) + "\n")
+    err.write(f"attnforge: {error}\n")
+    return error.exit_code
 
 
 def _dispatch(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:

@@ -21,7 +21,10 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         "target", "also from [tool.attnforge] in pyproject.toml and from ATTNFORGE_* variables"
     )
     for option in OPTIONS:
-        group.add_argument(f"--{option.name}", metavar=option.metavar, help=option.help, dest=f"option {option.name}")
+        # A list may also be given word by word: --gpu L40S --gpu H100.
+        action = "append" if option.kind in ("list", "numbers") else "store"
+        dest = f"option {option.name}"
+        group.add_argument(f"--{option.name}", action=action, metavar=option.metavar, help=option.help, dest=dest)
 
 
 def read_requests(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[Request]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
+from attnforge.errors import AttnforgeError
 from attnforge.model.audit import AuditReport, ModuleReport
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.plan import Resolution
@@ -33,6 +35,12 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def error_document(error: AttnforgeError) -> dict[str, Any]:
+    """Return an error as JSON types."""
+    told = {"what": error.what, "why": error.why, "hint": error.hint, "link": error.link}
+    return {"schema": 1, "error": told, "exit_code": error.exit_code}
 
 
 def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:

@@ -110,7 +110,7 @@ def run(module_id: str, argv: Sequence[str]) -> int:
         try:
             steps = settle(parse(_dryrun(call)), folder, str(module_id_file))
         except (UnknownStepsError, ValueError):
-            return subprocess.run(call).returncode
+            return _run_step(call, dict(os.environ))
         return _run_steps(steps)
 
 

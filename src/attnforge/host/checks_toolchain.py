@@ -172,15 +172,15 @@ def pip(host: Host) -> Finding:
 
 
 def git(host: Host) -> Finding:
-    """Sources from git need it."""
+    """People clone sources with it; attnforge itself builds the folder that they have then."""
     if host.git:
         return Finding(code="git", severity=Severity.OK, subject="git", seen=host.git)
     return Finding(
         code="git",
-        severity=Severity.WARNING,
+        severity=Severity.INFO,
         subject="git",
         seen="none",
-        means="packages whose source is in git alone can't be built; sdists and folders can",
+        means="archives and folders build without it; it is needed to clone a source",
         hint="apt-get install git (dnf install git)",
     )
 

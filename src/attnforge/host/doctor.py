@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attnforge.errors import HostError
+from attnforge.errors import HostError, UncheckedError
 from attnforge.host import checks_machine, checks_toolchain
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.host import Host
@@ -35,5 +35,8 @@ def examine(host: Host, target_cuda: str = "") -> tuple[Finding, ...]:
 
 
 def verdict(findings: Iterable[Finding]) -> int:
-    """Return the exit code: that of a bad environment if any finding is an error, else 0."""
-    return HostError.exit_code if any(finding.severity is Severity.ERROR for finding in findings) else 0
+    """Return the exit code: of a bad environment if a finding is an error, of what could not be checked, else 0."""
+    severities = {finding.severity for finding in findings}
+    if Severity.ERROR in severities:
+        return HostError.exit_code
+    return UncheckedError.exit_code if Severity.UNCHECKED in severities else 0

@@ -9,6 +9,9 @@ from pydantic import Field
 from attnforge.model.base import Value
 from attnforge.model.target import Target
 
+UNSTATED = "0"
+"""The version of a local source that does not state one without being run; upstream's build then says it."""
+
 
 class Rejected(Value):
     """A candidate that was not taken, and the reason."""

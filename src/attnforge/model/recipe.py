@@ -88,13 +88,12 @@ class Kernels(Value):
 
 
 class Cost(Value):
-    """What one unit of a kind costs: CPU ``seconds`` and ``peak_bytes`` for one architecture at ``head_dim``.
+    """What one unit of a kind costs: CPU ``seconds`` and ``peak_bytes`` for one architecture.
 
     ``slim`` figures are for units without any optional feature, ``full`` for units with all of them.
     """
 
     kind: str
-    head_dim: int = 64
     slim_seconds: float
     full_seconds: float
     slim_bytes: int

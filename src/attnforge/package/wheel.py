@@ -9,7 +9,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from attnforge.errors import BuildError
-from attnforge.model.plan import BuildPlan
+from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.package.archive import Member, read_members, write_wheel
 from attnforge.package.metadata import name_and_version, relabel
 from attnforge.package.provenance import documents
@@ -18,8 +18,9 @@ from attnforge.package.provenance import documents
 def package_wheel(upstream: Path, folder: Path, plan: BuildPlan, builder: str) -> Path:
     """Write our wheel into ``folder`` and return its path.
 
-    Tags are upstream's own (an abi3 or a pure Python wheel stays one), name and version are the plan's. Raises
-    BuildError where upstream packed something else than what was planned.
+    Tags are upstream's own (an abi3 or a pure Python wheel stays one). Name and version are the plan's; the version is
+    upstream's where only its build could say it. Raises BuildError where upstream packed something else than what was
+    planned.
     """
     members = _read(upstream)
     old = _dist_info(members, upstream)
@@ -55,7 +56,7 @@ def _dist_info(members: dict[str, Member], upstream: Path) -> str:
 
 
 def _expect(plan: BuildPlan, name: str, version: str) -> None:
-    if Version(version).public != Version(plan.version).public:
+    if plan.version != UNSTATED and Version(version).public != Version(plan.version).public:
         raise BuildError(
             f"upstream's build made version {version} of {name}, and the plan is for {plan.version}",
             why="the source is not the version that its name or index says",

@@ -109,10 +109,12 @@ def _target(request: Request, recipe: Recipe, release: Release | None, host: Hos
 def _check_release(recipe: Recipe, release: Release | None, target: Target) -> None:
     if release is None:
         return
-    for what, specifier, version in (("CUDA", release.cuda, target.cuda), ("PyTorch", release.torch, target.torch)):
+    needs = (("CUDA", "--cuda", release.cuda, target.cuda), ("PyTorch", "--torch", release.torch, target.torch))
+    for what, option, specifier, version in needs:
         if specifier and not SpecifierSet(specifier).contains(version):
             raise RequestError(
-                f"{recipe.title} needs {what} {specifier}, the target has {version}", hint=f"another --{what.lower()}"
+                f"{recipe.title} needs {what} {specifier}, the target has {version}",
+                hint=f"{option} of another version",
             )
 
 

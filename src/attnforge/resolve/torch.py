@@ -32,7 +32,8 @@ def choose_torch(request: Request, host: Host, notes: Notes) -> TorchRelease:
 def choose_python(request: Request, release: TorchRelease, host: Host, notes: Notes) -> str:
     """Return the Python minor; RequestError if that PyTorch has no build for it."""
     own = ".".join(host.python.split(".")[:2])
-    wanted = request.python or (own if own in release.pythons else release.pythons[len(release.pythons) // 2])
+    asked = ".".join(request.python.split(".")[:2])
+    wanted = asked or (own if own in release.pythons else release.pythons[len(release.pythons) // 2])
     if wanted not in release.pythons:
         raise RequestError(
             f"PyTorch {release.version} has no build for Python {wanted}",
@@ -49,8 +50,7 @@ def choose_python(request: Request, release: TorchRelease, host: Host, notes: No
 def choose_cuda(request: Request, release: TorchRelease, host: Host, notes: Notes) -> str:
     """Return the CUDA minor that torch is built with; RequestError if that PyTorch has no such build."""
     if request.cuda:
-        wanted = request.cuda.removeprefix("cu")
-        wanted = wanted if "." in wanted else f"{wanted[:-1]}.{wanted[-1]}"
+        wanted = _read_cuda(request.cuda, release)
         if wanted not in release.cuda:
             raise RequestError(
                 f"PyTorch {release.version} has no build with CUDA {wanted}",
@@ -70,6 +70,16 @@ def choose_cuda(request: Request, release: TorchRelease, host: Host, notes: Note
     )
     notes.decide("cuda", wanted, reason, _others(release, wanted, "name it with --cuda"))
     return wanted
+
+
+def _read_cuda(text: str, release: TorchRelease) -> str:
+    """Read ``13.0``, ``13.0.1``, ``cu130`` or ``130``; ``13`` is the newest of that major that torch is built with."""
+    digits = text.lower().removeprefix("cu")
+    if "." in digits:
+        return ".".join(digits.split(".")[:2])
+    if len(digits) == 3:
+        return f"{digits[:2]}.{digits[2]}"
+    return next((cuda for cuda in reversed(release.cuda) if cuda.split(".")[0] == digits), f"{digits}.0")
 
 
 def _compilable(cuda: str, host: Host) -> bool:

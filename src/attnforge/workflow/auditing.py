@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -41,7 +42,9 @@ def _recipe(wheel: Path) -> Recipe | None:
 
 
 def _site_of(machine: Machine, python: str) -> Path:
-    command = process.Command((python, "-c", _WHERE), Path.cwd(), process.base_environment(machine.environ), 60)
+    # A bare name is looked up on the user's PATH, which the child does not get.
+    program = shutil.which(python, path=machine.environ.get("PATH")) or python
+    command = process.Command((program, "-c", _WHERE), Path.cwd(), process.base_environment(machine.environ), 60)
     try:
         outcome = machine.runner(command)
     except OSError as error:

@@ -25,14 +25,14 @@ from attnforge.knowledge.torch import find_torch
 from attnforge.model.audit import AuditReport, Expected
 from attnforge.model.events import Finished, Message, Observer, StageFinished, StageStarted, ignore
 from attnforge.model.host import HostCompiler
-from attnforge.model.plan import BuildPlan
+from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.package.wheel import package_wheel
 from attnforge.provision.environment import BuildEnvironment, EnvironmentPins, provide_environment, site_include_dirs
 from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpack
 from attnforge.provision.toolchain import Toolchain, provide_toolchain
 from attnforge.recipes.catalogue import find_adapter
 from attnforge.resolve.estimate import cost_key, memory_budget, priors
-from attnforge.version import BUILDER
+from attnforge.version import BUILDER, fingerprint
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.report import write_report
@@ -40,8 +40,6 @@ from attnforge.workflow.upstream import build_requirements, build_wheel
 
 T = TypeVar("T")
 
-# Finished wheels of plans whose bytes are all known in advance are kept; a local folder may be worked on, so its builds
-# are too, by the hash of its files.
 _WHEELS = "wheel"
 
 
@@ -102,7 +100,7 @@ def _unwritable(folder: Path, error: OSError) -> HostError:
 
 @contextmanager
 def _alone(folder: Path, observe: Observer) -> Iterator[None]:
-    lock = FileLock(folder.with_suffix(".lock"))
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -156,9 +154,14 @@ class _Build:
         self.observe(StageFinished(name, detail, time.monotonic() - began))
         return result
 
+    @property
+    def _wheels(self) -> Path:
+        """Where the finished wheel goes: another attnforge makes its own, since it may have mended something."""
+        return self.folder / _WHEELS / fingerprint()
+
     def _finished(self) -> Path | None:
         """Return the wheel that an earlier build of this plan finished. Its hashes are checked by the audit."""
-        return next(iter(sorted((self.folder / _WHEELS).glob("*.whl"))), None)
+        return next(iter(sorted(self._wheels.glob("*.whl"))), None)
 
     def _source(self) -> Path:
         """Lay the source out anew: what upstream's build left in it before may be half written."""
@@ -231,10 +234,9 @@ class _Build:
             return wheel, engine.summary
 
     def _package(self, upstream: Path) -> Path:
-        folder = self.folder / _WHEELS
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir()
-        return package_wheel(upstream, folder, self.plan, BUILDER)
+        shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)
+        self._wheels.mkdir(parents=True)
+        return package_wheel(upstream, self._wheels, self.plan, BUILDER)
 
     def _audit(self, wheel: Path, environment: BuildEnvironment) -> AuditReport:
         recipe = self.planned.located.recipe
@@ -283,6 +285,12 @@ def _compiler(machine: Machine, plan: BuildPlan) -> HostCompiler:
     return next(found for found in machine.host.compilers if f"{found.name} {found.version}" == wanted)
 
 
+def _stated_version(plan: BuildPlan) -> dict[str, str]:
+    """Tell setuptools-scm the version: a folder is built without its .git, where it would look for one."""
+    known = plan.source.kind == "folder" and plan.version != UNSTATED
+    return {"SETUPTOOLS_SCM_PRETEND_VERSION": plan.version} if known else {}
+
+
 def build_environment(
     plan: BuildPlan, ground: _Ground, seat: Path, slots: int, environ: Mapping[str, str]
 ) -> dict[str, str]:
@@ -296,6 +304,7 @@ def build_environment(
     return {
         **process.base_environment(environ),
         **dict(plan.settings),
+        **_stated_version(plan),
         "PATH": os.pathsep.join(map(str, searched)),
         "CUDA_HOME": str(ground.toolchain.home),
         # PyTorch writes the path of nvcc into build.ninja as it is, where a space would end it.

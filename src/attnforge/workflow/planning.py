@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from attnforge.compile.cost import CostModel
 from attnforge.errors import RequestError
-from attnforge.model.plan import BuildPlan, Resolution, SourcePin
+from attnforge.model.plan import UNSTATED, BuildPlan, Resolution, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
 from attnforge.provision.indexes import SdistRelease, releases
@@ -19,8 +21,7 @@ from attnforge.recipes.catalogue import find_recipe, recipes, suggestions
 from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.machine import Machine
 
-UNSTATED = "0"
-"""The version of a local source that does not state one without being run; upstream's build then says it."""
+_ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".tar", ".zip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +60,16 @@ def plan(machine: Machine, request: Request) -> Planned:
 
 def is_path(text: str) -> bool:
     """Say whether a user's word for a package is a path: it has a separator, or is an archive's name that exists."""
-    return "/" in text or text in (".", "..") or (Path(text).suffix in {".gz", ".zip", ".tar"} and Path(text).exists())
+    return "/" in text or text in (".", "..") or (text.endswith(_ARCHIVES) and Path(text).exists())
 
 
 def locate(machine: Machine, request: Request) -> Located:
     """Find the package: a folder, an archive, a version that the recipe pins, or one of the package index."""
+    if is_path(request.package) and request.source not in ("", request.package):
+        raise RequestError(
+            f"{request.package} is a source already, and --source names another",
+            hint=f"attnforge build NAME==VERSION --source {request.source}",
+        )
     if is_path(request.package):
         return _local(open_local(Path(request.package).expanduser()))
     name, version = _split(request.package)
@@ -76,7 +82,7 @@ def locate(machine: Machine, request: Request) -> Located:
             )
         local = open_local(Path(request.source).expanduser())
         return _local(local, name, version)
-    return _indexed(machine, find_recipe(name), version)
+    return _indexed(machine, find_recipe(name), version, request)
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -92,11 +98,27 @@ def _split(text: str) -> tuple[str, str]:
 
 def _local(local: LocalSource, name: str = "", version: str = "") -> Located:
     pin = SourcePin(kind=local.kind, name=local.path.name, sha256=local.sha256)
-    found = name or local.name or local.path.name.split(".")[0]
-    return Located(find_recipe(found), version or local.version or UNSTATED, pin, local.path)
+    recipe = find_recipe(name or local.name or local.path.name.split(".")[0])
+    known = version or local.version or own_version(local.path, recipe.import_name)
+    if not known and recipe.releases:
+        raise RequestError(
+            f"{local.path} does not state which version of {recipe.name} it is",
+            why="which kernels it has depends on the version",
+            hint=f"attnforge build {recipe.name}==VERSION --source '{local.path}'",
+        )
+    return Located(recipe, known or UNSTATED, pin, local.path)
 
 
-def _indexed(machine: Machine, recipe: Recipe, version: str) -> Located:
+def own_version(folder: Path, import_name: str) -> str:
+    """Return the ``__version__`` that a package's ``__init__.py`` states as text, or "": a clone has no PKG-INFO."""
+    init = folder / import_name / "__init__.py"
+    if not import_name or not init.is_file():
+        return ""
+    match = re.search(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", init.read_text("utf-8", "replace"), re.MULTILINE)
+    return match[1] if match else ""
+
+
+def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -> Located:
     wanted = version or recipe.default_version
     for release in recipe.releases:
         if wanted in release.sha256:
@@ -104,6 +126,7 @@ def _indexed(machine: Machine, recipe: Recipe, version: str) -> Located:
             return Located(recipe, wanted, SourcePin(kind="sdist", name=name, sha256=release.sha256[wanted]))
     near = suggestions(recipe.name) or list(recipes())
     chosen = _choose(recipe.name, wanted, releases(recipe.name, machine.settings, near))
+    _check_python(recipe.name, chosen, request.python or machine.host.python)
     if not chosen.sha256:
         raise RequestError(
             f"the package index states no SHA-256 for {chosen.filename}",
@@ -112,6 +135,14 @@ def _indexed(machine: Machine, recipe: Recipe, version: str) -> Located:
         )
     pin = SourcePin(kind="sdist", name=chosen.filename, sha256=chosen.sha256)
     return Located(recipe, chosen.version, pin)
+
+
+def _check_python(name: str, release: SdistRelease, python: str) -> None:
+    if release.requires_python and not SpecifierSet(release.requires_python, prereleases=True).contains(python):
+        raise RequestError(
+            f"{name} {release.version} needs Python {release.requires_python}, the target has {python}",
+            hint="--python with one of these versions",
+        )
 
 
 def _choose(name: str, wanted: str, found: tuple[SdistRelease, ...]) -> SdistRelease:

@@ -99,7 +99,7 @@ def test_our_own_fault_exits_1_with_a_file_to_send(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(program, "_dispatch", fail)
     code, _, err = call("plan", "x")
     assert code == 1
-    text = Path(err.split("Please send ")[1].strip()).read_text()
+    text = Path(err.split("please send ")[1].strip()).read_text()
     assert "ZeroDivisionError" in text
     assert "secret" not in text
 

@@ -105,7 +105,7 @@ def test_a_bare_cuda_13_build_machine_needs_no_toolkit_gpu_driver_pip_or_torch()
         ({"interpreters": ()}, "", "python", Severity.WARNING),
         ({"uv": ""}, "", "uv", Severity.ERROR),
         ({"pip": ""}, "", "pip", Severity.INFO),
-        ({"git": ""}, "", "git", Severity.WARNING),
+        ({"git": ""}, "", "git", Severity.INFO),
         ({"torch": ""}, "", "torch", Severity.INFO),
         ({"driver_cuda": "12.4"}, "13.0", "driver", Severity.WARNING),
         ({"driver_cuda": "12.4"}, "12.8", "driver", Severity.OK),

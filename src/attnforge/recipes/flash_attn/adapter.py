@@ -165,8 +165,10 @@ def _any(conditions: Iterable[str]) -> str:
 
 
 def _command(plan: BuildPlan) -> str:
-    gpus = ",".join(gpu.name for gpu in plan.target.gpus)
-    return f"attnforge build {plan.package}=={plan.version} --gpu {gpus}"
+    target = plan.target
+    gpus = ",".join(gpu.name.replace(" ", "-") for gpu in target.gpus)
+    of = f"--python {target.python} --torch {target.torch} --cuda {target.cuda}"
+    return f"attnforge build {plan.package}=={plan.version} --gpu {gpus} {of}"
 
 
 def _without(names: Iterable[str]) -> str:

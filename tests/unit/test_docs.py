@@ -1,0 +1,307 @@
+"""The pages under docs/ say what the code does: names, options, codes and fields are held against it."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import attnforge
+from attnforge import errors
+from attnforge.cli.main import VERBS, parser_for, usage
+from attnforge.config import _OTHER_VARIABLES
+from attnforge.knowledge.error_signatures import all_signatures
+from attnforge.knowledge.targets import profiles, targets
+from attnforge.model.audit import AuditReport, ModuleReport
+from attnforge.model.base import Value
+from attnforge.model.events import kinds
+from attnforge.model.finding import Finding
+from attnforge.model.host import Host
+from attnforge.model.plan import BuildPlan
+from attnforge.model.recipe import Cost, Feature, Kernels, Recipe, Release, Remedy
+from attnforge.options import OPTIONS, merge
+
+SOURCE = Path(attnforge.__file__).parent
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+
+
+def page(name: str) -> str:
+    return (DOCS / f"{name}.md").read_text(encoding="utf-8")
+
+
+def section(text: str, title: str) -> str:
+    """The text below a heading, up to the next heading of its level or above."""
+    match = re.search(rf"^(?P<marks>#+) {re.escape(title)}$", text, re.MULTILINE)
+    assert match, f"there is no heading {title!r}"
+    rest = text[match.end() :]
+    end = re.search(rf"^#{{1,{len(match['marks'])}}} ", rest, re.MULTILINE)
+    return rest[: end.start()] if end else rest
+
+
+def first_cells(text: str) -> list[str]:
+    """What stands in backquotes at the start of each table row, or its bare first word."""
+    rows = re.findall(r"^\| (?:`([^`]+)`|(\w+))", text, re.MULTILINE)
+    return [quoted or bare for quoted, bare in rows]
+
+
+def quoted(text: str) -> set[str]:
+    return set(re.findall(r"`([^`\n]+)`", text))
+
+
+def public_fields(kind: type[Value]) -> set[str]:
+    return {field.alias or name for name, field in kind.model_fields.items()}
+
+
+# --- usage.md
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)
+def test_every_target_option_has_its_row(option: object) -> None:
+    table = section(page("usage"), "Target options")
+    name, metavar, variable = (getattr(option, key) for key in ("name", "metavar", "variable"))
+    assert f"| `--{name} {metavar}` | `{variable}` |" in table
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_section_with_its_own_options(verb: str) -> None:
+    text = page("usage")
+    own = section(text, f"attnforge {verb}")
+    parser, _ = parser_for(verb)
+    shared = {f"--{option.name}" for option in OPTIONS} if verb in ("plan", "build") else set()
+    everywhere = {"-h", "--help", "--debug"}
+    options = {name for action in parser._actions for name in action.option_strings} - shared - everywhere
+    documented = {word.split()[0] for word in first_cells(own) if word.startswith("--")}
+    assert documented == options
+    assert f"| `{verb}` |" in text
+    assert "`--help`" in section(text, "Verbs") and "`--debug`" in section(text, "Verbs")
+
+
+def test_every_exit_code_is_told() -> None:
+    classes: list[type[errors.AttnforgeError]] = [errors.AttnforgeError, *errors.AttnforgeError.__subclasses__()]
+    raised = {kind.exit_code for kind in classes}
+    codes = set(map(int, re.findall(r"\b\d+\b", usage()[usage().index("exit codes:") :])))
+    assert raised < codes
+    assert {int(cell) for cell in first_cells(section(page("usage"), "Exit codes")) if cell.isdecimal()} == codes
+
+
+def test_every_variable_of_ours_is_told() -> None:
+    assert set(_OTHER_VARIABLES) <= quoted(section(page("usage"), "Configuration"))
+
+
+@pytest.mark.parametrize("name", [*profiles(), *targets()])
+def test_every_profile_and_named_target_has_its_row(name: str) -> None:
+    assert f"| `{name}` |" in section(page("usage"), "Target options")
+
+
+@pytest.mark.parametrize("profile", profiles().values(), ids=lambda profile: profile.name)
+def test_a_profile_leaves_out_what_its_row_says(profile: object) -> None:
+    name, without = getattr(profile, "name"), getattr(profile, "without")  # noqa: B009
+    row = next(line for line in section(page("usage"), "Profiles").splitlines() if line.startswith(f"| `{name}` |"))
+    assert set(without) == set(re.findall(r"\w+", row)) & {
+        feature for p in profiles().values() for feature in p.without
+    }
+
+
+def test_the_configuration_example_is_one() -> None:
+    example = re.search(r"```toml\n(.*?)```", section(page("usage"), "Configuration"), re.DOTALL)
+    assert example
+    table = tomllib.loads(example[1])["tool"]["attnforge"]
+    assert table.keys() - {"out"} <= {option.name for option in OPTIONS}
+    assert merge(table)["head_dims"] == (64, 128)
+
+
+# --- every page
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The calls of attnforge in fenced blocks of shell commands, without variables in front."""
+    for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            while words and re.match(r"[A-Z_]+=", words[0]):
+                words.pop(0)
+            if words and words[0] in ("attnforge", "./forge"):
+                yield words[1:]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_commands_that_are_shown_are_understood(path: Path) -> None:
+    for verb, *arguments in commands(path.read_text(encoding="utf-8")):
+        if verb in ("test", "--help", "--version"):
+            continue
+        parser, _ = parser_for(verb)
+        parsed = vars(parser.parse_args(arguments))
+        given = {name.removeprefix("option "): value for name, value in parsed.items() if name.startswith("option ")}
+        merge(given)
+
+
+def test_commands_are_found() -> None:
+    assert ["doctor"] in list(commands(page("usage")))
+    assert any("--source" in words for words in commands(page("usage")))
+
+
+def anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_to_files_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        name, _, fragment = target.partition("#")
+        linked = path.parent / name if name else path
+        assert linked.exists(), target
+        if fragment:
+            headings = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            assert fragment in map(anchor, headings), target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_files_that_are_named_exist(path: Path) -> None:
+    for name in re.findall(r"`((?:src|tests|bench|docs)/[\w/.]+)`", path.read_text(encoding="utf-8")):
+        assert "NAME" in name or (DOCS.parent / name).exists(), name
+
+
+# --- architecture.md
+
+
+def test_every_part_has_its_row() -> None:
+    folders = {path.name for path in SOURCE.iterdir() if (path / "__init__.py").is_file()}
+    modules = {path.stem for path in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+    assert set(first_cells(section(page("architecture"), "The parts"))) - {"part"} == folders | modules
+
+
+def test_every_pass_has_its_row_in_order() -> None:
+    pipeline = (SOURCE / "compile" / "pipeline.py").read_text(encoding="utf-8")
+    passes = {path.stem for path in (SOURCE / "compile" / "passes").glob("*.py")} - {"__init__"}
+    called = re.findall(r"\b(\w+)\(", pipeline[pipeline.index("def passes_for") :])
+    in_order = [name for name in called if name in passes]
+    assert set(in_order) == passes
+    rows = first_cells(section(page("architecture"), "Passes"))
+    assert [row for row in rows if row in passes] == in_order
+
+
+@pytest.mark.parametrize("name", attnforge.__all__)
+def test_every_public_name_is_told(name: str) -> None:
+    assert f"`{name}`" in page("architecture")
+
+
+# --- wheels.md
+
+
+def finding_codes() -> set[str]:
+    """The codes of findings in the source of audit, in each way in which they are written there."""
+    return {code for path in sorted((SOURCE / "audit").glob("*.py")) for code in _codes_of(path)}
+
+
+def _codes_of(path: Path) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    taking, prefixed = _makers(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            called, first = ast.unparse(node.func), node.args[0] if node.args else None
+            written = {word.arg: word.value for word in node.keywords}.get("code") if called == "Finding" else None
+            if isinstance(written, ast.Constant):
+                yield str(written.value)
+            if isinstance(first, ast.Constant) and called in taking:
+                yield str(first.value)
+            if isinstance(first, ast.Constant) and called in prefixed:
+                yield prefixed[called] + str(first.value)
+        # Rows of a table that is looped over: (code, paths, means).
+        if isinstance(node, ast.Tuple) and len(node.elts) == 3 and isinstance(node.elts[0], ast.Constant):
+            yield from re.findall(r"^[a-z]+(?:-[a-z]+)+$", str(node.elts[0].value))
+
+
+def _makers(tree: ast.Module) -> tuple[set[str], dict[str, str]]:
+    """Functions whose first parameter is a code, and those that put a prefix before it."""
+    taking, prefixed = set(), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and node.args.args:
+            if node.args.args[0].arg == "code":
+                taking.add(node.name)
+            for word in (w for w in ast.walk(node) if isinstance(w, ast.keyword) and w.arg == "code"):
+                if isinstance(word.value, ast.JoinedStr) and isinstance(word.value.values[0], ast.Constant):
+                    prefixed[node.name] = str(word.value.values[0].value)
+    return taking, prefixed
+
+
+def test_every_finding_of_an_audit_has_its_row() -> None:
+    rows = first_cells(section(page("wheels"), "What the audit checks"))
+    assert len(rows) == len(set(rows))
+    assert set(rows) - {"code"} == finding_codes()
+
+
+def test_codes_are_found_however_they_are_written() -> None:
+    assert {"rpath", "dist-info", "wheel-name", "record-hash", "planned-python"} <= finding_codes()
+
+
+# --- recipes.md
+
+PARTS: dict[str, type[Value]] = {
+    "recipe": Recipe,
+    "release": Release,
+    "remedy": Remedy,
+    "feature": Feature,
+    "kernels": Kernels,
+    "cost": Cost,
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_every_field_of_a_recipe_has_its_row(part: str) -> None:
+    rows = first_cells(section(page("recipes"), "Fields"))
+    documented = {row.removeprefix(f"{part}.") for row in rows if row.startswith(f"{part}.")}
+    assert documented == public_fields(PARTS[part])
+
+
+def test_the_example_of_a_recipe_is_one() -> None:
+    example = re.search(r"```toml\n(.*?)```", page("recipes"), re.DOTALL)
+    assert example
+    recipe = Recipe.model_validate(tomllib.loads(example[1]))
+    assert recipe.release("1.0") is not None
+
+
+# --- troubleshooting.md
+
+
+@pytest.mark.parametrize("signature", all_signatures(), ids=lambda signature: signature.id)
+def test_every_known_message_has_its_row(signature: object) -> None:
+    identifier, hint, link = (getattr(signature, key) for key in ("id", "hint", "link"))
+    rows = [line for line in page("troubleshooting").splitlines() if line.startswith(f"| `{identifier}` |")]
+    assert len(rows) == 1
+    assert hint in rows[0]
+    assert link in rows[0]
+
+
+def test_no_row_is_of_a_message_that_is_gone() -> None:
+    rows = first_cells(section(page("troubleshooting"), "From the message to the mend"))
+    assert set(rows) - {"id"} == {signature.id for signature in all_signatures()}
+
+
+# --- json.md
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_every_event_has_its_row_with_its_fields(kind: str) -> None:
+    table = section(page("json"), "build --json")
+    row = next((line for line in table.splitlines() if line.startswith(f"| `{kind}` |")), "")
+    assert row, f"{kind} has no row"
+    assert tuple(re.findall(r"`(\w+)`", row.split("|")[2])) == kinds()[kind]
+
+
+@pytest.mark.parametrize(
+    ("title", "fields"),
+    [
+        ("plan --json", public_fields(BuildPlan) | {"digest", "decisions", "warnings", "estimate"}),
+        ("audit --json", public_fields(AuditReport) | public_fields(ModuleReport) | public_fields(Finding)),
+        ("doctor --json", public_fields(Host) | {"schema", "host", "findings", "exit_code"}),
+    ],
+    ids=["plan", "audit", "doctor"],
+)
+def test_every_field_of_a_document_is_told(title: str, fields: set[str]) -> None:
+    assert fields <= quoted(section(page("json"), title))
