@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 from standins.house import Toolkit
+
+from attnforge.cli.main import main
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 TARGET = ("--gpu", "H100", "--torch", "2.11.0", "--python", PYTHON, "--toolchain", "system", "--jobs", "2")
@@ -93,6 +97,12 @@ class Forge:
         out, err = process.communicate(timeout=170)
         return Done(process.returncode, out, err)
 
+    def main(self, *arguments: str | Path, **changes: str) -> Done:
+        """Run a command in this process, and in its current folder."""
+        out, err = io.StringIO(), io.StringIO()
+        code = main([str(argument) for argument in arguments], self.environ(**changes), out, err)
+        return Done(code, out.getvalue(), err.getvalue())
+
     def start(self, *arguments: str | Path, prefix: Sequence[str] = (), **changes: str) -> subprocess.Popen[str]:
         """Start a command in a session of its own."""
         return subprocess.Popen(
@@ -111,6 +121,25 @@ class Forge:
     def build(self, source: str | Path, *arguments: str | Path, prefix: Sequence[str] = (), **changes: str) -> Done:
         """Build for the usual target, telling what happens as JSON."""
         return self.run("build", source, *TARGET, "--json", *arguments, prefix=prefix, **changes)
+
+    def install(self, wheel: Path) -> Path:
+        """Install a wheel into a clean environment, with what it requires from the folder of wheels; its Python."""
+        from uv import find_uv_bin
+
+        clean = self.folder / f"clean-{wheel.stem}"
+        environ = self.environ()
+        where = ["--no-index", "--find-links", str(self.wheels), "--python", str(clean)]
+        base = str(Path(sys.executable).resolve())
+        subprocess.run([find_uv_bin(), "venv", "--quiet", "--python", base, clean], env=environ, check=True)
+        subprocess.run([find_uv_bin(), "pip", "install", "--quiet", *where, wheel], env=environ, check=True)
+        return clean / "bin" / "python"
+
+    def python(self, interpreter: Path, code: str) -> str:
+        """Return what a program prints, run away from any source."""
+        command = [str(interpreter), "-I", "-c", code]
+        return subprocess.run(
+            command, cwd="/", env=self.environ(), check=True, capture_output=True, text=True
+        ).stdout.strip()
 
     def wheel(self) -> Path:
         """Return the only wheel in the output folder."""
@@ -132,6 +161,22 @@ class Forge:
             if str(self.folder) in line:
                 found.append(line)
         return found
+
+
+def with_tmpfs(place: Path, options: str) -> list[str]:
+    """Return words before a command that run it with an empty file system in memory on ``place``, seen by it alone.
+
+    Skips the test where this machine lets no one mount anything.
+    """
+    script = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
+    for flags in (["--mount"], ["--mount", "--user", "--map-root-user"]):
+        words = ["unshare", *flags, "sh", "-c", script, "sh", options, str(place)]
+        try:
+            if subprocess.run([*words, "true"], capture_output=True).returncode == 0:
+                return words
+        except FileNotFoundError:
+            break
+    pytest.skip("no file system can be mounted here (neither as root nor in a user namespace)")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:

@@ -38,6 +38,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.index = index
         super().__init__(*arguments)  # type: ignore[arg-type]
 
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
     def do_GET(self) -> None:
         kind, _, name = self.path.strip("/").partition("/")
         if kind == "files" and name in self.index.files:
@@ -52,7 +55,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data)
+        if self.command == "GET":
+            self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

@@ -85,6 +85,7 @@ class LiveDisplay:
         self.console = Console(file=out)
         self._stage = ""
         self._progress: Progress | None = None
+        self._at_hand = 0  # objects that nothing has to be compiled for; a bar that begins at 95 % tells nothing
         self._slots: dict[int, tuple[JobStarted, float]] = {}
         self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
 
@@ -104,6 +105,9 @@ class LiveDisplay:
                 self._stage = ""
                 self._slots.clear()
                 self._progress = None
+                self._at_hand = 0
+            case GraphReceived():
+                self._at_hand += event.empty + event.reused
             case JobStarted():
                 self._slots[event.slot] = (event, time.monotonic())
             case JobFinished():
@@ -125,8 +129,8 @@ class LiveDisplay:
             seen = self._progress
             head = Table.grid(padding=(0, 2))
             head.add_row(
-                ProgressBar(total=max(seen.total, 1), completed=seen.done, width=32),
-                f"{seen.done} of {seen.total}",
+                ProgressBar(total=max(seen.total - self._at_hand, 1), completed=seen.done - self._at_hand, width=32),
+                f"{seen.done - self._at_hand} of {seen.total - self._at_hand}",
                 f"{size(seen.used_bytes)} of {size(seen.budget_bytes)} used",
                 f"{duration(seen.remaining_seconds)} left",
             )

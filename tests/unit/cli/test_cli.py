@@ -169,8 +169,9 @@ def test_a_live_display_draws_what_runs() -> None:
     display = LiveDisplay(out)
     for event in (
         StageStarted("compile", "flash-attn"),
+        GraphReceived(73, 5, 68, 0, 102.0),
         JobStarted(0, "flash_fwd_hdim64_fp16_sm80.cu", 42.0, 3_600_000_000),
-        Progress(1, 5, 3_500_000_000, 3_600_000_000, 22_000_000_000, 80.0),
+        Progress(69, 73, 3_500_000_000, 3_600_000_000, 22_000_000_000, 80.0),
     ):
         display(event)
     display.console.print(display.render())
