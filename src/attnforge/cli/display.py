@@ -87,7 +87,9 @@ class LiveDisplay:
         self._progress: Progress | None = None
         self._at_hand = 0  # objects that nothing has to be compiled for; a bar that begins at 95 % tells nothing
         self._slots: dict[int, tuple[JobStarted, float]] = {}
-        self._live = Live(console=self.console, get_renderable=self.render, refresh_per_second=4, transient=True)
+        # Drawn from here alone: a thread of its own that refreshes while a line is printed loses lines. Events come one
+        # at a time, Progress each second.
+        self._live = Live(console=self.console, get_renderable=self.render, auto_refresh=False, transient=True)
 
     def __enter__(self) -> LiveDisplay:
         self._live.start()
@@ -116,6 +118,7 @@ class LiveDisplay:
                 self._progress = event
         if not isinstance(event, StageStarted) and (line := line_of(event)):
             self.console.print(line, highlight=False, markup=False)
+        self._live.refresh()
 
     def render(self) -> RenderableType:
         """Return what is drawn now."""

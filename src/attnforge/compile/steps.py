@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ from pathlib import Path
 _PREFIX = "#$ "
 _ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)")
 _TEMPORARY = re.compile(r"(?P<folder>[^\s\"'=,]*/)?tmpxft_[0-9a-f]+_[0-9a-f]+-(?P<rest>[^\s\"',]+)")
+_ELF_HEADER = 64
+_FULL = 1 << 20  # bytes; what a step writes is larger
 _DEPENDENCY_OPTIONS = {"-MD": 1, "-MMD": 1, "--generate-dependencies-with-compile": 1, "-MF": 2}
 
 
@@ -111,7 +114,7 @@ def run(module_id: str, argv: Sequence[str]) -> int:
             steps = settle(parse(_dryrun(call)), folder, str(module_id_file))
         except (UnknownStepsError, ValueError):
             return _run_step(call, dict(os.environ))
-        return _run_steps(steps)
+        return _run_steps(steps, folder)
 
 
 def _dryrun(call: Sequence[str]) -> str:
@@ -119,13 +122,45 @@ def _dryrun(call: Sequence[str]) -> str:
     return listing.stderr
 
 
-def _run_steps(steps: Steps) -> int:
+def _run_steps(steps: Steps, folder: str) -> int:
     searched = {key: value for key, value in steps.environment.items() if key in ("PATH", "LD_LIBRARY_PATH")}
     for command in steps.commands:
-        code = _run_step(command, {**os.environ, **searched})
+        code = _run_step(command, {**os.environ, **searched}) or int(_is_cut_short(command))
         if code:
+            _tell_if_full(folder)
             return code
     return 0
+
+
+def _is_cut_short(command: Sequence[str]) -> bool:
+    """Say whether ptxas wrote a part of its output only: on a full disk that of CUDA 13.0 does, and exits with 0."""
+    if Path(command[0]).name != "ptxas" or "-o" not in command[:-1]:
+        return False
+    output = command[command.index("-o") + 1]
+    if is_whole(Path(output)):
+        return False
+    print(f"ptxas error : {output} is not whole", file=sys.stderr, flush=True)  # noqa: T201
+    return True
+
+
+def is_whole(image: Path) -> bool:
+    """Say whether an ELF image is as long as its header says. In a cubin both tables come last (seen with 13.0)."""
+    with image.open("rb") as file:
+        header = file.read(_ELF_HEADER)
+        size = file.seek(0, os.SEEK_END)
+    if len(header) < _ELF_HEADER:
+        return False
+    programs, sections = struct.unpack_from("<QQ", header, 32)
+    program_size, program_count, section_size, section_count = struct.unpack_from("<HHHH", header, 54)
+    return bool(size >= max(programs + program_size * program_count, sections + section_size * section_count))
+
+
+def _tell_if_full(folder: str) -> None:
+    """Say so where the disk is full: cicc then ends by a segmentation fault, and fatbinary names no reason (13.0)."""
+    space = os.statvfs(folder)
+    blocks = space.f_bfree if os.geteuid() == 0 else space.f_bavail
+    if blocks * space.f_frsize < _FULL:
+        print(f"{folder}: No space left on device", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _run_step(command: Sequence[str], environment: dict[str, str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -54,6 +55,19 @@ def _word(place: str) -> str:
     """Return a path or URL as one word: uv splits its lists at spaces and commas."""
     text = place if "://" in place or place.startswith("file:") else Path(place).as_uri()
     return text.replace(" ", "%20").replace(",", "%2C")
+
+
+def cache_setting(environ: Mapping[str, str], fallback: Path) -> dict[str, str]:
+    """Return the setting that moves uv's cache to ``fallback`` where its own can't be written, as with a read-only home.
+
+    Its own is shared with the user's other work, so it is left where it is if it can be used.
+    """
+    if environ.get("UV_CACHE_DIR"):
+        return {}
+    home = Path(environ.get("HOME") or Path.home())
+    own = Path(environ.get("XDG_CACHE_HOME") or home / ".cache") / "uv"
+    there = next(folder for folder in (own, *own.parents) if folder.exists())
+    return {} if os.access(there, os.W_OK | os.X_OK) else {"UV_CACHE_DIR": str(fallback)}
 
 
 @dataclass(frozen=True, slots=True)

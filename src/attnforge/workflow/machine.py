@@ -13,7 +13,7 @@ from attnforge.paths import Folders
 from attnforge.process import Runner
 from attnforge.provision.configuration import read_settings
 from attnforge.provision.indexes import IndexSettings
-from attnforge.provision.uv import Uv
+from attnforge.provision.uv import Uv, cache_setting
 
 
 @dataclass(frozen=True)
@@ -43,4 +43,5 @@ class Machine:
         """The uv program; attnforge depends on the package, so it is there."""
         from uv import find_uv_bin
 
-        return Uv(find_uv_bin(), self.settings, self.environ, self.runner)
+        environ = {**self.environ, **cache_setting(self.environ, self.folders.cache / "uv")}
+        return Uv(find_uv_bin(), self.settings, environ, self.runner)
