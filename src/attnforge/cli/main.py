@@ -92,9 +92,9 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
         stopped.exit_code = 130
         return _tell(stopped, arguments, out, err)
     except BrokenPipeError:
-        # The reader of our output went away (`attnforge ... | head`): no fault, and nothing more to say.
+        # The reader of our output went away (`attnforge ... | head`), and with it whoever would see the rest.
         sys.stdout = None
-        return 0
+        return 130
     except Exception:
         from attnforge.cli.crash import write_crash
 

@@ -58,7 +58,7 @@ def _word(place: str) -> str:
 
 
 def cache_setting(environ: Mapping[str, str], fallback: Path) -> dict[str, str]:
-    """Return the setting that moves uv's cache to ``fallback`` where its own can't be written, as with a read-only home.
+    """Return the setting that moves uv's cache to ``fallback`` where its own can't be written: a read-only home.
 
     Its own is shared with the user's other work, so it is left where it is if it can be used.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -42,6 +43,8 @@ T = TypeVar("T")
 
 _WHEELS = "wheel"
 
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
+
 
 @dataclass(frozen=True, slots=True)
 class Built:
@@ -81,13 +84,13 @@ def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ign
 
 @contextmanager
 def _made(folder: Path) -> Iterator[None]:
+    """Make the folder of the build. What the disk refuses, then or later, is the environment's fault and not ours."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    try:
         yield
     except OSError as error:
+        if error.errno not in _DISK:
+            raise
         raise _unwritable(folder, error) from error
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from attnforge import process
+from attnforge.errors import HostError
 from attnforge.host.probe import probe
 from attnforge.model.host import Host
 from attnforge.paths import Folders
@@ -43,5 +44,9 @@ class Machine:
         """The uv program; attnforge depends on the package, so it is there."""
         from uv import find_uv_bin
 
+        try:
+            program = find_uv_bin()
+        except FileNotFoundError as error:
+            raise HostError("uv is not installed beside attnforge", why=str(error), hint="pip install uv") from error
         environ = {**self.environ, **cache_setting(self.environ, self.folders.cache / "uv")}
-        return Uv(find_uv_bin(), self.settings, environ, self.runner)
+        return Uv(program, self.settings, environ, self.runner)
