@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from standins.house import Toolkit
 
 from attnforge.cli.main import main
+from standins.house import Toolkit
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 TARGET = ("--gpu", "H100", "--torch", "2.11.0", "--python", PYTHON, "--toolchain", "system", "--jobs", "2")
@@ -115,7 +115,7 @@ class Forge:
             text=True,
             start_new_session=True,
             # A runner in the background of a shell ignores it, and children inherit that.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def build(self, source: str | Path, *arguments: str | Path, prefix: Sequence[str] = (), **changes: str) -> Done:

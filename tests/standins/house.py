@@ -126,6 +126,16 @@ class Toolkit:
         return dict(Counter((self.controls / "calls").read_text().split()))
 
 
+_NVCC = """\
+#!/bin/sh
+case $1 in
+--version) echo "nvcc: a stand-in"; echo "Cuda compilation tools, release {release}, V{version}" ;;
+--dryrun) echo "stand-in: no steps to show" >&2; exit 1 ;;
+*) exec {command} "$@" ;;
+esac
+"""
+
+
 def make_toolkit(home: Path, version: str = "13.0.88") -> Toolkit:
     """Make a CUDA_HOME."""
     for name in ("bin", "include", "lib64", "controls"):
@@ -133,11 +143,11 @@ def make_toolkit(home: Path, version: str = "13.0.88") -> Toolkit:
     nvcc = home / "bin" / "nvcc"
     # -I -S: the build's own Python settings are not for this program.
     command = [sys.executable, "-I", "-S", str(HERE / "nvcc" / "nvcc.py"), str(home)]
-    nvcc.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', encoding="utf-8")
+    release = version.rpartition(".")[0]
+    nvcc.write_text(_NVCC.format(release=release, version=version, command=shlex.join(command)), encoding="utf-8")
     nvcc.chmod(0o755)
     shutil.copy(HERE / "nvcc" / "cuda_runtime.h", home / "include")
     (home / "lib64" / "libcudart.so").write_bytes(library(HERE / "torch" / "cudart.cpp", "libcudart.so.13"))
-    (home / "controls" / "version").write_text(version)
     (home / "controls" / "calls").touch()
     return Toolkit(home)
 

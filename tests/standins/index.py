@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,11 +18,17 @@ from packaging.utils import canonicalize_name
 
 @dataclass
 class Index:
-    """An index that is being served. ``hashes`` are stated in place of the true ones, by file name."""
+    """An index that is being served.
+
+    ``hashes`` are stated in place of the true ones, by file name. A file whose name is in ``held`` is not delivered
+    until it is taken out; ``asked`` is set when it is asked for.
+    """
 
     url: str
     files: dict[str, Path]
     hashes: dict[str, str] = field(default_factory=dict)
+    held: set[str] = field(default_factory=set)
+    asked: threading.Event = field(default_factory=threading.Event)
 
     def page(self, project: str) -> str:
         """Return a project's page of links (PEP 503), or "" for one that is not there."""
@@ -44,6 +51,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         kind, _, name = self.path.strip("/").partition("/")
         if kind == "files" and name in self.index.files:
+            while name in self.index.held:
+                self.index.asked.set()
+                time.sleep(0.02)
             self._answer("application/octet-stream", self.index.files[name].read_bytes())
         elif kind == "simple" and self.index.page(name):
             self._answer("text/html", self.index.page(name).encode())
@@ -56,7 +66,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(data)
+            with suppress(ConnectionError):  # who asked may have been ended
+                self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""

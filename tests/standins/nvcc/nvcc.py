@@ -2,8 +2,10 @@
 
 A function whose name holds "kernel" counts as one of the device's. The fatbin has the form that attnforge.audit reads.
 
+What it is asked most often, ``--version`` and ``--dryrun``, a shell script in front of it answers (house.make_toolkit).
+
 Files in the folder ``controls`` of the toolkit tell it what to do, since a build's environment passes nothing on:
-``version`` is the version that it says, ``calls`` gets the name of each unit that it is called for, and ``UNIT.json``
+``calls`` gets the name of each unit that it is called for, and ``UNIT.json``
 may hold ``wait`` (a path that has to exist before it goes on), ``print`` (to standard error), ``end`` (an exit code, or
 "SIGKILL"), ``times`` (for so many calls only) and ``pad`` (bytes that the object gets in addition).
 """
@@ -30,22 +32,11 @@ _ELF_IMAGE, _MAGIC = 2, 0xBA55ED50
 
 def main(home: Path, arguments: list[str]) -> int:
     controls = home / "controls"
-    if "--version" in arguments:
-        print(banner((controls / "version").read_text()))
-        return 0
-    if "--dryrun" in arguments:
-        print("stand-in: no steps to show", file=sys.stderr)
-        return 1
     call = Call(arguments)
     with (controls / "calls").open("a") as calls:
         calls.write(call.source.name + "\n")
     ended = obey(controls, call.source.name)
     return call.compile(home, padding(controls, call.source.name)) if ended is None else ended
-
-
-def banner(version: str) -> str:
-    release = ".".join(version.split(".")[:2])
-    return f"nvcc: stand-in of a CUDA compiler driver\nCuda compilation tools, release {release}, V{version}"
 
 
 def orders(controls: Path, unit: str) -> dict[str, object]:
@@ -120,7 +111,18 @@ class Call:
             kernels = kernels_of(made)
             fatbin.write_bytes(container(image(name, cubin(name, kernels)) for name in self.architectures) + bytes(pad))
             section = ["--add-section", f".nv_fatbin={fatbin}", "--set-section-flags", ".nv_fatbin=alloc,readonly,data"]
-            return subprocess.run(["objcopy", *section, str(made), str(self.output)]).returncode
+            subprocess.run(["objcopy", *section, str(made)], check=True)
+            return write(self.output, made.read_bytes())
+
+
+def write(output: Path, data: bytes) -> int:
+    try:
+        output.write_bytes(data)
+    except OSError as error:
+        # As the assembler says it.
+        print(f"Fatal error: can't write {len(data)} bytes to {output}: '{error.strerror}'", file=sys.stderr)
+        return 1
+    return 0
 
 
 def kernels_of(made: Path) -> list[str]:

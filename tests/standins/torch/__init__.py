@@ -1,4 +1,4 @@
-"""Stands in for PyTorch: its version, a library to link against, and utils.cpp_extension. Nothing of PyTorch's is in it."""
+"""Stands in for PyTorch: a version, a library to link against, and utils.cpp_extension. Nothing here is PyTorch's."""
 
 import ctypes
 from pathlib import Path

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.errors import BuildError
-from attnforge.model.plan import BuildPlan
+from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.package.archive import Member, read_members, write_wheel
 from attnforge.package.metadata import name_and_version, relabel
 from attnforge.package.wheel import package_wheel
@@ -112,6 +112,13 @@ def test_a_pure_python_wheel_keeps_its_tags_and_its_requirements(
 def test_another_version_than_planned_is_an_error(tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> None:
     with pytest.raises(BuildError, match="made version 2.9.0"):
         package_wheel(upstream(tmp_path, version="2.9.0"), tmp_path, make_plan(), "x")
+
+
+def test_a_version_that_only_the_build_could_say_is_upstreams(
+    tmp_path: Path, make_plan: Callable[..., BuildPlan]
+) -> None:
+    plan = make_plan().model_copy(update={"version": UNSTATED})
+    assert package_wheel(upstream(tmp_path, version="2.9.0"), tmp_path, plan, "x").name.startswith("flash_attn-2.9.0+")
 
 
 def test_what_is_no_wheel_is_an_error(tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> None:

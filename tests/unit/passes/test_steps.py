@@ -1,8 +1,11 @@
 # ruff: noqa: E501 - what nvcc prints is long
 from __future__ import annotations
 
+import os
 import stat
+import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -87,6 +90,44 @@ def test_a_killed_step_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     listing = f"#$ {script} --module_id_file_name x\n"
     assert steps.main(["_id_", "--", str(fake_nvcc(tmp_path, listing)), "-c", "a.cu"]) == 137
     assert "'cicc' died due to signal 9" in capfd.readouterr().err
+
+
+def elf(length: int) -> bytes:
+    """The header of a cubin with its tables at the end, as ptxas lays them out, and what lies between, cut to length."""
+    sections, programs = 1000, 1000 + 3 * 64
+    header = struct.pack("<16sHHIQQQIHHHHHH", b"\x7fELF", 2, 190, 1, 0, programs, sections, 0, 64, 56, 2, 64, 3, 2)
+    return (header + bytes(programs + 2 * 56 - len(header)))[:length]
+
+
+WHOLE = 1000 + 3 * 64 + 2 * 56
+
+
+@pytest.mark.parametrize(("length", "code"), [(WHOLE, 0), (WHOLE - 1, 1), (1000, 1), (63, 1), (0, 1)])
+def test_half_a_cubin_is_no_success(tmp_path: Path, capfd: pytest.CaptureFixture[str], length: int, code: int) -> None:
+    (tmp_path / "half").write_bytes(elf(length))
+    ptxas = tmp_path / "ptxas"
+    ptxas.write_text(f'#!/bin/sh\ncp "{tmp_path}/half" "$2"\n')
+    ptxas.chmod(0o755)
+    listing = f"#$ true --module_id_file_name x\n#$ {ptxas} -o {tmp_path}/made.cubin\n"
+    assert steps.main(["_id_", "--", str(fake_nvcc(tmp_path, listing)), "-c", "a.cu"]) == code
+    assert ("made.cubin is not whole" in capfd.readouterr().err) == bool(code)
+
+
+@pytest.mark.parametrize(("free", "told"), [(0, True), (100_000, False)])
+def test_a_step_that_fails_on_a_full_disk_is_told(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, free: int, told: bool
+) -> None:
+    space = SimpleNamespace(f_bfree=free, f_bavail=free, f_frsize=4096)
+    monkeypatch.setattr(os, "statvfs", lambda _: space)
+    listing = "#$ sh -c 'exit 139' --module_id_file_name x\n"
+    assert steps.main(["_id_", "--", str(fake_nvcc(tmp_path, listing)), "-c", "a.cu"]) == 139
+    assert ("No space left on device" in capfd.readouterr().err) == told
+
+
+def test_an_nvcc_that_is_killed_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    program = fake_nvcc(tmp_path, "nothing that is known", "kill -9 $$")
+    assert steps.main(["_id_", "--", str(program), "-c", "a.cu"]) == 137
+    assert "'nvcc' died due to signal 9" in capfd.readouterr().err
 
 
 def test_an_unknown_listing_runs_nvcc_as_it_is(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from attnforge.errors import AttnforgeError, HostError, RequestError
 from attnforge.process import Command, Outcome
 from attnforge.provision.indexes import IndexSettings
-from attnforge.provision.uv import Uv, uv_arguments, uv_environment, uv_error
+from attnforge.provision.uv import Uv, cache_setting, uv_arguments, uv_environment, uv_error
 
 
 class Recorder:
@@ -183,6 +183,27 @@ def test_faults(output: str, kind: type[AttnforgeError], why: str, hint: str) ->
     assert hint in error.hint
     assert "SUBJECT" in error.what
     assert not error.why.startswith(("Using", "warning"))
+
+
+@pytest.mark.parametrize(
+    ("environ", "moved"),
+    [
+        ({"HOME": "good"}, False),
+        ({"HOME": "bad"}, True),
+        ({"HOME": "bad", "XDG_CACHE_HOME": "good/deep/er"}, False),
+        ({"HOME": "good", "XDG_CACHE_HOME": "bad"}, True),
+        ({"HOME": "bad", "UV_CACHE_DIR": "anywhere"}, False),
+    ],
+)
+def test_a_cache_that_cannot_be_written_is_moved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], moved: bool
+) -> None:
+    for name in ("good", "bad"):
+        (tmp_path / name).mkdir()
+    # As root, whom permissions do not stop, only a read-only file system says no.
+    monkeypatch.setattr("os.access", lambda path, _: Path(path).name != "bad")
+    absolute = {key: str(tmp_path / value) for key, value in environ.items()}
+    assert cache_setting(absolute, tmp_path / "ours") == ({"UV_CACHE_DIR": str(tmp_path / "ours")} if moved else {})
 
 
 def test_a_time_out_is_told() -> None:

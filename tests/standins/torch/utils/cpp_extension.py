@@ -94,7 +94,8 @@ class BuildExtension(build_ext):
             self.compiler.compile = plain
 
     def _compile(self, ext, sources, output_dir=None, macros=None, include_dirs=None, extra_postargs=None, **_):
-        objects = [str(Path(path).absolute()) for path in self.compiler.object_filenames(sources, output_dir=output_dir)]
+        names = self.compiler.object_filenames(sources, output_dir=output_dir)
+        objects = [str(Path(name).absolute()) for name in names]
         folder = Path(self.build_temp).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         own = extra_postargs if isinstance(extra_postargs, dict) else {"cxx": extra_postargs, "nvcc": extra_postargs}
@@ -112,9 +113,7 @@ class BuildExtension(build_ext):
                 cuda_cflags=_words([*defines, *includes]),
                 # The quotes inside the quotes are PyTorch's.
                 cuda_post_cflags=_words(
-                    ["--expt-relaxed-constexpr", "--compiler-options", "'-fPIC'", *nvcc_own]
-                    + _architectures(nvcc_own)
-                    + ["-std=c++17"]
+                    ["--compiler-options", "'-fPIC'", *nvcc_own, *_architectures(nvcc_own), "-std=c++17"]
                 ),
                 dependencies="" if _is_set("TORCH_EXTENSION_SKIP_NVCC_GEN_DEPENDENCIES") else "-MD -MF $out.d ",
                 builds="\n".join(_build(*pair) for pair in pairs),
@@ -159,5 +158,6 @@ def _check_nvcc():
     found = re.search(r"release (\d+\.\d+)", said)[1]
     if found.split(".")[0] != TORCH_CUDA.split(".")[0]:
         raise RuntimeError(
-            f"The detected CUDA version ({found}) mismatches the version that was used to compile PyTorch ({TORCH_CUDA})."
+            f"The detected CUDA version ({found}) mismatches the version that was used to compile PyTorch"
+            f" ({TORCH_CUDA}). Please make sure to use the same CUDA versions."
         )
