@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,11 @@ GIB = 2**30
 SOURCE = SourcePin(kind="sdist", name="flash_attn-2.8.3.tar.gz", sha256="a" * 64)
 CUDA_13 = Toolkit(home="/usr/local/cuda", cuda="13.0", nvcc="13.0.88")
 GXX = HostCompiler(path="/usr/bin/g++", name="g++", version="12.2.0")
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach the programs that tests start: a shell starts background jobs, as CI may be one, without it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _host(**changes: Any) -> Host:
