@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from attnforge import Machine
+
 pytestmark = [pytest.mark.compile, pytest.mark.network]
 
 # The smallest build of the kind that the README shows: one dtype of one head dimension.
@@ -63,14 +65,12 @@ def test_one_command_makes_a_wheel_that_installs_imports_and_is_good(tmp_path: P
     assert {(k["head_dim"], k["dtype"]) for k in module["kernels"]} == {(64, "fp16")}
     assert report["audit"]["undefined"] == []
 
-    # A clean environment, with nothing but the wheel and what it requires.
-    import uv
-
+    # A clean environment, with nothing but the wheel and what it requires, from where this machine gets packages.
+    uv = Machine(environment(cache)).uv
     clean = tmp_path / "clean"
-    subprocess.run([uv.find_uv_bin(), "venv", "--quiet", "--python", sys.executable, str(clean)], check=True)
+    uv.venv(clean, sys.executable)
     interpreter = str(clean / "bin" / "python")
-    install = [uv.find_uv_bin(), "pip", "install", "--quiet", "--python", interpreter, str(wheel)]
-    subprocess.run(install, check=True)
+    uv.install(clean / "bin" / "python", (str(wheel),))
     code = "import torch, flash_attn, flash_attn_2_cuda as c; print(flash_attn.__version__, callable(c.fwd))"
     imported = subprocess.run([interpreter, "-c", code], capture_output=True, text=True)
     assert imported.returncode == 0, imported.stderr
