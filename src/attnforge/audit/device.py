@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from attnforge.audit.cubin import read_cubin
 from attnforge.audit.elf import Elf
-from attnforge.audit.fatbin import Entry, Kind, read_fatbin
+from attnforge.audit.fatbin import Entry, Fatbin, Kind, read_fatbin
 from attnforge.errors import WheelError
 from attnforge.model.audit import KernelCount
 from attnforge.model.recipe import Kernels
@@ -41,14 +41,26 @@ class DeviceCode:
 def read_device_code(elf: Elf) -> DeviceCode:
     """Read all device code of a module."""
     found = _Found()
-    section = elf.section(_SECTION)
-    if section is None or not section.size:
+    fatbin = find_fatbin(elf)
+    if fatbin is None:
         return found.value(present=False)
-    fatbin = read_fatbin(elf.data, section.offset, section.offset + section.size)
     found.damaged = fatbin.damaged
     for entry in fatbin.entries:
         found.add(entry)
     return found.value(present=True)
+
+
+def find_fatbin(elf: Elf) -> Fatbin | None:
+    """Return the device code of a module, unread; None where it has none."""
+    section = elf.section(_SECTION)
+    if section is None or not section.size:
+        return None
+    return read_fatbin(elf.data, section.offset, section.offset + section.size)
+
+
+def architecture_of(entry: Entry, suffix: str = "") -> Architecture:
+    """Return the architecture that an entry is for; ``suffix`` is what its image says, for entries that don't."""
+    return Architecture(major=entry.number // 10, minor=entry.number % 10, suffix=entry.suffix or suffix)
 
 
 def count_kernels(names: Iterable[str], kernels: Kernels | None) -> tuple[KernelCount, ...]:
@@ -73,7 +85,7 @@ class _Found:
 
     def add(self, entry: Entry) -> None:
         if entry.kind == Kind.PTX:
-            self.ptx.add(_architecture(entry.number, entry.suffix))
+            self.ptx.add(architecture_of(entry))
         elif entry.kind == Kind.ELF:
             try:
                 self._add_cubin(entry)
@@ -82,7 +94,7 @@ class _Found:
 
     def _add_cubin(self, entry: Entry) -> None:
         cubin = read_cubin(entry.payload())
-        architecture = _architecture(entry.number, entry.suffix or cubin.suffix)
+        architecture = architecture_of(entry, cubin.suffix)
         if cubin.number != entry.number:
             self.mismatched.add(f"{architecture.sm} holds code for sm_{cubin.number}")
         if cubin.functions:
@@ -100,7 +112,3 @@ class _Found:
             tuple(sorted(self.mismatched)),
             self.damaged,
         )
-
-
-def _architecture(number: int, suffix: str) -> Architecture:
-    return Architecture(major=number // 10, minor=number % 10, suffix=suffix)

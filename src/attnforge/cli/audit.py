@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from attnforge.cli.show import audit_lines, error_document
-from attnforge.errors import AttnforgeError
+from attnforge.cli.show import audit_lines, comparison_lines, error_document
+from attnforge.errors import AttnforgeError, RequestError
 from attnforge.model.audit import AuditReport
 from attnforge.workflow.auditing import audit
 from attnforge.workflow.machine import Machine
@@ -20,11 +20,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("wheels", nargs="+", metavar="WHEEL", type=Path)
     parser.add_argument("--python", metavar="PATH", help="an interpreter whose PyTorch the wheels are held against")
     parser.add_argument("--torch", metavar="VERSION", help="the PyTorch to hold them against, installed if need be")
+    parser.add_argument(
+        "--compare", action="store_true", help="whether two wheels hold the same machine code; nothing else is audited"
+    )
     parser.add_argument("--json", action="store_true", help="the reports as JSON; an array where there are several")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """Print what is in the wheels; the exit code is the worst of them."""
+    if arguments.compare:
+        return _compare(arguments, out)
     machine = Machine(environ)
     wheels: list[Path] = arguments.wheels
     if len(wheels) == 1:
@@ -37,6 +42,24 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
     codes = [code for _, _, code in results]
     # A bad wheel is said before one that could not be checked.
     return 5 if 5 in codes else max(codes)
+
+
+def _compare(arguments: argparse.Namespace, out: TextIO) -> int:
+    from attnforge.audit.compare import compare_wheels
+
+    if len(arguments.wheels) != 2:
+        count = len(arguments.wheels)
+        raise RequestError(f"--compare takes two wheels, not {count}", hint="attnforge audit --compare A.whl B.whl")
+    if arguments.python or arguments.torch:
+        raise RequestError(
+            "--compare does not go with --python or --torch",
+            why="it looks at device code alone, which no PyTorch is held against",
+            hint="audit the wheels without --compare for their symbols",
+        )
+    comparison = compare_wheels(*arguments.wheels)
+    lines = [json.dumps(comparison.to_json(), indent=1)] if arguments.json else comparison_lines(comparison)
+    out.write("\n".join(lines) + "\n")
+    return comparison.exit_code
 
 
 def _show(report: AuditReport, as_json: bool, out: TextIO) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 from attnforge.errors import AttnforgeError
 from attnforge.model.audit import AuditReport, ModuleReport
+from attnforge.model.comparison import Comparison, FunctionDifference, ModuleComparison
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.plan import Resolution
 
@@ -17,6 +18,10 @@ _MARKS = {
     Severity.UNCHECKED: "????",
     Severity.ERROR: "BAD ",
 }
+
+# How many functions of each sort a comparison shows of a module, and how much of a name: those of templates are long.
+_SHOWN = 3
+_LONGEST_NAME = 200
 
 
 def size(count: float) -> str:
@@ -112,3 +117,47 @@ def _module_lines(module: ModuleReport) -> Iterator[str]:
         yield "    kernels " + ", ".join(f"{k.count} for head dimension {k.head_dim} {k.dtype}" for k in module.kernels)
     if module.needed:
         yield f"    needs {', '.join(module.needed)}"
+
+
+def comparison_lines(comparison: Comparison) -> Iterator[str]:
+    """Yield the lines of a comparison: the verdict, counts for each module and architecture, the first differences."""
+    yield f"{comparison.verdict}: the machine code of two wheels"
+    yield f"  a  {comparison.a}"
+    yield f"  b  {comparison.b}"
+    for module in comparison.modules:
+        yield from _compared_lines(module)
+    for text in comparison.uncompared:
+        yield f"  {_MARKS[Severity.UNCHECKED]}  {text}"
+
+
+def _compared_lines(module: ModuleComparison) -> Iterator[str]:
+    sorts = (("different", len(module.different)), ("only in a", len(module.only_a)), ("only in b", len(module.only_b)))
+    counts = [f"{module.same} functions the same", *(f"{count} {name}" for name, count in sorts if count)]
+    mark = _MARKS[Severity.OK if module.is_same else Severity.ERROR]
+    yield f"  {mark}  {module.path} {module.architecture}: {', '.join(counts)}"
+    for difference in module.different[:_SHOWN]:
+        yield f"        different: {_name(difference.function)}"
+        yield f"            {', '.join(_differing(difference))}"
+    for name, functions in (("a", module.only_a), ("b", module.only_b)):
+        yield from (f"        only in {name}: {_name(function)}" for function in functions[:_SHOWN])
+    sorts_shown = (module.different, module.only_a, module.only_b)
+    hidden = sum(max(0, len(functions) - _SHOWN) for functions in sorts_shown)
+    if hidden:
+        yield f"        and {hidden} more: --json lists all"
+
+
+def _differing(difference: FunctionDifference) -> Iterator[str]:
+    """Yield what differs, numbers as ``registers 40 -> 48``."""
+    for name in ("code", "constants", "attributes"):
+        if getattr(difference, name) == "different":
+            yield name
+    for name in ("registers", "shared", "constant", "frame", "stack"):
+        a, b = getattr(difference, name)
+        if a != b:
+            yield f"{name} {a} -> {b}"
+
+
+def _name(function: str) -> str:
+    """Cut a long name in its middle: kernels of one template differ in their last arguments."""
+    half = _LONGEST_NAME // 2
+    return function if len(function) <= _LONGEST_NAME else f"{function[:half]}…{function[-half:]}"
