@@ -11,6 +11,8 @@ as there are processors, NVCC_THREADS=1 (there is one architecture). The header 
 attnforge's alone. attnforge's side is `attnforge build` with nothing compiled before; fetching, the environment and
 the toolchain are there already, for both.
 
+Last, the machine code of the two wheels is held against each other, function by function.
+
 CPU seconds are those of all processes of a side; wall seconds are from start to end. It needs a network once, about
 10 GB of disk, and minutes for each unit.
 """
@@ -33,6 +35,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from attnforge import Machine, Planned, Request, plan
+from attnforge.audit.compare import compare_wheels
 from attnforge.provision.environment import EnvironmentPins, provide_environment, site_include_dirs
 from attnforge.provision.source import fetch_sdist, unpack
 from attnforge.provision.toolchain import provide_toolchain
@@ -98,6 +101,10 @@ class Upstream:
             shutil.rmtree(self.source / made, ignore_errors=True)
         return timed([str(self.python), "setup.py", "bdist_wheel"], self.source, self.env)
 
+    def wheel(self) -> Path:
+        """Return the wheel of the last run."""
+        return next((self.source / "dist").glob("*.whl"))
+
 
 def cut_down(source: Path, planned: Planned) -> Path:
     """Edit a copy of upstream's setup.py as a person would: these kernels, these macros."""
@@ -140,6 +147,10 @@ class Ours:
             [sys.executable, "-m", "attnforge", "build", *self.options, "--out", str(out)], self.folder, self.env
         )
 
+    def wheel(self) -> Path:
+        """Return the wheel of the last run."""
+        return next((self.folder / "dist").glob("*.whl"))
+
 
 def summary(name: str, values: Sequence[float]) -> str:
     """One row: median, lowest, highest."""
@@ -181,9 +192,12 @@ def main() -> None:
             print(
                 f"round {round_number + 1}: ours {pairs[-1][0]}, upstream {pairs[-1][1]}", file=sys.stderr, flush=True
             )
+        comparison = compare_wheels(upstream.wheel(), ours.wheel())
     if given.json:
         print(json.dumps([{"ours": asdict(own), "upstream": asdict(theirs)} for own, theirs in pairs]))
         return
+    same = sum(module.same for module in comparison.modules)
+    print(f"machine code: {comparison.verdict} ({same} functions the same)")
     print(f"{'':<28}{'median':>9}{'lowest':>9}{'highest':>9}")
     print(summary("upstream, CPU seconds", [theirs.cpu for _, theirs in pairs]))
     print(summary("attnforge, CPU seconds", [own.cpu for own, _ in pairs]))
