@@ -34,8 +34,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from attnforge import Machine, Planned, Request, plan
-from attnforge.audit.compare import compare_wheels
+from attnforge import Machine, Planned, Request, compare_wheels, plan
 from attnforge.provision.environment import EnvironmentPins, provide_environment, site_include_dirs
 from attnforge.provision.source import fetch_sdist, unpack
 from attnforge.provision.toolchain import provide_toolchain

@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from attnforge.audit.compare import compare_wheels
     from attnforge.errors import AttnforgeError
     from attnforge.model.request import Request
     from attnforge.workflow.auditing import audit as audit_wheel
@@ -36,10 +37,11 @@ _HOMES = {
     "Request": ("attnforge.model.request", "Request"),
     "audit_wheel": ("attnforge.workflow.auditing", "audit"),
     "build": ("attnforge.workflow.building", "build"),
+    "compare_wheels": ("attnforge.audit.compare", "compare_wheels"),
     "plan": ("attnforge.workflow.planning", "plan"),
 }
 
-__all__ = ["AttnforgeError", "Built", "Machine", "Planned", "Request", "audit_wheel", "build", "plan"]
+__all__ = ["AttnforgeError", "Built", "Machine", "Planned", "Request", "audit_wheel", "build", "compare_wheels", "plan"]
 
 
 def __getattr__(name: str) -> Any:
