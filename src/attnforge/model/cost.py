@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DISPATCH = "dispatch"
+"""The kind, in recipes and cost keys, of the host unit that calls the kernels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

@@ -12,6 +12,11 @@ from pydantic import Field, field_validator
 from attnforge.model.base import Value
 
 
+def kernel_name(kind: str, head_dim: int | str, dtype: str, causal: bool) -> str:
+    """Return the name of a unit's kernels, such as ``forward-hdim64-bf16-causal``: in plans, units, costs, coverage."""
+    return f"{kind}-hdim{head_dim}-{dtype}" + ("-causal" if causal else "")
+
+
 class Remedy(Value):
     """Compiler definitions without which some CUDA versions can't compile a release.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
-from attnforge.model.cost import Prediction
+from attnforge.model.cost import DISPATCH, Prediction
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan, Estimate
 from attnforge.model.recipe import Cost, Recipe
 from attnforge.model.request import Request
 
-DISPATCH = "dispatch"
 _GIB = 2**30
 
 # Kept free for upstream's own build, the page cache and whatever else runs: a tenth, between 1 and 8 GiB.

@@ -9,7 +9,7 @@ from typing import TypeVar
 from attnforge.errors import RequestError
 from attnforge.knowledge.targets import find_profile
 from attnforge.model.plan import Selection
-from attnforge.model.recipe import Kernels, Recipe, Release
+from attnforge.model.recipe import Kernels, Recipe, Release, kernel_name
 from attnforge.model.request import Request
 from attnforge.resolve.decisions import Notes
 
@@ -65,8 +65,8 @@ def _select(
         for head_dim in release.head_dims:
             for dtype in kernels.dtypes:
                 stays = kind not in gone and head_dim in head_dims and dtype in dtypes
-                for causal in ("", "-causal"):
-                    (kept if stays else dropped).append(f"{kind}-hdim{head_dim}-{dtype}{causal}")
+                for causal in (False, True):
+                    (kept if stays else dropped).append(kernel_name(kind, head_dim, dtype, causal))
     return Selection(
         features=tuple(sorted(set(recipe.features) - set(without))),
         without=tuple(without),

@@ -16,7 +16,6 @@ from attnforge.knowledge.torch import find_torch
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
-from attnforge.provision.environment import EnvironmentPins, provide_environment
 from attnforge.recipes.catalogue import recipes
 from attnforge.workflow.machine import Machine
 
@@ -65,14 +64,8 @@ def _site_for(machine: Machine, wheel: Path, torch: str) -> Path | None:
         return None
     release = find_torch(torch or (plan.target.torch if plan else ""))
     cuda = plan.target.cuda if plan and plan.target.torch == release.version else release.index_cuda
-    pins = EnvironmentPins(
-        python=_python(wheel, plan, release.pythons),
-        requirements=plan.requirements if plan else (),
-        torch=release.version,
-        cuda=cuda,
-        torch_backend="" if cuda == release.index_cuda else "cu" + cuda.replace(".", ""),
-    )
-    return provide_environment(pins, machine.folders, machine.uv, machine.host.interpreters).site_packages
+    python = _python(wheel, plan, release.pythons)
+    return machine.environment(python, release.version, cuda, plan.requirements if plan else ()).site_packages
 
 
 def _python(wheel: Path, plan: BuildPlan | None, pythons: tuple[str, ...]) -> str:

@@ -22,13 +22,13 @@ from attnforge.compile.cost import CostModel
 from attnforge.compile.engine import Engine, Summary
 from attnforge.compile.pipeline import passes_for
 from attnforge.errors import BuildError, HostError, WheelError
-from attnforge.knowledge.torch import find_torch
 from attnforge.model.audit import AuditReport, Expected
 from attnforge.model.events import Finished, Message, Observer, StageFinished, StageStarted, ignore
 from attnforge.model.host import HostCompiler
 from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.package.wheel import package_wheel
-from attnforge.provision.environment import BuildEnvironment, EnvironmentPins, provide_environment, site_include_dirs
+from attnforge.provision.environment import BuildEnvironment, site_include_dirs
+from attnforge.provision.indexes import file_sha256
 from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpack
 from attnforge.provision.toolchain import Toolchain, provide_toolchain
 from attnforge.recipes.catalogue import find_adapter
@@ -175,12 +175,10 @@ class _Build:
             folders, settings = self.machine.folders, self.machine.settings
             return unpack(fetch_sdist(self.plan.package, self.plan.version, pin.sha256, folders, settings), into)
         assert path is not None
-        if pin.kind == "archive":
-            return unpack(path, into)
-        copied = copy_tree(path, into)
-        if tree_sha256(copied) != pin.sha256:
-            raise BuildError(f"{path} changed while it was copied", hint="run the same command again")
-        return copied
+        laid_out = unpack(path, into) if pin.kind == "archive" else copy_tree(path, into)
+        if (file_sha256(path) if pin.kind == "archive" else tree_sha256(laid_out)) != pin.sha256:
+            raise BuildError(f"{path} changed after it was planned", hint="run the same command again")
+        return laid_out
 
     def _toolchain(self, compiler: HostCompiler) -> Toolchain:
         pin = self.plan.toolchain
@@ -189,18 +187,10 @@ class _Build:
         return provide_toolchain(pin.cuda, pin.origin, home, self.machine.folders, self.machine.uv, compiler.path)
 
     def _environment(self, source: Path) -> BuildEnvironment:
-        target = self.plan.target
         # A package without a recipe says itself what its build imports; a recipe's list is complete and pinned.
         own = () if self.planned.located.recipe.releases else build_requirements(source)
-        own_index = find_torch(target.torch).index_cuda != target.cuda
-        pins = EnvironmentPins(
-            python=target.python,
-            requirements=(*self.plan.requirements, *own),
-            torch=target.torch,
-            cuda=target.cuda,
-            torch_backend=target.cuda_tag if own_index else "",
-        )
-        return provide_environment(pins, self.machine.folders, self.machine.uv, self.machine.host.interpreters)
+        target = self.plan.target
+        return self.machine.environment(target.python, target.torch, target.cuda, (*self.plan.requirements, *own))
 
     def _compile(self, ground: _Ground) -> tuple[Path, Summary]:
         plan, recipe, request = self.plan, self.planned.located.recipe, self.planned.request

@@ -9,10 +9,12 @@ from functools import cached_property
 from attnforge import process
 from attnforge.errors import HostError
 from attnforge.host.probe import probe
+from attnforge.knowledge.torch import find_torch
 from attnforge.model.host import Host
 from attnforge.paths import Folders
 from attnforge.process import Runner
 from attnforge.provision.configuration import read_settings
+from attnforge.provision.environment import BuildEnvironment, EnvironmentPins, provide_environment
 from attnforge.provision.indexes import IndexSettings
 from attnforge.provision.uv import Uv, cache_setting
 
@@ -50,3 +52,13 @@ class Machine:
             raise HostError("uv is not installed beside attnforge", why=str(error), hint="pip install uv") from error
         environ = {**self.environ, **cache_setting(self.environ, self.folders.cache / "uv")}
         return Uv(program, self.settings, environ, self.runner)
+
+    def environment(self, python: str, torch: str, cuda: str, requirements: tuple[str, ...]) -> BuildEnvironment:
+        """Return the environment with that PyTorch for that CUDA, made first where it is not there.
+
+        The configured indexes serve the CUDA that this PyTorch is published for there; builds for another come from
+        PyTorch's own index, which uv knows by the backend's name.
+        """
+        backend = "" if find_torch(torch).index_cuda == cuda else "cu" + cuda.replace(".", "")
+        pins = EnvironmentPins(python, requirements, torch, cuda, backend)
+        return provide_environment(pins, self.folders, self.uv, self.host.interpreters)

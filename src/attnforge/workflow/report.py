@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from attnforge.compile.engine import Summary
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import Resolution
 from attnforge.provision.indexes import file_sha256
+from attnforge.provision.store import write_atomically
 from attnforge.version import BUILDER
 
 SCHEMA = 1
@@ -39,7 +39,5 @@ def write_report(
         "audit": audit.to_json(),
     }
     path = wheel.with_name(wheel.name + ".report.json")
-    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    staged.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
-    staged.replace(path)
+    write_atomically(path, json.dumps(document, indent=1) + "\n")
     return path

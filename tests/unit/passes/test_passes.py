@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.compile.passes.architectures import architectures, without_architectures
-from attnforge.compile.passes.classify import classify, kernel_name
+from attnforge.compile.passes.classify import classify
 from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import module_id, reproducible
 from attnforge.compile.passes.select import select
@@ -15,6 +15,7 @@ from attnforge.compile.pipeline import passes_for
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.plan import BuildPlan
+from attnforge.model.recipe import kernel_name
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_adapter, find_recipe
 from attnforge.recipes.flash_attn.adapter import HEADER

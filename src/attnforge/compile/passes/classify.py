@@ -8,12 +8,7 @@ from dataclasses import replace
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Pass, Unit
 from attnforge.model.plan import Selection
-from attnforge.model.recipe import Kernels
-
-
-def kernel_name(kind: str, head_dim: int | str, dtype: str, causal: bool) -> str:
-    """Return the recipe's name of a unit's kernels, such as ``forward-hdim64-bf16-causal``."""
-    return f"{kind}-hdim{head_dim}-{dtype}" + ("-causal" if causal else "")
+from attnforge.model.recipe import Kernels, kernel_name
 
 
 def classify(kernels: Kernels, selection: Selection) -> Pass:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from attnforge.model.cost import DISPATCH
 from attnforge.model.graph import CompileGraph, Pass, Unit
-
-DISPATCH = "dispatch"
 
 
 def price(cost_key: Callable[[str], str], dispatch: str = "") -> Pass:
