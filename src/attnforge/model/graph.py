@@ -25,6 +25,13 @@ class Unit:
     of other units that must exist first. ``empty`` units are not compiled: an object without content is put in their
     place, because the link step names it. ``kernel`` is the recipe's name of the kernels inside ("" where none is
     known) and ``cost_key`` names units whose time and memory are alike.
+
+    ``fallback`` are units that together make the same object, and those of ``members``, in another way. They are
+    compiled where this one does not compile: so nothing that a pass tries can fail a build that would have passed.
+    ``members`` are the outputs of units that were merged into this one; they get objects without content.
+    ``ignores`` are variables of the environment that its compile does not see.
+    ``module_id`` is the name that cudafe++ puts into symbols of internal linkage; where it is set, nvcc's steps are
+    run one by one.
     """
 
     output: str
@@ -37,6 +44,10 @@ class Unit:
     empty: bool = False
     kernel: str = ""
     cost_key: str = ""
+    ignores: tuple[str, ...] = ()
+    module_id: str = ""
+    members: tuple[str, ...] = ()
+    fallback: tuple[Unit, ...] = ()
 
     @property
     def name(self) -> str:
@@ -60,8 +71,12 @@ class CompileGraph:
     files: tuple[GeneratedFile, ...] = ()
 
     def map(self, function: Callable[[Unit], Unit]) -> CompileGraph:
-        """Return the graph with ``function`` applied to each unit."""
-        return replace(self, units=tuple(function(unit) for unit in self.units))
+        """Return the graph with ``function`` applied to each unit, to the fallbacks that it has before."""
+
+        def deep(unit: Unit) -> Unit:
+            return function(replace(unit, fallback=tuple(deep(other) for other in unit.fallback)))
+
+        return replace(self, units=tuple(deep(unit) for unit in self.units))
 
     def with_files(self, *files: GeneratedFile) -> CompileGraph:
         """Return the graph with more generated files."""

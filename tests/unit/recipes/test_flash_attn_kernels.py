@@ -1,0 +1,163 @@
+"""Kernels against neutral headers, and without the variants that nothing launches."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from attnforge.knowledge.capabilities import capabilities, capabilities_of
+from attnforge.model.graph import CompileGraph, Language, Unit
+from attnforge.model.target import Architecture
+from attnforge.recipes.flash_attn.kernels import LAYOUTS, lean, questions, variant_headers
+from attnforge.recipes.flash_attn.variants import Variant, left_out, unreachable, variants
+
+ARCHITECTURES = [Architecture.parse(text) for text in ("80", "90", "100", "120")]
+H100, AMPERE = Architecture.parse("90"), Architecture.parse("80")
+
+CXX = shutil.which("g++")
+
+
+def unit(kernel: str = "forward-hdim64-fp16") -> Unit:
+    source = "/s/csrc/flash_attn/src/a.cu"
+    argv = (
+        "nvcc",
+        "-I/s/csrc/cutlass/include",
+        "-I",
+        "/env/torch/include",
+        "-isystem",
+        "/py/include",
+        "-c",
+        source,
+        "-o",
+        "/b/a.o",
+    )
+    return Unit("/b/a.o", (source,), argv, "/b", Language.CUDA, kernel=kernel)
+
+
+def traits(found: frozenset[Variant], kind: str, head_dim: int) -> set[tuple[str, bool, bool]]:
+    return {(v.traits, v.dropout, v.causal) for v in found if (v.kind, v.head_dim) == (kind, head_dim)}
+
+
+def test_code_for_h100_does_without_what_upstream_launches_on_8_6_and_8_9() -> None:
+    assert traits(unreachable(H100), "forward", 128) == {
+        ("128, 32, 4, false, false", False, False),
+        ("64, 64, 4, false, false", False, True),
+    }
+    assert traits(unreachable(H100), "forward", 64) == set()
+    assert traits(unreachable(H100), "forward", 96) == {
+        ("64, 64, 4, false, false", dropout, True) for dropout in (False, True)
+    }
+
+
+def test_code_that_several_gpus_run_keeps_what_any_of_them_launches() -> None:
+    assert {variant.kind for variant in unreachable(AMPERE)} == {"backward"}
+    assert {variant.head_dim for variant in unreachable(AMPERE)} == {256}
+
+
+@pytest.mark.parametrize("gpu", [known.architecture for known in capabilities()], ids=str)
+def test_every_gpu_finds_a_kernel_for_each_call_without_dropout(gpu: Architecture) -> None:
+    for code in ARCHITECTURES:
+        if code.runs_on(gpu):
+            kept = set(variants()) - unreachable(code)
+            calls = {(v.kind, v.head_dim, v.causal) for v in variants()}
+            assert {(v.kind, v.head_dim, v.causal) for v in kept if not v.dropout} == calls
+
+
+def test_of_an_architecture_that_no_known_gpu_runs_nothing_is_left_out() -> None:
+    unknown = Architecture.parse("150")
+    assert capabilities_of(unknown) == ()
+    assert unreachable(unknown) == frozenset()
+
+
+@given(st.lists(st.sampled_from(ARCHITECTURES), min_size=1, unique=True))
+def test_the_first_architecture_has_every_kernel_that_the_host_registers(codes: list[Architecture]) -> None:
+    found = left_out(codes)
+    for code in codes:
+        assert found[code] <= unreachable(code)
+        assert found[codes[0]] <= found[code]
+
+
+def test_code_for_h100_is_the_same_beside_other_architectures() -> None:
+    alone = {file.path: file.text for file in variant_headers("forward", "/g", left_out([H100]))}
+    beside = {file.path: file.text for file in variant_headers("forward", "/g", left_out([AMPERE, H100]))}
+    assert alone["/g/attnforge_forward_sm90.h"] == beside["/g/attnforge_forward_sm90.h"]
+    assert alone["/g/attnforge_forward.h"] == beside["/g/attnforge_forward.h"]
+    assert "run_flash_fwd<" in alone["/g/attnforge_forward_sm90.h"]
+    assert "throw" in alone["/g/attnforge_forward_host.h"]
+    assert "throw" not in beside["/g/attnforge_forward_host.h"]
+
+
+def changed(layout_name: str, *units: Unit) -> CompileGraph:
+    layout = next((layout for layout in LAYOUTS if layout.name == layout_name), None)
+    return lean("/g", layout, left_out([H100]))(CompileGraph(units))
+
+
+def test_kernels_see_no_header_of_pytorch_or_python() -> None:
+    graph = changed("philox-64", unit())
+    (made,) = graph.units
+    assert made.argv[:3] == ("nvcc", "-I/g", "-I/s/csrc/cutlass/include")
+    assert not any("torch" in word or "/py/" in word for word in made.argv)
+    assert made.argv[-2:] == ("-include", "/g/attnforge_forward.h")
+    assert made.ignores == ("CPATH",)
+    assert made.fallback == (unit(),)
+    assert {"/g/c10/cuda/CUDAException.h", "/g/attnforge_forward_sm90.h"} <= {file.path for file in graph.files}
+
+
+def test_without_a_known_layout_kernels_keep_the_headers_of_pytorch() -> None:
+    (made,) = changed("", unit()).units
+    assert made.argv == (*unit().argv, "-include", "/g/attnforge_forward.h")
+    assert made.ignores == ()
+
+
+def test_split_kernels_have_one_launcher_for_all_gpus() -> None:
+    (made,) = changed("philox-64", unit("split-hdim64-fp16")).units
+    assert "-include" not in made.argv
+
+
+@pytest.mark.parametrize("kernel", ["", "forward-hdim64-fp16"])
+def test_other_units_stay_as_they_are(kernel: str) -> None:
+    host = Unit("/b/api.o", ("/s/api.cpp",), ("c++", "-I/env"), "/b", Language.CXX, kernel=kernel)
+    graph = CompileGraph((host,))
+    assert lean("/g", LAYOUTS[0], left_out([H100]))(graph) == graph
+
+
+STATE = """
+#include <cstdint>
+namespace at {{ struct PhiloxCudaState {{
+  PhiloxCudaState() = default;
+  PhiloxCudaState(uint64_t, uint64_t) {{}}
+  union Payload {{ uint64_t val; int64_t* ptr; }};
+  {members}
+}}; }}
+"""
+WIDE = "Payload seed_{}; Payload offset_{}; uint64_t offset_intragraph_ = 0; bool captured_ = false;"
+NARROW = WIDE.replace("uint64_t offset", "uint32_t offset")
+MOVED = "Payload offset_{}; Payload seed_{}; uint64_t offset_intragraph_ = 0; bool captured_ = false;"
+MORE = WIDE + " bool other_ = false; int64_t another_ = 0;"
+
+
+@pytest.mark.compile
+@pytest.mark.skipif(CXX is None, reason="no C++ compiler on PATH")
+@pytest.mark.parametrize(
+    ("members", "answers"),
+    [(WIDE, {"philox-64"}), (NARROW, {"philox-32"}), (MOVED, set()), (MORE, set())],
+    ids=["wide", "narrow", "moved", "more"],
+)
+def test_the_layout_is_asked_of_the_real_pytorch(tmp_path: Path, members: str, answers: set[str]) -> None:
+    header = tmp_path / "ATen/cuda/detail/PhiloxCudaStateRaw.cuh"
+    header.parent.mkdir(parents=True)
+    header.write_text(STATE.format(members=members))
+    assert CXX is not None
+    said = set()
+    for name, text in questions().items():
+        source = tmp_path / f"{name}.cpp"
+        source.write_text(text)
+        command = [CXX, "-std=c++17", "-fsyntax-only", f"-I{tmp_path}", str(source)]
+        if subprocess.run(command, capture_output=True).returncode == 0:
+            said.add(name)
+    assert said == answers
