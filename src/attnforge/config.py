@@ -11,8 +11,15 @@ from typing import Any
 from attnforge.errors import RequestError
 from attnforge.options import OPTIONS
 
-# Variables of ours that are no target option.
-_OTHER_VARIABLES = ("ATTNFORGE_CACHE", "ATTNFORGE_OUT")
+# Variables of ours that are no target option. Secrets are variables alone: a command line can be seen by others.
+_OTHER_VARIABLES = (
+    "ATTNFORGE_CACHE",
+    "ATTNFORGE_OUT",
+    "ATTNFORGE_STORE_PASSWORD",
+    "ATTNFORGE_STORE_SECRET",
+    "ATTNFORGE_STORE_TOKEN",
+    "ATTNFORGE_STORE_USER",
+)
 
 
 def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -83,6 +83,17 @@ OPTIONS = (
     Option(
         "memory", "memory", "bytes", "SIZE", "memory that compilers may use, for example 48G (default: what is free)"
     ),
+    Option(
+        "groups", "groups", "text", "N", "merge units for N compiles at once, or none (default: auto, by this machine)"
+    ),
+    Option(
+        "store",
+        "store",
+        "text",
+        "URL",
+        "share compile results: s3://, gs://, azblob://, redis://, webdavs:// or file://",
+    ),
+    Option("cache-limit", "cache_limit", "bytes", "SIZE", "keep compile results here up to this size (default: 20G)"),
 )
 
 

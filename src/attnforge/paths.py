@@ -48,6 +48,11 @@ class Folders:
         return self.cache / "builds"
 
     @property
+    def steps(self) -> Path:
+        """Results of compile steps, of all plans."""
+        return self.cache / "steps"
+
+    @property
     def costs(self) -> Path:
         """What compiles took on this machine."""
         return self.cache / "costs.json"

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.cost import CostModel
-from attnforge.compile.engine import Engine, Summary
+from attnforge.compile.engine import Engine
 from attnforge.compile.objects import ObjectStore
+from attnforge.compile.summary import Summary
 from attnforge.errors import AttnforgeError, BuildError, HostError
 from attnforge.model.events import Event, GraphReceived, JobFinished, JobRetried, JobStarted
 from attnforge.model.graph import CompileGraph, GeneratedFile, Pass

@@ -20,6 +20,7 @@ from attnforge.model.events import (
     Progress,
     StageFinished,
     StageStarted,
+    UnitFinished,
 )
 
 if TYPE_CHECKING:
@@ -44,21 +45,30 @@ def line_of(event: Event) -> str:
         case StageFinished():
             return f"{event.stage}: done in {duration(event.seconds)}"
         case GraphReceived():
+            merged = f" ({event.merged} more merged into these)" if event.merged else ""
             return (
-                f"compile: {event.compile} to compile, {event.reused} at hand, {event.empty} left out; "
+                f"compile: {event.compile} to compile{merged}, {event.reused} at hand, {event.empty} left out; "
                 f"about {duration(event.predicted_seconds)}"
             )
         case JobFinished():
-            verdict = "compiled" if event.ok else "FAILED"
-            return f"compile: {event.name} {verdict} in {duration(event.seconds)}, {size(event.peak_bytes)}"
+            failed = f"compile: {_job(event)} FAILED after {duration(event.seconds)}, {size(event.peak_bytes)}"
+            return "" if event.ok else failed
+        case UnitFinished():
+            if event.how != "compiled":
+                return f"compile: {event.name} {event.how}"
+            return f"compile: {event.name} compiled, {duration(event.cpu_seconds)} of CPU, {size(event.peak_bytes)}"
         case JobRetried():
-            return f"compile: {event.name} {event.reason}; again with {size(event.reserved_bytes)} reserved"
+            return f"compile: {_job(event)} {event.reason}; again with {size(event.reserved_bytes)} reserved"
         case Message():
             return event.text if event.level == "info" else f"{event.level}: {event.text}"
         case Finished():
             return f"{event.wheel}\n{event.report}\ndone in {duration(event.seconds)}"
         case _:
             return ""
+
+
+def _job(event: JobStarted | JobFinished | JobRetried) -> str:
+    return f"{event.name} {event.step}".rstrip()
 
 
 class PlainDisplay:
@@ -109,7 +119,7 @@ class LiveDisplay:
                 self._progress = None
                 self._at_hand = 0
             case GraphReceived():
-                self._at_hand += event.empty + event.reused
+                self._at_hand += event.empty + event.merged + event.reused
             case JobStarted():
                 self._slots[event.slot] = (event, time.monotonic())
             case JobFinished():
@@ -142,6 +152,6 @@ class LiveDisplay:
             table = Table.grid(padding=(0, 2))
             for slot, (job, began) in sorted(self._slots.items()):
                 passed = f"{duration(time.monotonic() - began)} of about {duration(job.predicted_seconds)}"
-                table.add_row(f"  {slot + 1}", job.name, passed, size(job.predicted_bytes))
+                table.add_row(f"  {slot + 1}", _job(job), passed, size(job.predicted_bytes))
             parts.append(table)
         return Group(*parts)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import heapq
+import itertools
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -14,18 +14,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import IO, Self
 
-from attnforge.compile import failures, objects
+from attnforge.compile import failures, objects, steps
 from attnforge.compile.cost import CostModel
 from attnforge.compile.executor import Ended, Executor, Run
+from attnforge.compile.forecast import forecast
+from attnforge.compile.hostcompiler import host_compiler
 from attnforge.compile.objects import Cost, ObjectStore, Stored
+from attnforge.compile.reuse import Reuse
 from attnforge.compile.scheduler import Job, Scheduler, Stuck, least_seconds
 from attnforge.compile.server import Say, Server, write_seat
+from attnforge.compile.steps import Step, Tool, UnknownStepsError
+from attnforge.compile.summary import How, Summary, Tally
+from attnforge.compile.work import OPEN, WHOLE, Batch, Task, Work, seen
 from attnforge.errors import AttnforgeError, BuildError, HostError
-from attnforge.model.cost import Prediction
 from attnforge.model.events import (
     Event,
     GraphReceived,
@@ -35,6 +40,7 @@ from attnforge.model.events import (
     Message,
     Observer,
     Progress,
+    UnitFinished,
 )
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Pass, Unit
 from attnforge.process import redact
@@ -45,61 +51,11 @@ PROGRESS_SECONDS = 1.0
 # known of it, and "no time left" would be wrong.
 OVERDUE_SHARE = 0.1
 
+# What looking into the cache and nvcc --dryrun take (measured: 50 ms and 60 MB).
+_OPEN_SECONDS, _OPEN_BYTES = 0.2, 10**8
 
-@dataclass(frozen=True, slots=True)
-class UnitResult:
-    """How an object came to be. Times in seconds and memory in bytes are those of its compile, whenever that was."""
-
-    name: str
-    kernel: str
-    output: str
-    how: Literal["compiled", "reused", "empty"]
-    seconds: float
-    cpu_seconds: float
-    peak_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What the engine did so far.
-
-    ``cpu_seconds`` were spent now, on what was compiled now; ``peak_bytes`` is the most that compilers held at once;
-    ``wall_seconds`` since the engine was entered.
-    """
-
-    compiled: int
-    reused: int
-    empty: int
-    cpu_seconds: float
-    peak_bytes: int
-    wall_seconds: float
-    units: tuple[UnitResult, ...]
-
-
-@dataclass(slots=True, eq=False)
-class _Batch:
-    """A call of ninja that is being served. ``pending`` are the outputs that are still to be made."""
-
-    graph: CompileGraph
-    headers: tuple[GeneratedFile, ...]
-    environment: Mapping[str, str]
-    say: Say
-    pending: set[str] = field(default_factory=set)
-    done: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Task:
-    """A unit that has to be made. ``started`` is 0 before it runs (monotonic seconds)."""
-
-    unit: Unit
-    batch: _Batch
-    prediction: Prediction
-    key: str = ""
-    kills: int = 0
-    slot: int = 0
-    session: int = 0
-    started: float = 0.0
+# Bytes that are free on a disk that is not full; what a step writes is larger.
+_FULL = 1 << 20
 
 
 class Engine:
@@ -123,11 +79,13 @@ class Engine:
         log: IO[str],
         temporary: Path,
         python: str = "",
+        reuse: Reuse | None = None,
     ) -> None:
         """Prepare a build in the plan's ``folder``.
 
         At most ``slots`` compilers run at once and are expected to hold ``budget_bytes`` together at most.
         ``temporary`` is where compilers may write; what is written is removed. ``python`` runs the seat (ours, if "").
+        ``reuse`` is the cache across plans; without it, only what this plan's folder holds is not made again.
         """
         self.folder = folder
         self.seat_folder = Path()
@@ -139,9 +97,11 @@ class Engine:
         self._log = log
         self._temporary_root = temporary
         self._python = python
+        self._reuse = reuse or Reuse()
         self._scheduler = Scheduler(slots, budget_bytes)
-        self._tasks: dict[str, _Task] = {}
-        self._results: list[UnitResult] = []
+        self._tasks: dict[str, Task] = {}
+        self._tally = Tally()
+        self._numbers = itertools.count()
         self._free_slots = list(range(slots))
         self._workers: set[threading.Thread] = set()
         self._total = 0
@@ -209,20 +169,9 @@ class Engine:
     @property
     def summary(self) -> Summary:
         """What was done so far."""
-        with self._changed:
-            results = tuple(self._results)
-        compiled = [result for result in results if result.how == "compiled"]
-        peaks = [result.peak_bytes for result in compiled]
         ended = self._ended if self._closing else time.monotonic()
-        return Summary(
-            compiled=len(compiled),
-            reused=sum(result.how == "reused" for result in results),
-            empty=sum(result.how == "empty" for result in results),
-            cpu_seconds=sum(result.cpu_seconds for result in compiled),
-            peak_bytes=max([self._executor.memory.peak_bytes, *peaks]),
-            wall_seconds=ended - self._began,
-            units=results,
-        )
+        with self._changed:
+            return self._tally.summary(self._executor.memory.peak_bytes, ended - self._began)
 
     # --- a call of ninja
 
@@ -238,66 +187,82 @@ class Engine:
             graph = change(graph)
         for file in graph.files:
             objects.write_generated(file)
-        batch = _Batch(graph, _headers(graph), environment, say)
+        batch = Batch(graph, _headers(graph), environment, say)
         with self._changed:
             self._total += len(graph.units)
-        tasks, empty = self._settle(batch)
-        jobs = [self._job(task) for task in tasks]
+        works = self._settle(batch)
+        tasks = [self._first_task(work) for work in works]
+        empty, merged = _left_out(graph)
         self._emit(
             GraphReceived(
                 units=len(graph.units),
-                compile=len(tasks),
+                compile=len(works),
+                merged=merged,
                 empty=empty,
-                reused=len(graph.units) - len(tasks) - empty,
-                predicted_seconds=least_seconds(jobs, self._slots, self._budget),
+                reused=len(graph.units) - len(works) - empty - merged,
+                predicted_seconds=least_seconds(map(_as_one_job, tasks), self._slots, self._budget),
             )
         )
-        self._enqueue(batch, tasks, jobs)
+        self._enqueue(batch, works, tasks)
         return self._wait(batch)
 
-    def _settle(self, batch: _Batch) -> tuple[list[_Task], int]:
-        """Place what needs no compiler; return the tasks that are left, and the number of empty units."""
-        tasks, empty = [], 0
+    def _settle(self, batch: Batch) -> list[Work]:
+        """Place what needs no compiler; return what is left to be made."""
+        works = []
         made_now = {unit.output for unit in batch.graph.units}
+        parts = {output for unit in batch.graph.units for output in unit.members}
         for unit in batch.graph.units:
             if unit.empty:
-                self._place_empty(unit, batch)
-                empty += 1
+                self._place_empty(unit, batch, "merged" if unit.output in parts else "empty")
                 made_now.discard(unit.output)
-                continue
             # What is made of other objects can be looked up only when these are there.
-            key = "" if made_now.intersection(unit.needs) else self._key(unit, batch)
-            if key and self._reuse(unit, batch, key):
-                made_now.discard(unit.output)
+            elif made_now.intersection(unit.needs) or not self._take_stored(unit, batch):
+                works.append(self._work_for(unit, batch))
             else:
-                tasks.append(_Task(unit, batch, self._costs.predict(unit), key))
-        return tasks, empty
+                made_now.discard(unit.output)
+        return works
 
-    @staticmethod
-    def _job(task: _Task) -> Job:
-        prediction = task.prediction
-        return Job(task.unit.output, prediction.seconds, prediction.peak_bytes, frozenset(task.unit.needs))
+    def _work_for(self, unit: Unit, batch: Batch) -> Work:
+        number = next(self._numbers)
+        # The folders' names depend on the unit alone: no object can hold a name that changes.
+        told = "\0".join((unit.output, *unit.argv)).encode("utf-8", "surrogateescape")
+        name = hashlib.sha256(told).hexdigest()[:16]
+        return Work(unit, batch, self._work / name, self._temporary / name, number=number)
 
-    def _enqueue(self, batch: _Batch, tasks: Sequence[_Task], jobs: Iterable[Job]) -> None:
+    def _first_task(self, work: Work) -> Task:
+        label = OPEN if work.unit.module_id else WHOLE
+        predicted = forecast(work.unit, self._costs.predict)
+        if label == WHOLE:
+            return Task(work, WHOLE, predicted.seconds, predicted.peak_bytes)
+        return Task(work, OPEN, _OPEN_SECONDS, _OPEN_BYTES, tail=predicted.seconds)
+
+    def _enqueue(self, batch: Batch, works: Sequence[Work], tasks: Sequence[Task]) -> None:
         with self._changed:
+            batch.left += len(works)
             if self._closing or self._server.error is not None:
-                batch.pending = {task.unit.output for task in tasks}
                 return
-            self._refuse_twice(tasks)
-            self._scheduler.add(jobs)
-            self._tasks.update({task.unit.output: task for task in tasks})
-            batch.pending = {task.unit.output for task in tasks}
+            self._refuse_twice(works)
+            for work in works:
+                self._scheduler.hold(work.unit.output)
+            self._add(tasks)
             self._dispatch()
 
-    def _refuse_twice(self, tasks: Iterable[_Task]) -> None:
-        for task in tasks:
-            if task.unit.output in self._tasks:
-                raise BuildError(f"two calls of ninja make {task.unit.output} at once")
+    def _refuse_twice(self, works: Iterable[Work]) -> None:
+        being_made = {task.work.unit.output for task in self._tasks.values()}
+        for work in works:
+            if work.unit.output in being_made:
+                raise BuildError(f"two calls of ninja make {work.unit.output} at once")
 
-    def _wait(self, batch: _Batch) -> int:
+    def _add(self, tasks: Iterable[Task]) -> None:
+        """Hand tasks to the scheduler. With the lock held."""
+        for task in tasks:
+            self._tasks[task.id] = task
+            self._scheduler.add([_job(task)])
+
+    def _wait(self, batch: Batch) -> int:
         with self._changed:
-            self._changed.wait_for(lambda: not any(output in self._tasks for output in batch.pending))
-            return 1 if batch.pending else 0
+            self._changed.wait_for(lambda: not any(task.work.batch is batch for task in self._tasks.values()))
+            return 1 if batch.left else 0
 
     # --- the scheduler's side
 
@@ -306,148 +271,287 @@ class Engine:
         try:
             ready = self._scheduler.ready()
         except Stuck as stuck:
-            self._server.keep(BuildError("units of the graph wait for one another", why=str(stuck)))
+            names = ", ".join(self._tasks[job.id].work.unit.name for job in self._scheduler.waiting)
+            self._server.keep(BuildError("units of the graph wait for one another", why=names or str(stuck)))
             self._drop_waiting()
             return
         for job in ready:
             task = self._tasks[job.id]
             task.slot = heapq.heappop(self._free_slots)
-            worker = threading.Thread(target=self._work_on, args=(task,), name=task.unit.name, daemon=True)
+            worker = threading.Thread(target=self._work_on, args=(task,), name=task.work.unit.name, daemon=True)
             self._workers.add(worker)
             worker.start()
 
-    def _work_on(self, task: _Task) -> None:
+    def _work_on(self, task: Task) -> None:
         done = False
         try:
-            done = self._compile(task)
+            done = task.work.given_up or self._perform(task)
         except BaseException as error:
             known = self._host_error(error) if isinstance(error, OSError) else error
             self._server.keep(known)
-            task.batch.say(f"FAILED: {task.unit.output}\n{known}")
+            task.work.batch.say(f"FAILED: {task.work.unit.output}\n{known}")
         with self._changed:
             heapq.heappush(self._free_slots, task.slot)
             task.started, task.session = 0.0, 0
             if self._must_retry(task, done):
-                self._scheduler.retry(task.unit.output, 2 * self._scheduler.reserved(task.unit.output))
+                self._scheduler.retry(task.id, 2 * self._scheduler.reserved(task.id))
             else:
-                self._end(task, done)
+                self._scheduler.finished(task.id)
+                del self._tasks[task.id]
             if self._closing or self._server.error is not None:
                 self._drop_waiting()
             self._dispatch()
             self._workers.discard(threading.current_thread())
             self._changed.notify_all()
 
-    def _must_retry(self, task: _Task, done: bool) -> bool:
+    def _must_retry(self, task: Task, done: bool) -> bool:
         return not done and task.kills == 1 and not self._closing and self._server.error is None
 
-    def _end(self, task: _Task, done: bool) -> None:
-        self._scheduler.finished(task.unit.output)
-        del self._tasks[task.unit.output]
-        if done:
-            task.batch.pending.discard(task.unit.output)
-
-    def _drop_waiting(self) -> None:
-        """Start nothing more; what runs may end, so that its work is kept. With the lock held."""
-        for output in self._scheduler.cancel():
-            del self._tasks[output]
+    def _drop_waiting(self, work: Work | None = None) -> None:
+        """Start nothing more (of a unit); what runs may end, so that its work is kept. With the lock held."""
+        wanted = None if work is None else [task.id for task in self._tasks.values() if task.work is work]
+        for job_id in self._scheduler.cancel(wanted):
+            del self._tasks[job_id]
         self._changed.notify_all()
 
-    # --- one unit
+    # --- one job of a unit
 
-    def _compile(self, task: _Task) -> bool:
-        """Make one object; False where it has to be tried again or the build is ending."""
-        unit = task.unit
-        if not task.key:
-            task.key = self._key(unit, task.batch)
-            if self._reuse(unit, task.batch, task.key):
-                return True
-        self._emit(JobStarted(task.slot, unit.name, task.prediction.seconds, task.prediction.peak_bytes))
-        work = self._fresh(self._work / _short(unit.output))
-        task.started = time.monotonic()
-        ended = self._run(task, work)
-        log = redact((work / "log").read_text(encoding="utf-8", errors="replace"))
-        self._write_log(unit, log, ended)
-        made = work / Path(unit.output).name
-        whole = ended.code == 0 and (unit.language is Language.OTHER or _is_filled(made))
-        self._emit(JobFinished(task.slot, unit.name, ended.seconds, ended.cpu_seconds, ended.peak_bytes, whole))
-        if whole:
-            self._keep(task, made, ended)
-        elif not ended.stopped:
+    def _perform(self, task: Task) -> bool:
+        """Do a job; False where it has to be tried again or the build is ending."""
+        if task.label == OPEN:
+            return self._open_unit(task.work)
+        if task.label == WHOLE:
+            return self._at_hand(task.work) or self._compile_whole(task)
+        return self._run_step(task, task.work.steps[task.label])
+
+    def _open_unit(self, work: Work) -> bool:
+        """Take the object from where it is at hand, or take nvcc's call apart and hand its steps to the scheduler."""
+        if self._at_hand(work):
+            return True
+        self._prepare(work)
+        try:
+            found = self._dissect(work)
+        except UnknownStepsError:
+            found = ()
+        work.steps = {step.label: step for step in found}
+        tasks = [self._step_task(work, step) for step in found] or [self._whole_task(work)]
+        with self._changed:
+            if not self._closing and self._server.error is None:
+                self._add(tasks)
+        return True
+
+    def _whole_task(self, work: Work) -> Task:
+        predicted = forecast(work.unit, self._costs.predict)
+        return Task(work, WHOLE, predicted.seconds, predicted.peak_bytes)
+
+    def _dissect(self, work: Work) -> tuple[Step, ...]:
+        unit = work.unit
+        argv = objects.redirected(unit, str(work.made), f"{work.made}.d")
+        if argv is None:
+            raise UnknownStepsError(f"no output is named: {shlex.join(unit.argv)}")
+        module_id = work.temporary / "unit.module_id"
+        module_id.write_text(unit.module_id, encoding="utf-8")
+        listing = work.folder / "dryrun"
+        self._executor.run(Run(steps.dryrun_argv(argv), unit.cwd, work.environment, listing))
+        text = listing.read_text(encoding="utf-8", errors="replace")
+        found = steps.dissect(text, str(work.temporary), str(module_id), str(work.made), self._reuse.prefixes)
+        searched = {name: value for name, value in found[0].items() if name in ("PATH", "LD_LIBRARY_PATH")}
+        work.environment = {**work.environment, **searched}
+        for folder in steps.folders(found[1]):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        return found[1]
+
+    def _step_task(self, work: Work, step: Step) -> Task:
+        predicted = self._costs.predict(work.unit, step.label)
+        needs = frozenset(work.job(label) for label in step.needs)
+        return Task(work, step.label, predicted.seconds, predicted.peak_bytes, needs=needs, tail=self._tail(work, step))
+
+    def _tail(self, work: Work, step: Step) -> float:
+        """Return the seconds of the longest chain of steps that waits for one."""
+        after = [other for other in work.steps.values() if step.label in other.needs]
+        chains = (self._costs.predict(work.unit, other.label).seconds + self._tail(work, other) for other in after)
+        return max(chains, default=0.0)
+
+    def _run_step(self, task: Task, step: Step) -> bool:
+        work = task.work
+        ended, log = self._run(task, step.argv, step.cwd or work.unit.cwd, work.folder / step.label.replace(" ", "-"))
+        if ended.code == 0 and step.tool is Tool.PTXAS and not all(steps.is_whole(Path(path)) for path in step.writes):
+            # On a full disk that of CUDA 13.0 does, and exits with 0.
+            ended, log = _as_failed(ended), f"{log}\nptxas error : its output is not whole\n"
+        log += _full_disk(work.temporary) if ended.code else ""
+        self._report(task, ended, log, step.argv)
+        if ended.code == 0:
+            self._learn(task, ended)
+            self._reuse.settle(step)
+            self._advance(work, step)
+        elif not ended.stopped and not work.given_up:
             self._failed(task, ended, log)
-        shutil.rmtree(work, ignore_errors=True)
-        return whole
+        return ended.code == 0 or work.given_up
 
-    def _run(self, task: _Task, work: Path) -> Ended:
-        """Run the compiler so that it writes into ``work``, whatever happens to it there."""
-        unit = task.unit
-        output, made = Path(unit.output), work / Path(unit.output).name
-        output.parent.mkdir(parents=True, exist_ok=True)
-        argv = objects.redirected(unit, str(made), f"{made}.d") if unit.language is not Language.OTHER else None
-        if argv is None and unit.language is not Language.OTHER:
+    def _advance(self, work: Work, step: Step) -> None:
+        """Take note of a step that has ended, and of those after it whose outputs are cached."""
+        self._reuse.keep_step(work, step)
+        self._mark(work, step)
+        following = [other for other in work.steps.values() if step.label in other.needs]
+        for other in following:
+            if work.done.issuperset(other.needs) and self._reuse.find_step(work, other):
+                with self._changed:
+                    for job_id in self._scheduler.cancel([work.job(other.label)]):
+                        del self._tasks[job_id]
+                    self._tally.step(other.tool, 0.0, cached=True)
+                self._advance(work, other)
+
+    def _compile_whole(self, task: Task) -> bool:
+        """Make an object by one command, so that it writes beside the store, whatever happens to it there."""
+        work, unit = task.work, task.work.unit
+        self._prepare(work)
+        output, other = Path(unit.output), unit.language is Language.OTHER
+        argv = None if other else objects.redirected(unit, str(work.made), f"{work.made}.d")
+        if argv is None and not other:
             # It may be a link to a stored object, which must not be written into.
             output.unlink(missing_ok=True)
-        temporary = self._fresh(self._temporary / _short(unit.output))
-        environment = {**task.batch.environment, "TMPDIR": str(temporary)}
-        try:
-            run = Run(argv or unit.argv, unit.cwd, environment, work / "log")
-            ended = self._executor.run(run, lambda session: setattr(task, "session", session))
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        if argv is None and ended.code == 0 and unit.language is not Language.OTHER and output.exists():
-            shutil.copyfile(output, made)
-        return ended
+        ended, log = self._run(task, self._reuse.observed(work, argv or unit.argv), unit.cwd, work.folder / "log")
+        if argv is None and ended.code == 0 and not other and output.exists():
+            shutil.copyfile(output, work.made)
+        whole = ended.code == 0 and (other or _is_filled(work.made))
+        self._report(task, ended, log, unit.argv, whole)
+        if whole:
+            self._learn(task, ended)
+            self._finish_unit(work)
+        elif not ended.stopped:
+            self._failed(task, ended, log)
+        return whole or work.given_up
 
-    def _keep(self, task: _Task, made: Path, ended: Ended) -> None:
-        unit = task.unit
-        cost = Cost(ended.seconds, ended.cpu_seconds, ended.peak_bytes)
-        if unit.language is not Language.OTHER:
-            stored = self._store.keep(task.key, made, unit.argv, cost)
-            objects.place(stored.path, Path(unit.output))
-        self._learn(unit, ended)
-        self._done(unit, task.batch, "compiled", cost)
+    def _prepare(self, work: Work) -> None:
+        for folder in (work.folder, work.temporary):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        Path(work.unit.output).parent.mkdir(parents=True, exist_ok=True)
+        work.environment = {**work.seen, "TMPDIR": str(work.temporary)}
 
-    def _failed(self, task: _Task, ended: Ended, log: str) -> None:
-        """Raise the error of a compile that failed, or return where it is worth another try."""
-        unit = task.unit
-        rerun = failures.write_rerun(self.folder, unit, task.batch.environment)
-        if ended.code == 0:
-            raise failures.no_object(unit, rerun)
-        if not failures.was_killed(ended.code, log):
-            raise failures.explain(unit, ended.code, log, rerun, (self.folder, self._temporary_root))
+    def _run(self, task: Task, argv: Sequence[str], cwd: str, log: Path) -> tuple[Ended, str]:
+        unit = task.work.unit
+        self._emit(JobStarted(task.slot, unit.name, task.label, task.seconds, task.peak_bytes))
+        task.started = time.monotonic()
+        run = Run(tuple(argv), cwd, task.work.environment, log)
+        ended = self._executor.run(run, lambda session: setattr(task, "session", session))
         with self._changed:
-            reserved = self._scheduler.reserved(unit.output)
-        task.kills += 1
-        if task.kills > 1:
-            raise failures.out_of_memory(unit, ended.peak_bytes, reserved, self._budget, rerun)
-        self._emit(JobRetried(unit.name, f"killed (exit code {ended.code})", min(2 * reserved, self._budget)))
+            task.work.spend(ended)
+            step = task.work.steps.get(task.label)
+            self._tally.step(step.tool if step else unit.language, ended.cpu_seconds, cached=False)
+        return ended, redact(log.read_text(encoding="utf-8", errors="replace"))
 
-    def _learn(self, unit: Unit, ended: Ended) -> None:
+    def _report(self, task: Task, ended: Ended, log: str, argv: Sequence[str], whole: bool | None = None) -> None:
+        unit, ok = task.work.unit, ended.code == 0 if whole is None else whole
+        self._write_log(unit, task.label, argv, log, ended)
+        self._emit(
+            JobFinished(task.slot, unit.name, task.label, ended.seconds, ended.cpu_seconds, ended.peak_bytes, ok)
+        )
+
+    def _mark(self, work: Work, step: Step) -> None:
+        """Take note that a step has ended well; the last one finishes the unit."""
+        with self._changed:
+            work.done.add(step.label)
+            last = len(work.done) == len(work.steps)
+        if last and not work.given_up:
+            if not _is_filled(work.made):
+                raise failures.no_object(work.unit, self._rerun(work))
+            self._finish_unit(work)
+
+    def _finish_unit(self, work: Work) -> None:
+        unit = work.unit
+        if unit.language is not Language.OTHER:
+            self._reuse.keep_unit(work)
+            stored = self._store.keep(work.key, work.made, unit.argv, work.spent)
+            objects.place(stored.path, Path(unit.output))
+        self._made(work, "compiled", work.spent)
+
+    def _made(self, work: Work, how: How, cost: Cost) -> None:
+        """Take note that an object is where the link expects it."""
+        for folder in (work.folder, work.temporary):
+            shutil.rmtree(folder, ignore_errors=True)
+        self._done(work.unit, work.batch, how, cost)
+        self._emit(UnitFinished(work.unit.name, how, cost.seconds, cost.cpu_seconds, cost.peak_bytes))
+        with self._changed:
+            work.batch.left -= 1
+            self._scheduler.release(work.unit.output)
+
+    # --- what fails
+
+    def _failed(self, task: Task, ended: Ended, log: str) -> None:
+        """Raise the error of a compile that failed, or return where it is worth another try."""
+        work, unit = task.work, task.work.unit
+        killed = failures.was_killed(ended.code, log)
+        task.kills += killed
+        with self._changed:
+            reserved = self._scheduler.reserved(task.id)
+        if task.kills == 1 and killed:
+            again = min(2 * reserved, self._budget)
+            self._emit(JobRetried(unit.name, task.label, f"killed (exit code {ended.code})", again))
+        elif unit.fallback:
+            self._fall_back(work, log)
+        elif killed:
+            raise failures.out_of_memory(unit, ended.peak_bytes, reserved, self._budget, self._rerun(work))
+        elif ended.code == 0:
+            raise failures.no_object(unit, self._rerun(work))
+        else:
+            folders = (self.folder, self._temporary_root)
+            raise failures.explain(unit, ended.code, log, self._rerun(work), folders)
+
+    def _rerun(self, work: Work) -> Path:
+        return failures.write_rerun(self.folder, work.unit, work.batch.environment)
+
+    def _fall_back(self, work: Work, log: str) -> None:
+        """Make a unit that failed from its fallback: what a pass tried must not fail a build."""
+        unit = work.unit
+        others = ", ".join(other.name for other in unit.fallback)
+        why = failures.first_error(log) or "the compiler was killed"
+        self._emit(Message("warning", f"{unit.name} does not compile ({why}); compiling {others} in another way"))
+        instead = [
+            self._work_for(other, work.batch) for other in unit.fallback if not self._take_stored(other, work.batch)
+        ]
+        with self._changed:
+            work.given_up = True
+            self._drop_waiting(work)
+            work.batch.left += len(instead) - 1
+            if not any(other.unit.output == unit.output for other in instead):
+                self._scheduler.release(unit.output)
+            for other in instead:
+                self._scheduler.hold(other.unit.output)
+            if not self._closing:
+                self._add([self._first_task(other) for other in instead])
+
+    # --- what is learned
+
+    def _learn(self, task: Task, ended: Ended) -> None:
+        unit = task.work.unit
         if not unit.cost_key:
             return
         try:
-            self._costs.learn(unit, ended.cpu_seconds, ended.peak_bytes)
+            self._costs.learn(unit, task.label, ended.cpu_seconds, ended.peak_bytes)
         except OSError as error:
             if not self._warned:
                 self._warned = True
                 self._emit(Message("warning", f"what compiles took can't be written down: {error}"))
         with self._changed:
-            self._revise(unit.cost_key)
+            self._revise(unit.cost_key, task.label)
 
-    def _revise(self, cost_key: str) -> None:
-        """Predict anew what waits and is like a unit that was just measured. With the lock held."""
+    def _revise(self, cost_key: str, label: str) -> None:
+        """Predict anew what waits and is like a job that was just measured. With the lock held."""
         for job in self._scheduler.waiting:
             task = self._tasks[job.id]
             # One that was killed keeps the larger reservation that it was given.
-            if task.unit.cost_key == cost_key and not task.kills:
-                task.prediction = self._costs.predict(task.unit)
-                self._scheduler.revise(job.id, task.prediction.seconds, task.prediction.peak_bytes)
+            if task.work.unit.cost_key == cost_key and task.label == label and not task.kills:
+                predicted = self._costs.predict(task.work.unit, label)
+                task.seconds, task.peak_bytes = predicted.seconds, predicted.peak_bytes
+                self._scheduler.revise(job.id, task.seconds, task.peak_bytes)
 
     # --- objects that are at hand
 
-    def _key(self, unit: Unit, batch: _Batch) -> str:
+    def _key(self, unit: Unit, batch: Batch) -> str:
         program = shutil.which(unit.argv[0], path=batch.environment.get("PATH", os.defpath)) or unit.argv[0]
         try:
-            return objects.unit_key(unit, batch.headers, program, batch.environment)
+            return objects.unit_key(unit, batch.headers, program, seen(unit, batch))
         except FileNotFoundError as error:
             raise BuildError(
                 f"{unit.name}: the source {error.filename} is missing",
@@ -455,28 +559,54 @@ class Engine:
                 hint="is a submodule empty? use upstream's sdist, or git submodule update --init in its folder",
             ) from error
 
-    def _reuse(self, unit: Unit, batch: _Batch, key: str) -> bool:
-        stored = self._store.find(key) if unit.language is not Language.OTHER else None
-        if stored is None:
+    def _at_hand(self, work: Work) -> bool:
+        """Say whether the unit's object is at hand, in this plan's folder or in the cache; then it is in place."""
+        unit = work.unit
+        work.key = self._key(unit, work.batch)
+        stored = self._store.find(work.key) if unit.language is not Language.OTHER else None
+        if stored is not None:
+            objects.place(stored.path, Path(unit.output))
+            self._made(work, "reused", _cost(stored))
+            return True
+        found = self._reuse.find_unit(work)
+        if found is None:
             return False
+        work.folder.mkdir(parents=True, exist_ok=True)
+        work.made.write_bytes(found.object)
+        stored = self._store.keep(work.key, work.made, unit.argv, found.cost)
         objects.place(stored.path, Path(unit.output))
-        record = stored.record
-        self._done(unit, batch, "reused", Cost(record.seconds, record.cpu_seconds, record.peak_bytes))
+        self._made(work, "cached", found.cost)
         return True
 
-    def _place_empty(self, unit: Unit, batch: _Batch) -> None:
-        objects.place(self._empty_object(batch).path, Path(unit.output))
-        self._done(unit, batch, "empty", Cost(0.0, 0.0, 0))
+    def _take_stored(self, unit: Unit, batch: Batch) -> bool:
+        """Place a unit's object, or all of its fallback's, from this plan's folder; say whether they were there."""
+        found = self._stored(unit, batch)
+        for one, stored in found or ():
+            objects.place(stored.path, Path(one.output))
+            self._done(one, batch, "reused", _cost(stored))
+        return found is not None
 
-    def _empty_object(self, batch: _Batch) -> Stored:
+    def _stored(self, unit: Unit, batch: Batch) -> list[tuple[Unit, Stored]] | None:
+        stored = self._store.find(self._key(unit, batch)) if unit.language is not Language.OTHER else None
+        if stored is not None:
+            return [(unit, stored)]
+        parts = [self._stored(other, batch) for other in unit.fallback]
+        return [pair for part in parts for pair in part or ()] if parts and None not in parts else None
+
+    def _place_empty(self, unit: Unit, batch: Batch, how: How) -> None:
+        objects.place(self._empty_object(batch).path, Path(unit.output))
+        self._done(unit, batch, how, Cost(0.0, 0.0, 0))
+
+    def _empty_object(self, batch: Batch) -> Stored:
         """Return an object without content, made once by the host compiler: it knows this machine's ELF flags."""
-        compiler = _host_compiler(batch)
+        compiler = host_compiler(batch.graph, batch.environment)
         key = hashlib.sha256(b"empty\0" + os.fsencode(compiler)).hexdigest()
         with self._making_empty:
             return self._store.find(key) or self._make_empty(batch, compiler, key)
 
-    def _make_empty(self, batch: _Batch, compiler: str, key: str) -> Stored:
-        work = self._fresh(self._work / "empty")
+    def _make_empty(self, batch: Batch, compiler: str, key: str) -> Stored:
+        work = self._work / "empty"
+        work.mkdir(parents=True, exist_ok=True)
         made = work / "empty.o"
         argv = (compiler, "-x", "c++", "-fPIC", "-c", os.devnull, "-o", str(made))
         ended = self._executor.run(Run(argv, str(work), batch.environment, work / "log"))
@@ -488,21 +618,13 @@ class Engine:
             )
         return self._store.keep(key, made, argv, Cost(ended.seconds, ended.cpu_seconds, ended.peak_bytes))
 
-    def _done(self, unit: Unit, batch: _Batch, how: Literal["compiled", "reused", "empty"], cost: Cost) -> None:
-        result = UnitResult(unit.name, unit.kernel, unit.output, how, cost.seconds, cost.cpu_seconds, cost.peak_bytes)
+    def _done(self, unit: Unit, batch: Batch, how: How, cost: Cost) -> None:
         with self._changed:
-            self._results.append(result)
+            self._tally.unit(unit, how, cost)
             batch.done += 1
             number = batch.done
         detail = f"{cost.seconds:.1f} s, {cost.peak_bytes / 1e9:.1f} GB" if how == "compiled" else how
         batch.say(f"[{number}/{len(batch.graph.units)}] {unit.name} ({detail})")
-
-    @staticmethod
-    def _fresh(folder: Path) -> Path:
-        """Return the folder, empty. Its name depends on the unit alone: no object can hold a name that changes."""
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        return folder
 
     # --- what is told
 
@@ -510,13 +632,13 @@ class Engine:
         with self._speaking:
             self._observer(event)
 
-    def _write_log(self, unit: Unit, output: str, ended: Ended) -> None:
+    def _write_log(self, unit: Unit, label: str, argv: Sequence[str], output: str, ended: Ended) -> None:
         with self._speaking:
-            self._log.write(f"$ cd {shlex.quote(unit.cwd)}\n$ {redact(shlex.join(unit.argv))}\n{output}")
+            self._log.write(f"$ cd {shlex.quote(unit.cwd)}\n$ {redact(shlex.join(argv))}\n{output}")
             self._log.write("" if not output or output.endswith("\n") else "\n")
             self._log.write(
-                f"# {unit.name}: exit code {ended.code}, {ended.seconds:.1f} s, {ended.cpu_seconds:.1f} s of CPU,"
-                f" {ended.peak_bytes / 1e9:.2f} GB\n"
+                f"# {unit.name}{' ' if label else ''}{label}: exit code {ended.code}, {ended.seconds:.1f} s,"
+                f" {ended.cpu_seconds:.1f} s of CPU, {ended.peak_bytes / 1e9:.2f} GB\n"
             )
             self._log.flush()
 
@@ -536,7 +658,7 @@ class Engine:
     def _progress(self) -> Progress:
         scheduler, memory = self._scheduler, self._executor.memory
         return Progress(
-            done=len(self._results),
+            done=self._tally.done,
             total=self._total,
             used_bytes=memory.used_bytes,
             reserved_bytes=scheduler.reserved_bytes,
@@ -547,11 +669,12 @@ class Engine:
     def _left(self) -> list[Job]:
         """Return the jobs with the seconds that are left of each."""
         now = time.monotonic()
-        running = []
+        left = [_as_one_job(self._tasks[job.id]) for job in self._scheduler.waiting]
         for job in self._scheduler.running:
-            spent = now - (self._tasks[job.id].started or now)
-            running.append(Job(job.id, max(job.seconds - spent, OVERDUE_SHARE * spent), job.peak_bytes))
-        return [*running, *self._scheduler.waiting]
+            task = self._tasks[job.id]
+            spent = now - (task.started or now)
+            left.append(Job(job.id, max(job.seconds - spent, OVERDUE_SHARE * spent), job.peak_bytes, tail=job.tail))
+        return left
 
     def _host_error(self, error: OSError) -> AttnforgeError:
         folders = (self.folder, self._temporary_root)
@@ -564,31 +687,48 @@ class Engine:
         )
 
 
+def _job(task: Task) -> Job:
+    # What has been begun goes first, so that few compiles have files in the temporary folder at once.
+    rank = 1 if task.label in (OPEN, WHOLE) else 0
+    needs = task.needs | frozenset(task.work.unit.needs)
+    return Job(task.id, task.seconds, task.peak_bytes, needs, task.tail, rank)
+
+
+def _as_one_job(task: Task) -> Job:
+    """Return a job that stands for all that is left of a unit whose steps are not known yet."""
+    seconds = task.seconds + (task.tail if task.label == OPEN else 0.0)
+    return Job(task.id, seconds, task.peak_bytes, tail=0.0 if task.label == OPEN else task.tail)
+
+
+def _left_out(graph: CompileGraph) -> tuple[int, int]:
+    """Return how many units are empty because they were left out, and because they are part of another one."""
+    parts = {output for unit in graph.units for output in unit.members}
+    empty = [unit for unit in graph.units if unit.empty]
+    merged = sum(unit.output in parts for unit in empty)
+    return len(empty) - merged, merged
+
+
 def _headers(graph: CompileGraph) -> tuple[GeneratedFile, ...]:
     """Return the generated files that any unit may include: those that no unit has as its source."""
     sources = {source for unit in graph.units for source in unit.sources}
     return tuple(file for file in graph.files if file.path not in sources)
 
 
-def _short(output: str) -> str:
-    return hashlib.sha256(output.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+def _cost(stored: Stored) -> Cost:
+    record = stored.record
+    return Cost(record.seconds, record.cpu_seconds, record.peak_bytes)
+
+
+def _as_failed(ended: Ended) -> Ended:
+    return replace(ended, code=1)
+
+
+def _full_disk(folder: Path) -> str:
+    """Say so where the disk is full: cicc then ends by a segmentation fault, and fatbinary names no reason (13.0)."""
+    space = os.statvfs(folder)
+    blocks = space.f_bfree if os.geteuid() == 0 else space.f_bavail
+    return f"{folder}: No space left on device\n" if blocks * space.f_frsize < _FULL else ""
 
 
 def _is_filled(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
-
-
-_COMPILER = re.compile(r"(?:[\w.]+-)*(?:c\+\+|g\+\+|clang\+\+|cc|gcc|clang)(?:-[\d.]+)?")
-
-
-def _host_compiler(batch: _Batch) -> str:
-    """Return the path of the C++ compiler: the one that upstream's build uses, else the usual names on its PATH."""
-    cxx = (unit.argv[0] for unit in batch.graph.units if unit.language is Language.CXX)
-    # Not a cache or another program in front of the compiler, which needs more than its name.
-    used = [program for program in cxx if _COMPILER.fullmatch(Path(program).name)]
-    usual = [batch.environment.get("CXX", "").split(" ")[0], "c++", "g++", "clang++"]
-    for name in (*used, *usual):
-        found = shutil.which(name, path=batch.environment.get("PATH", os.defpath)) if name else None
-        if found:
-            return found
-    raise HostError("no C++ compiler was found", hint="install one (apt install g++), or set CXX to its path")

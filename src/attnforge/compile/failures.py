@@ -56,6 +56,13 @@ def was_killed(code: int, log: str) -> bool:
     return diagnose.was_killed(code, log)
 
 
+def first_error(log: str) -> str:
+    """Return the first line of a log's first error, "" where there is none."""
+    from attnforge.compile import diagnose
+
+    return diagnose.first_error(log).partition("\n")[0]
+
+
 def no_space(what: str, folders: Iterable[Path]) -> HostError:
     """Return the error for a full disk, with what is free in each folder that a build writes to."""
     free = "; ".join(f"{folder} has {_gb(_free_bytes(folder))} free" for folder in folders)

@@ -23,7 +23,7 @@ SCHEMA = 1
 
 # What compilers read of the environment besides PATH, which only finds the program (the key holds what it finds).
 # GCC: "Environment Variables Affecting GCC"; nvcc: "NVCC Environment Variables" in its manual.
-_READ_BY_COMPILERS = re.compile(
+READ_BY_COMPILERS = re.compile(
     r"NVCC_(?:APPEND|PREPEND)_FLAGS|NVCC_CCBIN|CPATH|(?:C|CPLUS|OBJC)_INCLUDE_PATH|COMPILER_PATH|GCC_EXEC_PREFIX"
     r"|LIBRARY_PATH|SOURCE_DATE_EPOCH|CUDA_HOME|CUDA_PATH|CICC_PATH|NVVM_PATH|CCC_OVERRIDE_OPTIONS"
 )
@@ -157,7 +157,7 @@ def unit_key(unit: Unit, files: Iterable[GeneratedFile], program: str, environme
         "empty": unit.empty,
         "sources": [file_sha256(Path(source)) for source in unit.sources],
         "files": [(file.path, _text_sha256(file.text)) for file in files],
-        "environment": sorted(item for item in environment.items() if _READ_BY_COMPILERS.fullmatch(item[0])),
+        "environment": sorted(item for item in environment.items() if READ_BY_COMPILERS.fullmatch(item[0])),
     }
     return _text_sha256(json.dumps(described, sort_keys=True))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from attnforge.compile import steps
 from attnforge.compile.passes.architectures import architectures
 from attnforge.compile.passes.classify import classify
 from attnforge.compile.passes.define import define
+from attnforge.compile.passes.group import group
 from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import reproducible
 from attnforge.compile.passes.select import select
@@ -23,12 +23,12 @@ def passes_for(
     own: Sequence[Pass],
     cost_key: Callable[[str], str],
     prefixes: Mapping[str, str],
-    python: str,
+    folder: str,
 ) -> tuple[Pass, ...]:
-    """Return the passes: select, then the recipe's ``own``, architectures, prices, and reproducibility last.
+    """Return the passes: select, the recipe's ``own``, groups, architectures, prices, and reproducibility last.
 
-    ``prefixes`` maps folders of this machine to the names that stand for them in objects; ``python`` runs the steps
-    of nvcc.
+    ``prefixes`` maps folders of this machine to the names that stand for them in objects; generated files go into
+    ``folder``.
     """
     selecting: list[Pass] = []
     if recipe.kernels is not None and plan.selection.kept:
@@ -38,8 +38,14 @@ def passes_for(
     return (
         *selecting,
         *own,
+        *([group(plan.groups, folder, read_source)] if plan.groups else []),
         define(plan.defines),
         architectures(plan.target.architectures),
         price(cost_key, dispatch),
-        reproducible(prefixes, python, str(Path(steps.__file__))),
+        reproducible(prefixes),
     )
+
+
+def read_source(path: str) -> str:
+    """Return the text of a source; OSError or UnicodeError where it can't be read."""
+    return Path(path).read_text(encoding="utf-8")

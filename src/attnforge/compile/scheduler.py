@@ -1,9 +1,10 @@
 """Decides which compile starts when. Pure: no threads, no clock, no processes.
 
 One scheduler owns the memory of a build, whatever number of graphs it is given. A job reserves its predicted peak
-before it starts and gives it back when it ends. The longest job comes first (Graham, "Bounds on Multiprocessing
-Timing Anomalies", 1969: at most 4/3 of the best schedule for equal machines); one that does not fit lets shorter
-ones pass, but only so many of them, so that it is not kept waiting for ever.
+before it starts and gives it back when it ends. The job that the most work waits for comes first: its own time and that
+of what follows it (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969: longest first is at most 4/3 of the
+best schedule for equal machines). One that does not fit lets shorter ones pass, but only so many of them, so that it
+is not kept waiting for ever. Jobs that need more than half of the budget come before all others of their rank.
 """
 
 from __future__ import annotations
@@ -18,12 +19,18 @@ PASSES_PER_SLOT = 2
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One compile: ``seconds`` and ``peak_bytes`` predicted, ``needs`` the ids of jobs that must be done before."""
+    """One job: ``seconds`` and ``peak_bytes`` predicted, ``needs`` the ids of jobs that must be done before.
+
+    ``tail`` is the time, in seconds, of the longest chain of jobs that waits for this one. Jobs of a higher ``rank``
+    start only where none of a lower one may.
+    """
 
     id: str
     seconds: float
     peak_bytes: int
     needs: frozenset[str] = frozenset()
+    tail: float = 0.0
+    rank: int = 0
 
 
 class Stuck(Exception):  # noqa: N818 - a state of the scheduler
@@ -57,7 +64,7 @@ class Scheduler:
 
     @property
     def waiting(self) -> tuple[Job, ...]:
-        """Jobs that have not started, longest first."""
+        """Jobs that have not started, in the order in which they are to start."""
         return tuple(self._waiting)
 
     def reserved(self, job_id: str) -> int:
@@ -72,6 +79,14 @@ class Scheduler:
             self._unfinished.add(job.id)
             self._waiting.append(job)
         self._order()
+
+    def hold(self, name: str) -> None:
+        """Let jobs that need ``name`` wait, though it is no job, until it is released."""
+        self._unfinished.add(name)
+
+    def release(self, name: str) -> None:
+        """Say that what was held is there."""
+        self._unfinished.discard(name)
 
     def ready(self) -> list[Job]:
         """Return the jobs to start now. They count as running from here on."""
@@ -121,8 +136,9 @@ class Scheduler:
         return tuple(dropped)
 
     def _order(self) -> None:
+        # Jobs of which no two fit at once go first, so that small ones run beside them; left to the end they run alone.
         # The sort is stable: jobs that are alike keep upstream's order.
-        self._waiting.sort(key=lambda job: -job.seconds)
+        self._waiting.sort(key=lambda job: (job.rank, 2 * job.peak_bytes <= self.budget_bytes, -job.seconds - job.tail))
 
     def _reservation(self, job: Job) -> int:
         # A job that is predicted to need more than there is runs all the same, but alone.
@@ -149,12 +165,12 @@ class Scheduler:
 def least_seconds(jobs: Iterable[Job], slots: int, budget_bytes: int) -> float:
     """Return the least wall time, in seconds, that the jobs can take: an estimate that good packing comes close to.
 
-    It is the largest of three bounds: the longest job, the work spread over the slots, and the memory that is held
-    over time spread over the budget.
+    It is the largest of three bounds: the longest job with what follows it, the work spread over the slots, and the
+    memory that is held over time spread over the budget.
     """
     longest = work = held = 0.0
     for job in jobs:
-        longest = max(longest, job.seconds)
+        longest = max(longest, job.seconds + job.tail)
         work += job.seconds
         held += job.seconds * min(job.peak_bytes, budget_bytes)
     return max(longest, work / slots, held / budget_bytes)

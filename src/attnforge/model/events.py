@@ -35,10 +35,14 @@ class StageFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class GraphReceived(Event):
-    """Upstream's build asked for ``units`` objects: ``compile`` to compile, ``empty`` left out, ``reused`` at hand."""
+    """Upstream's build asked for ``units`` objects.
+
+    ``compile`` are to be compiled, ``merged`` are part of another one, ``empty`` left out, ``reused`` at hand.
+    """
 
     units: int
     compile: int
+    merged: int
     empty: int
     reused: int
     predicted_seconds: float
@@ -46,20 +50,22 @@ class GraphReceived(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobStarted(Event):
-    """A compile began in a slot (0-based) with that prediction."""
+    """A compile, or a step of one ("" for a whole compile), began in a slot (0-based) with that prediction."""
 
     slot: int
     name: str
+    step: str
     predicted_seconds: float
     predicted_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class JobFinished(Event):
-    """A compile ended. ``peak_bytes`` and ``cpu_seconds`` were measured; ``ok`` says whether its object is kept."""
+    """A compile or step ended. ``peak_bytes`` and ``cpu_seconds`` were measured; ``ok`` says whether it succeeded."""
 
     slot: int
     name: str
+    step: str
     seconds: float
     cpu_seconds: float
     peak_bytes: int
@@ -67,10 +73,22 @@ class JobFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class JobRetried(Event):
-    """A compile was killed (usually for memory) and is tried again with a larger reservation."""
+class UnitFinished(Event):
+    """An object is there: ``how`` is compiled, or cached (of a cache of earlier builds, of other plans too)."""
 
     name: str
+    how: str
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobRetried(Event):
+    """A compile or step was killed (usually for memory) and is tried again with a larger reservation."""
+
+    name: str
+    step: str
     reason: str
     reserved_bytes: int
 

@@ -94,8 +94,9 @@ class Selection(Value):
 class BuildPlan(Value):
     """All that determines the bytes of a wheel, and nothing else of the machine that builds it.
 
-    Jobs, memory and paths are decided when it runs. ``digest`` names the build folder, the finished wheel and the
-    provenance inside it.
+    Jobs, memory and paths are decided when it runs. ``groups`` names the kernels whose units are compiled as one: that
+    moves functions about in a wheel and changes none of them. ``digest`` names the build folder, the finished wheel and
+    the provenance inside it.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -109,6 +110,7 @@ class BuildPlan(Value):
     requirements: tuple[str, ...]
     settings: tuple[tuple[str, str], ...] = ()
     defines: tuple[str, ...] = ()
+    groups: tuple[tuple[str, ...], ...] = ()
     label: str
     wheel: str
 

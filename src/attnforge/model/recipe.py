@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
@@ -11,10 +11,32 @@ from pydantic import Field, field_validator
 
 from attnforge.model.base import Value
 
+_KERNEL_NAME = re.compile(r"(?P<kind>[\w-]+?)-hdim(?P<head_dim>\d+)-(?P<dtype>\w+)(?P<causal>-causal)?")
+
+JOINT = "+"
+"""Between the names of the kernels of merged units."""
+
 
 def kernel_name(kind: str, head_dim: int | str, dtype: str, causal: bool) -> str:
     """Return the name of a unit's kernels, such as ``forward-hdim64-bf16-causal``: in plans, units, costs, coverage."""
     return f"{kind}-hdim{head_dim}-{dtype}" + ("-causal" if causal else "")
+
+
+class KernelName(NamedTuple):
+    """The parts of such a name. They sort as upstream's units that share most lie beside one another."""
+
+    kind: str
+    head_dim: int
+    dtype: str
+    causal: bool
+
+    @classmethod
+    def parse(cls, name: str) -> KernelName:
+        """Read what ``kernel_name`` wrote; ValueError for anything else."""
+        match = _KERNEL_NAME.fullmatch(name)
+        if match is None:
+            raise ValueError(f"{name!r} is no name of kernels such as forward-hdim64-bf16-causal")
+        return cls(match["kind"], int(match["head_dim"]), match["dtype"], bool(match["causal"]))
 
 
 class Remedy(Value):
@@ -92,18 +114,83 @@ class Kernels(Value):
         return value
 
 
-class Cost(Value):
-    """What one unit of a kind costs: CPU ``seconds`` and ``peak_bytes`` for one architecture.
+Step = Literal["preprocess", "cudafe++", "cicc", "ptxas", "fatbinary", "compile"]
+"""A program that nvcc runs. ``compile`` is the host compiler, also where a C++ unit needs nothing else."""
 
-    ``slim`` figures are for units without any optional feature, ``full`` for units with all of them.
+DEVICE_STEPS: tuple[Step, ...] = ("preprocess", "cicc", "ptxas")
+"""The steps that run once for each architecture."""
+
+HOST_STEPS: tuple[Step, ...] = ("preprocess", "cudafe++", "fatbinary", "compile")
+"""The steps that run once for a unit, however many architectures it is compiled for."""
+
+
+class Amount(Value):
+    """CPU seconds or bytes of one step: what merged units share, and what each of them adds.
+
+    ``slim`` is added by each unit without any optional feature, ``full`` by one with all of them, ``head_dim`` by each
+    head dimension after the first.
+    """
+
+    shared: float = Field(default=0, ge=0)
+    slim: float = Field(default=0, ge=0)
+    full: float = Field(default=0, ge=0)
+    head_dim: float = Field(default=0, ge=0)
+
+    def each(self, features: float) -> float:
+        """Return what a unit adds that has this part (0 to 1) of the optional features."""
+        return self.slim + features * (self.full - self.slim)
+
+    def of(self, units: int, head_dims: int, features: float) -> float:
+        """Return the amount of so many units of so many head dimensions, merged into one."""
+        return self.shared + units * self.each(features) + (head_dims - 1) * self.head_dim
+
+
+class Cost(Value):
+    """What units of a kind cost, alone and merged, step by step: CPU ``seconds``, and ``bytes`` of memory at most.
+
+    ``merged_seconds`` bounds how many are merged: the CPU seconds, for one architecture, that the units of a group may
+    add to what they share. Past some size a compile takes longer than its parts. 0: such units are not merged.
     """
 
     kind: str
-    slim_seconds: float
-    full_seconds: float
-    slim_bytes: int
-    full_bytes: int
+    seconds: dict[Step, Amount]
+    bytes: dict[Step, Amount]
+    merged_seconds: float = Field(default=0, ge=0)
     source: str
+
+    @property
+    def slim_seconds(self) -> float:
+        """CPU seconds of a unit without any optional feature, for one architecture."""
+        return self.alone(0.0)
+
+    @property
+    def full_seconds(self) -> float:
+        """CPU seconds of a unit with all optional features, for one architecture."""
+        return self.alone(1.0)
+
+    @property
+    def slim_bytes(self) -> int:
+        """Peak memory of a unit without any optional feature."""
+        return self.peak(0.0)
+
+    @property
+    def full_bytes(self) -> int:
+        """Peak memory of a unit with all optional features."""
+        return self.peak(1.0)
+
+    def alone(self, features: float) -> float:
+        """Return the CPU seconds of one unit for one architecture. Device steps and host steps both preprocess."""
+        steps = (*HOST_STEPS, *DEVICE_STEPS)
+        return sum(self.seconds[step].of(1, 1, features) for step in steps if step in self.seconds)
+
+    def peak(self, features: float) -> int:
+        """Return the peak memory of one unit: its steps run one after the other."""
+        return int(max(amount.of(1, 1, features) for amount in self.bytes.values()))
+
+    def added(self, features: float) -> float:
+        """Return the CPU seconds, for one architecture, that each further unit of a group adds."""
+        steps = (*HOST_STEPS, *DEVICE_STEPS)
+        return sum(self.seconds[step].each(features) for step in steps if step in self.seconds)
 
 
 class Recipe(Value):
@@ -129,3 +216,7 @@ class Recipe(Value):
     def release(self, version: str) -> Release | None:
         """Return what holds for a version, or None where the recipe knows nothing of it."""
         return next((release for release in self.releases if release.covers(version)), None)
+
+    def cost(self, kind: str) -> Cost | None:
+        """Return what units of a kind cost, or None where nothing is known."""
+        return next((cost for cost in self.costs if cost.kind == kind), None)

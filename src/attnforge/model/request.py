@@ -10,7 +10,9 @@ class Request(Value):
 
     ``package`` is a distribution name, optionally ``name==version``, or a path to a folder or archive. ``gpus`` are
     names (``H100``), capabilities (``8.9``, ``sm_89``, ``90a``) or ``native``. ``memory`` is a budget in bytes and
-    ``jobs`` a number of compiles at once; both change how a build runs and never what it makes.
+    ``jobs`` a number of compiles at once; both change how a build runs. ``groups`` is ``auto``, ``none``, or a number:
+    for how many compiles at once units are merged. None of these changes what a kernel is. ``store`` is the URL of a
+    shared store of compile results, ``cache_limit`` the bytes of them that are kept on this machine.
     """
 
     package: str
@@ -28,3 +30,6 @@ class Request(Value):
     label: str = ""
     jobs: int = 0
     memory: int = 0
+    groups: str = ""
+    store: str = ""
+    cache_limit: int = 20 * 2**30

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from attnforge.model.graph import Pass
@@ -13,14 +13,25 @@ from attnforge.model.recipe import Recipe
 class Adapter(Protocol):
     """Passes that only this package needs. They are pure; files of ours that units read are part of the graph."""
 
-    def passes(self, plan: BuildPlan, recipe: Recipe, folder: str) -> Sequence[Pass]:
-        """Return the passes; generated files go into ``folder``, an absolute path."""
+    def questions(self) -> Mapping[str, str]:
+        """Return C++ texts by name; those that compile against the plan's PyTorch are answered with yes."""
+        ...
+
+    def passes(self, plan: BuildPlan, recipe: Recipe, folder: str, answers: Collection[str]) -> Sequence[Pass]:
+        """Return the passes; generated files go into ``folder``, an absolute path.
+
+        ``answers`` are the names of the questions that were answered with yes.
+        """
         ...
 
 
 class PlainAdapter:
     """A package that needs none."""
 
-    def passes(self, plan: BuildPlan, recipe: Recipe, folder: str) -> Sequence[Pass]:
+    def questions(self) -> Mapping[str, str]:
+        """Ask nothing."""
+        return {}
+
+    def passes(self, plan: BuildPlan, recipe: Recipe, folder: str, answers: Collection[str]) -> Sequence[Pass]:
         """Return no pass."""
         return ()

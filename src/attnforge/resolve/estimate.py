@@ -3,73 +3,155 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from attnforge.model.cost import DISPATCH, Prediction
+from attnforge.model.cost import DISPATCH, Prediction, step_key
 from attnforge.model.host import Host
-from attnforge.model.plan import BuildPlan, Estimate
-from attnforge.model.recipe import Cost, Recipe
+from attnforge.model.plan import BuildPlan, Estimate, Selection
+from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS, JOINT, Cost, KernelName, Recipe
 from attnforge.model.request import Request
+from attnforge.model.target import Architecture
 
 _GIB = 2**30
 
 # Kept free for upstream's own build, the page cache and whatever else runs: a tenth, between 1 and 8 GiB.
 _RESERVE_SHARE, _RESERVE_MIN, _RESERVE_MAX = 0.1, 1 * _GIB, 8 * _GIB
 
-# The second architecture of a unit repeats cicc and ptxas, not cudafe++ and the host compiler: 93 % (measured).
-_EACH_FURTHER_ARCHITECTURE = 0.93
-
 
 def memory_budget(request: Request, host: Host) -> int:
     """Return the bytes that compilers may use together: what is asked for, else what is free less a reserve."""
-    if request.memory:
-        return request.memory
-    reserve = min(max(int(host.memory.limit_bytes * _RESERVE_SHARE), _RESERVE_MIN), _RESERVE_MAX)
-    return max(host.memory.available_bytes - reserve, _GIB)
+    return request.memory or max(host.memory.available_bytes - _reserve(host), _GIB)
+
+
+def memory_limit(request: Request, host: Host) -> int:
+    """Return the bytes that compilers could ever use here, whatever else runs now: the same for machines alike."""
+    return request.memory or max(host.memory.limit_bytes - _reserve(host), _GIB)
+
+
+def _reserve(host: Host) -> int:
+    return min(max(int(host.memory.limit_bytes * _RESERVE_SHARE), _RESERVE_MIN), _RESERVE_MAX)
+
+
+# --- names
 
 
 def cost_key(plan: BuildPlan, kernel: str) -> str:
-    """Return the name under which units of these kernels are measured: alike in package, features, architectures."""
+    """Return the name under which units of these kernels are measured: alike in package, features, compiler.
+
+    Of merged units it has the number for each kind and head dimension. Architectures are in the
+    labels of steps: what was learned of one counts whichever others a target has.
+    """
     features = "+".join(plan.selection.features) or "slim"
-    codes = "+".join(architecture.digits for architecture in plan.target.architectures)
-    return f"{plan.package} {plan.version} {kernel} {features} {codes} nvcc {plan.toolchain.nvcc}"
+    return f"{plan.package} {plan.version} {_short(kernel)} {features} nvcc {plan.toolchain.nvcc}"
+
+
+def _short(kernel: str) -> str:
+    if JOINT not in kernel:
+        return kernel
+    names = map(KernelName.parse, kernel.split(JOINT))
+    counts = Counter((name.kind, name.head_dim) for name in names)
+    return JOINT.join(f"{kind}-hdim{head_dim}x{count}" for (kind, head_dim), count in sorted(counts.items()))
+
+
+def units(plan: BuildPlan) -> tuple[tuple[str, ...], ...]:
+    """Return the kernels of each unit that is compiled: the groups, then those that are in none."""
+    grouped = {kernel for group in plan.groups for kernel in group}
+    return (*plan.groups, *((kernel,) for kernel in plan.selection.kept if kernel not in grouped))
+
+
+# --- predictions
+
+
+def feature_share(recipe: Recipe, selection: Selection) -> float:
+    """Return which part of the features that have a macro is there: each multiplies the instantiations of a unit."""
+    optional = [name for name, feature in recipe.features.items() if feature.macro]
+    return sum(name in selection.features for name in optional) / len(optional) if optional else 1.0
+
+
+def predict_steps(
+    cost: Cost, kernels: Sequence[str], features: float, architectures: Sequence[Architecture]
+) -> dict[str, Prediction]:
+    """Return what each step takes, by label, of a unit with all of these kernels."""
+    dims = len({KernelName.parse(kernel).head_dim for kernel in kernels})
+    found = {
+        step: Prediction(
+            cost.seconds[step].of(len(kernels), dims, features),
+            int(cost.bytes[step].of(len(kernels), dims, features)) if step in cost.bytes else 0,
+        )
+        for step in cost.seconds
+    }
+    host = {step: found[step] for step in HOST_STEPS if step in found}
+    return host | {f"{step} {one.sm}": found[step] for one in architectures for step in DEVICE_STEPS if step in found}
+
+
+def together(steps: Iterable[Prediction]) -> Prediction:
+    """Return what steps take that run one after the other."""
+    listed = list(steps)
+    return Prediction(sum(step.seconds for step in listed), max(step.peak_bytes for step in listed))
 
 
 def priors(plan: BuildPlan, recipe: Recipe) -> dict[str, Prediction]:
-    """Return what each unit is expected to take before anything was measured, by cost key."""
-    costs = {cost.kind: cost for cost in recipe.costs}
-    predictions = {}
-    for kernel in plan.selection.kept:
-        cost = costs.get(kernel.split("-")[0])
-        if cost is not None:
-            predictions[cost_key(plan, kernel)] = _predict(cost, plan, recipe)
-    if DISPATCH in costs:
-        dispatch = costs[DISPATCH]
-        predictions[cost_key(plan, DISPATCH)] = Prediction(dispatch.slim_seconds, dispatch.slim_bytes)
-    return predictions
+    """Return what each unit and each of its steps is expected to take before anything was measured, by key.
+
+    Merged units are there as one and each on its own, which they are compiled as where merging fails.
+    """
+    predictions: dict[str, Prediction] = {}
+    alone = ((kernel,) for kernel in plan.selection.kept)
+    for kernels in (*plan.groups, *alone):
+        steps = _steps(plan, recipe, kernels)
+        if steps:
+            key = cost_key(plan, JOINT.join(kernels))
+            predictions |= {step_key(key, label): step for label, step in steps.items()}
+            predictions[key] = together(steps.values())
+    return predictions | _dispatch(plan, recipe)
 
 
-def _predict(cost: Cost, plan: BuildPlan, recipe: Recipe) -> Prediction:
-    # Features that have a macro multiply the instantiations of a unit; what part of them is there, so much of the way
-    # from slim to full.
-    optional = [name for name, feature in recipe.features.items() if feature.macro]
-    share = sum(name in plan.selection.features for name in optional) / len(optional) if optional else 1.0
-    seconds = cost.slim_seconds + share * (cost.full_seconds - cost.slim_seconds)
-    peak = cost.slim_bytes + share * (cost.full_bytes - cost.slim_bytes)
-    further = max(len(plan.target.architectures) - 1, 0)
-    return Prediction(seconds * (1 + further * _EACH_FURTHER_ARCHITECTURE), int(peak))
+def _steps(plan: BuildPlan, recipe: Recipe, kernels: Sequence[str]) -> dict[str, Prediction]:
+    cost = recipe.cost(KernelName.parse(kernels[0]).kind)
+    if cost is None:
+        return {}
+    return predict_steps(cost, kernels, feature_share(recipe, plan.selection), plan.target.architectures)
+
+
+def _dispatch(plan: BuildPlan, recipe: Recipe) -> dict[str, Prediction]:
+    cost = recipe.cost(DISPATCH)
+    return {cost_key(plan, DISPATCH): Prediction(cost.alone(1.0), cost.peak(1.0))} if cost else {}
+
+
+def expected_jobs(plan: BuildPlan, recipe: Recipe, predictions: Mapping[str, Prediction]) -> Iterator[Prediction]:
+    """Yield what has to run one after the other: for each unit its host steps with the first architecture, then the
+    device steps of each further architecture, which need not wait for these.
+    """
+    first = plan.target.architectures[0].sm if plan.target.architectures else ""
+    for kernels in units(plan):
+        key = cost_key(plan, JOINT.join(kernels))
+        chains: dict[str, list[Prediction]] = {}
+        for label in _steps(plan, recipe, kernels):
+            code = label.partition(" ")[2] or first
+            chains.setdefault(code, []).append(predictions[step_key(key, label)])
+        yield from map(together, chains.values())
+    yield from (predictions[key] for key in _dispatch(plan, recipe))
+
+
+# --- a schedule
+
+
+def wall_seconds(seconds: Iterable[float], slots: int) -> float:
+    """Return how long jobs take, longest first onto so many slots."""
+    ends = [0.0] * slots
+    for one in sorted(seconds, reverse=True):
+        heapq.heapreplace(ends, ends[0] + one)
+    return max(ends)
 
 
 def estimate(predictions: Iterable[Prediction], request: Request, host: Host) -> Estimate:
     """Return wall seconds, bytes and slots: longest first onto as many slots as the machine and its memory have."""
-    jobs = sorted(predictions, key=lambda job: job.seconds, reverse=True)
-    budget = memory_budget(request, host)
-    slots = _slots(jobs, request.jobs or host.cpus, budget)
-    ends = [0.0] * slots
-    for job in jobs:
-        heapq.heapreplace(ends, ends[0] + job.seconds)
+    jobs = list(predictions)
+    slots = _slots(jobs, request.jobs or host.cpus, memory_budget(request, host))
     peak = sum(sorted((job.peak_bytes for job in jobs), reverse=True)[:slots])
-    return Estimate(seconds=round(max(ends), 1), peak_bytes=peak, slots=slots)
+    seconds = wall_seconds((job.seconds for job in jobs), slots)
+    return Estimate(seconds=round(seconds, 1), peak_bytes=peak, slots=slots)
 
 
 def _slots(jobs: list[Prediction], wanted: int, budget: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from packaging.specifiers import SpecifierSet
 
@@ -17,7 +17,8 @@ from attnforge.model.target import Target
 from attnforge.resolve.advice import apply_advisories
 from attnforge.resolve.architectures import choose_architectures, choose_gpus
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import estimate, priors
+from attnforge.resolve.estimate import estimate, expected_jobs, priors
+from attnforge.resolve.grouping import choose_groups
 from attnforge.resolve.naming import NO_LABEL, check_label, local_label, wheel_name
 from attnforge.resolve.selection import choose_selection
 from attnforge.resolve.toolchain import choose_toolchain
@@ -47,11 +48,12 @@ def resolve(
     version: str,
     source: SourcePin,
     host: Host,
-    learned: Mapping[str, Prediction] | None = None,
+    expect: Callable[[Mapping[str, Prediction]], Mapping[str, Prediction]] = dict,
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
 
-    ``version`` and ``source`` are what the index or the folder holds; ``learned`` are measurements by cost key.
+    ``version`` and ``source`` are what the index or the folder holds; ``expect`` turns the recipe's predictions, by
+    key, into this machine's (compile.cost), for the estimate alone.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -63,6 +65,7 @@ def resolve(
     toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes)
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)
+    groups = choose_groups(request, host, recipe, selection, notes)
     label = _label(request, local_label(target, profile, selection, recipe, release))
     name = wheel_name(recipe.name, version, label, target)
     notes.decide("wheel", name, "name, version and local label, Python, platform")
@@ -77,20 +80,17 @@ def resolve(
         requirements=recipe.requirements,
         settings=tuple(sorted(recipe.settings.items())),
         defines=defines,
+        groups=groups,
         label=label,
         wheel=name,
     )
-    predictions = {**priors(plan, recipe), **_known(learned or {}, priors(plan, recipe))}
+    jobs = expected_jobs(plan, recipe, expect(priors(plan, recipe)))
     return Resolution(
         plan=plan,
         decisions=notes.decisions,
         warnings=notes.warnings,
-        estimate=estimate(predictions.values(), request, host),
+        estimate=estimate(jobs, request, host),
     )
-
-
-def _known(learned: Mapping[str, Prediction], keys: Mapping[str, Prediction]) -> dict[str, Prediction]:
-    return {key: learned[key] for key in keys if key in learned}
 
 
 def _target(request: Request, recipe: Recipe, release: Release | None, host: Host, notes: Notes) -> Target:

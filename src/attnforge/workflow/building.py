@@ -18,14 +18,19 @@ from filelock import FileLock, Timeout
 
 from attnforge import process
 from attnforge.audit.wheel import audit_wheel
+from attnforge.compile.cache import SECRET, StepCache, open_remote
 from attnforge.compile.cost import CostModel
-from attnforge.compile.engine import Engine, Summary
+from attnforge.compile.engine import Engine
 from attnforge.compile.pipeline import passes_for
+from attnforge.compile.prefixes import Prefixes
+from attnforge.compile.reuse import Reuse
+from attnforge.compile.summary import Summary
 from attnforge.errors import BuildError, HostError, WheelError
 from attnforge.model.audit import AuditReport, Expected
 from attnforge.model.events import Finished, Message, Observer, StageFinished, StageStarted, ignore
 from attnforge.model.host import HostCompiler
 from attnforge.model.plan import UNSTATED, BuildPlan
+from attnforge.model.request import Request
 from attnforge.package.wheel import package_wheel
 from attnforge.provision.environment import BuildEnvironment, site_include_dirs
 from attnforge.provision.indexes import file_sha256
@@ -196,35 +201,39 @@ class _Build:
         plan, recipe, request = self.plan, self.planned.located.recipe, self.planned.request
         generated = self.folder / "generated"
         generated.mkdir(exist_ok=True)
-        prefixes = {
-            str(ground.source): "source",
-            str(generated): "generated",
-            str(ground.environment.site_packages): "site-packages",
-            str(ground.toolchain.home): "cuda",
-        }
+        prefixes = named_folders(ground, generated)
+        adapter = find_adapter(recipe)
+        answers = answers_to(adapter.questions(), ground, generated, self.machine)
         passes = passes_for(
             plan,
             recipe,
-            find_adapter(recipe).passes(plan, recipe, str(generated)),
+            adapter.passes(plan, recipe, str(generated), answers),
             lambda what: cost_key(plan, what),
             prefixes,
-            str(ground.environment.python),
+            str(generated),
         )
         slots = request.jobs or self.machine.host.cpus
         temporary = Path(self.machine.environ.get("TMPDIR") or tempfile.gettempdir())
-        with Engine(
-            folder=self.folder,
-            slots=slots,
-            budget_bytes=memory_budget(request, self.machine.host),
-            passes=passes,
-            costs=CostModel(self.machine.folders.costs, priors(plan, recipe)),
-            observe=self.observe,
-            log=self.log,
-            temporary=temporary,
-        ) as engine:
+        with (
+            opened_cache(self.machine, request, self._warn) as cache,
+            Engine(
+                folder=self.folder,
+                slots=slots,
+                budget_bytes=memory_budget(request, self.machine.host),
+                passes=passes,
+                costs=CostModel(self.machine.folders.costs, priors(plan, recipe)),
+                observe=self.observe,
+                log=self.log,
+                temporary=temporary,
+                reuse=Reuse(cache, Prefixes(prefixes)),
+            ) as engine,
+        ):
             environment = build_environment(plan, ground, engine.seat_folder, slots, self.machine.environ)
             wheel = build_wheel(ground.source, ground.environment.python, environment, engine, self.folder, self.log)
             return wheel, engine.summary
+
+    def _warn(self, text: str) -> None:
+        self.observe(Message("warning", text))
 
     def _package(self, upstream: Path) -> Path:
         shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)
@@ -276,6 +285,49 @@ def _bad(report: AuditReport) -> WheelError:
 def _compiler(machine: Machine, plan: BuildPlan) -> HostCompiler:
     wanted = plan.toolchain.host_compiler
     return next(found for found in machine.host.compilers if f"{found.name} {found.version}" == wanted)
+
+
+def named_folders(ground: _Ground, generated: Path) -> dict[str, str]:
+    """Return the folders that differ from machine to machine, with the names that stand for them."""
+    interpreter = ground.environment.python
+    named = {
+        ground.source: "source",
+        generated: "generated",
+        ground.environment.site_packages: "site-packages",
+        interpreter.parent.parent: "environment",
+        ground.toolchain.home: "cuda",
+        ground.toolchain.home.resolve(): "cuda",
+    }
+    python = interpreter.resolve().parent.parent
+    if python not in (Path("/"), Path("/usr"), Path("/usr/local")):
+        named[python] = "python"
+    return {str(folder): name for folder, name in named.items()}
+
+
+@contextmanager
+def opened_cache(machine: Machine, request: Request, warn: Callable[[str], None]) -> Iterator[StepCache]:
+    """Yield the cache of compile results: this machine's, and the shared store where one is configured."""
+    secret = machine.environ.get(SECRET, "").encode()
+    remote = open_remote(request.store, machine.environ) if request.store else None
+    cache = StepCache(machine.folders.steps, limit_bytes=request.cache_limit, remote=remote, secret=secret, warn=warn)
+    try:
+        yield cache
+    finally:
+        cache.close()
+
+
+def answers_to(questions: Mapping[str, str], ground: _Ground, folder: Path, machine: Machine) -> frozenset[str]:
+    """Return the names of the C++ texts that compile against the PyTorch of the build."""
+    answered = set()
+    for name, text in questions.items():
+        source = folder / f"{name}.cpp"
+        source.write_text(text, encoding="utf-8")
+        include = f"-I{ground.environment.site_packages / 'torch' / 'include'}"
+        argv = (ground.compiler.path, "-std=c++17", "-fsyntax-only", include, str(source))
+        command = process.Command(argv, folder, process.base_environment(machine.environ))
+        if machine.runner(command).ok:
+            answered.add(name)
+    return frozenset(answered)
 
 
 def _stated_version(plan: BuildPlan) -> dict[str, str]:

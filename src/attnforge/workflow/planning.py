@@ -53,8 +53,8 @@ def plan(machine: Machine, request: Request) -> Planned:
     name = _split(request.package)[0] if not is_path(request.package) else ""
     request = with_target(request, name)
     located = locate(machine, request)
-    learned = CostModel(machine.folders.costs).learned()
-    resolution = resolve(request, located.recipe, located.version, located.source, machine.host, learned)
+    expect = CostModel(machine.folders.costs).expect
+    resolution = resolve(request, located.recipe, located.version, located.source, machine.host, expect)
     return Planned(request, located, resolution)
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from attnforge.compile.engine import Summary
+from attnforge.compile.summary import Summary
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import Resolution
 from attnforge.provision.indexes import file_sha256

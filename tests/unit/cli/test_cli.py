@@ -13,7 +13,7 @@ from attnforge.cli import main as program
 from attnforge.cli.display import PlainDisplay, line_of
 from attnforge.cli.show import duration, plan_lines, size
 from attnforge.errors import BuildError, HostError, RequestError, UncheckedError, WheelError
-from attnforge.model.events import Event, GraphReceived, JobFinished, Message, Progress, kinds
+from attnforge.model.events import Event, GraphReceived, JobFinished, Message, Progress, UnitFinished, kinds
 from attnforge.model.host import Host
 from attnforge.model.plan import Resolution
 from attnforge.workflow import machine as machines
@@ -147,8 +147,11 @@ def test_bytes(count: float, text: str) -> None:
 def test_events_have_lines_and_json() -> None:
     events: list[Event] = [
         Message("info", "log: x"),
-        GraphReceived(73, 5, 68, 0, 102.0),
-        JobFinished(0, "a.cu", 42.0, 41.0, 3_500_000_000, ok=False),
+        GraphReceived(73, 3, 6, 64, 0, 102.0),
+        JobFinished(0, "a.cu", "cicc sm_90", 42.0, 41.0, 3_500_000_000, ok=False),
+        JobFinished(0, "a.cu", "ptxas sm_90", 42.0, 41.0, 3_500_000_000, ok=True),
+        UnitFinished("b.cu", "compiled", 42.0, 41.0, 3_500_000_000),
+        UnitFinished("c.cu", "cached", 42.0, 41.0, 3_500_000_000),
         Progress(1, 5, 1, 2, 3, 4.0),
     ]
     out = io.StringIO()
@@ -156,8 +159,11 @@ def test_events_have_lines_and_json() -> None:
     for event in events:
         display(event)
         assert json.loads(json.dumps(event.to_json()))["event"] in kinds()
-    assert "5 to compile, 0 at hand, 68 left out" in out.getvalue()
-    assert "a.cu FAILED" in out.getvalue()
+    assert "3 to compile (6 more merged into these), 0 at hand, 64 left out" in out.getvalue()
+    assert "a.cu cicc sm_90 FAILED" in out.getvalue()
+    assert "ptxas" not in out.getvalue()
+    assert "b.cu compiled, 41 s of CPU, 3.5 GB" in out.getvalue()
+    assert "c.cu cached" in out.getvalue()
     assert line_of(events[-1]) == ""
 
 
@@ -169,8 +175,8 @@ def test_a_live_display_draws_what_runs() -> None:
     display = LiveDisplay(out)
     for event in (
         StageStarted("compile", "flash-attn"),
-        GraphReceived(73, 5, 68, 0, 102.0),
-        JobStarted(0, "flash_fwd_hdim64_fp16_sm80.cu", 42.0, 3_600_000_000),
+        GraphReceived(73, 5, 2, 66, 0, 102.0),
+        JobStarted(0, "flash_fwd_hdim64_fp16_sm80.cu", "cicc sm_90", 42.0, 3_600_000_000),
         Progress(69, 73, 3_500_000_000, 3_600_000_000, 22_000_000_000, 80.0),
     ):
         display(event)
@@ -180,7 +186,7 @@ def test_a_live_display_draws_what_runs() -> None:
         "compile: flash-attn",
         "1 of 5",
         "3.5 GB of 22.0 GB used",
-        "flash_fwd_hdim64_fp16_sm80.cu",
+        "flash_fwd_hdim64_fp16_sm80.cu cicc sm_90",
         "1 min 20 s left",
     ):
         assert part in text

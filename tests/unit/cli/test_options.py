@@ -54,6 +54,8 @@ def test_every_option_sets_a_field_of_the_request() -> None:
         ({"head-dims": [64]}, {"head_dims": (64,)}),
         ({"head-dims": 64}, {"head_dims": (64,)}),
         ({"jobs": "4", "memory": "8G"}, {"jobs": 4, "memory": 8 * 2**30}),
+        ({"groups": "auto"}, {"groups": "auto"}),
+        ({"groups": 8}, {"groups": "8"}),
         ({"torch": None}, {}),
     ],
 )
@@ -76,11 +78,12 @@ def test_the_environment() -> None:
     environ = {
         "ATTNFORGE_GPU": "H100",
         "ATTNFORGE_HEAD_DIMS": "64",
+        "ATTNFORGE_GROUPS": "none",
         "ATTNFORGE_CACHE": "/c",
         "HOME": "/h",
         "ATTNFORGE_JOBS": "",
     }
-    assert from_environment(environ) == {"gpu": "H100", "head-dims": "64"}
+    assert from_environment(environ) == {"gpu": "H100", "head-dims": "64", "groups": "none"}
 
 
 def test_a_misspelt_variable_is_refused_with_the_right_one() -> None:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnforge.compile.cost import DEFAULTS, KEEP, CostModel, Measured
-from attnforge.model.cost import Prediction
+from attnforge.compile.cost import DEFAULTS, FASTEST, KEEP, SLOWEST, STEP_DEFAULTS, CostModel, Measured, factors
+from attnforge.model.cost import Prediction, step_key
 from attnforge.model.graph import Language, Unit
 
 
@@ -35,32 +35,32 @@ def test_figures_of_the_recipe_come_before_those_of_the_language(path: Path) -> 
 
 def test_measurements_come_before_figures(path: Path) -> None:
     costs = CostModel(path, {"key": Prediction(34.0, 3_350_000_000)})
-    costs.learn(unit(), 50.0, 1_000)
+    costs.learn(unit(), "", 50.0, 1_000)
     assert costs.predict(unit()) == Prediction(50.0, 1_000)
 
 
 def test_the_median_time_and_the_highest_peak_are_predicted(path: Path) -> None:
     costs = CostModel(path)
     for seconds, peak in [(10.0, 5), (100.0, 9), (12.0, 7)]:
-        costs.learn(unit(), seconds, peak)
+        costs.learn(unit(), "", seconds, peak)
     assert costs.predict(unit()) == Prediction(12.0, 9)
 
 
 def test_another_build_knows_what_was_learned(path: Path) -> None:
-    CostModel(path).learn(unit(), 10.0, 5)
+    CostModel(path).learn(unit(), "", 10.0, 5)
     assert CostModel(path).predict(unit()) == Prediction(10.0, 5)
 
 
 def test_old_measurements_are_forgotten(path: Path) -> None:
     costs = CostModel(path)
-    costs.learn(unit(), 999.0, 999)
+    costs.learn(unit(), "", 999.0, 999)
     for _ in range(KEEP):
-        costs.learn(unit(), 10.0, 5)
+        costs.learn(unit(), "", 10.0, 5)
     assert CostModel(path).predict(unit()) == Prediction(10.0, 5)
 
 
 def test_a_unit_without_a_key_teaches_nothing(path: Path) -> None:
-    CostModel(path).learn(unit(""), 10.0, 5)
+    CostModel(path).learn(unit(""), "", 10.0, 5)
     assert not path.exists()
 
 
@@ -69,7 +69,7 @@ def test_builds_that_learn_at_once_lose_nothing(path: Path) -> None:
 
     def learn(number: int) -> None:
         for step in range(5):
-            models[number].learn(unit(f"{number}-{step}"), 1.0, number)
+            models[number].learn(unit(f"{number}-{step}"), "", 1.0, number)
 
     threads = [threading.Thread(target=learn, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -87,13 +87,14 @@ def test_builds_that_learn_at_once_lose_nothing(path: Path) -> None:
         "[]",
         "null",
         "{}",
-        '{"schema": 2, "measured": {}}',
-        '{"schema": 1, "measured": []}',
-        '{"schema": 1, "measured": {"key": {}}}',
-        '{"schema": 1, "measured": {"key": {"seconds": [], "peaks": []}}}',
-        '{"schema": 1, "measured": {"key": {"seconds": ["x"], "peaks": [1]}}}',
-        '{"schema": 1, "measured": {"key": {"seconds": [NaN], "peaks": [1]}}}',
-        '{"schema": 1, "measured": {"key": {"seconds": [-1], "peaks": [1]}}}',
+        '{"schema": 1, "measured": {}}',
+        '{"schema": 3, "measured": {}}',
+        '{"schema": 2, "measured": []}',
+        '{"schema": 2, "measured": {"key": {}}}',
+        '{"schema": 2, "measured": {"key": {"seconds": [], "peaks": []}}}',
+        '{"schema": 2, "measured": {"key": {"seconds": ["x"], "peaks": [1]}}}',
+        '{"schema": 2, "measured": {"key": {"seconds": [NaN], "peaks": [1]}}}',
+        '{"schema": 2, "measured": {"key": {"seconds": [-1], "peaks": [1]}}}',
     ],
 )
 def test_a_file_that_is_wrong_is_set_aside(path: Path, text: str) -> None:
@@ -102,7 +103,7 @@ def test_a_file_that_is_wrong_is_set_aside(path: Path, text: str) -> None:
     costs = CostModel(path)
     assert costs.predict(unit()) == DEFAULTS[Language.CUDA]
     assert path.with_name("costs.json.unreadable").read_text() == text
-    costs.learn(unit(), 10.0, 5)
+    costs.learn(unit(), "", 10.0, 5)
     assert CostModel(path).predict(unit()) == Prediction(10.0, 5)
 
 
@@ -117,7 +118,7 @@ def test_what_cannot_be_written_is_known_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     costs = CostModel(tmp_path / "file" / "costs.json")
     with pytest.raises(OSError):
-        costs.learn(unit(), 10.0, 5)
+        costs.learn(unit(), "", 10.0, 5)
     assert costs.predict(unit()) == Prediction(10.0, 5)
 
 
@@ -131,3 +132,92 @@ def test_a_prediction_lies_within_what_was_measured(samples: list[tuple[float, i
     prediction = measured.prediction()
     assert min(s for s, _ in newest) - 0.01 <= prediction.seconds <= max(s for s, _ in newest) + 0.01
     assert prediction.peak_bytes == max(peak for _, peak in newest)
+
+
+# --- steps
+
+
+@pytest.mark.parametrize("tool", STEP_DEFAULTS)
+@pytest.mark.parametrize("code", ["", " sm_90"])
+def test_what_is_unknown_of_a_step_goes_by_its_program(path: Path, tool: str, code: str) -> None:
+    assert CostModel(path).predict(unit("never seen"), tool + code) == STEP_DEFAULTS[tool]
+    assert CostModel(path).predict(unit(""), tool + code) == STEP_DEFAULTS[tool]
+
+
+def test_a_program_that_is_not_known_goes_by_language(path: Path) -> None:
+    assert CostModel(path).predict(unit(), "newcc sm_90") == DEFAULTS[Language.CUDA]
+
+
+def test_the_steps_of_an_unknown_unit_are_the_unit() -> None:
+    whole = DEFAULTS[Language.CUDA]
+    assert sum(step.seconds for step in STEP_DEFAULTS.values()) == pytest.approx(whole.seconds, rel=0.05)
+    assert max(step.peak_bytes for step in STEP_DEFAULTS.values()) == whole.peak_bytes
+
+
+def test_each_step_learns_for_itself(path: Path) -> None:
+    costs = CostModel(path)
+    costs.learn(unit(), "cicc sm_90", 50.0, 3)
+    costs.learn(unit(), "ptxas sm_90", 4.0, 1)
+    assert CostModel(path).predict(unit(), "cicc sm_90") == Prediction(50.0, 3)
+    assert CostModel(path).predict(unit(), "ptxas sm_90") == Prediction(4.0, 1)
+    assert CostModel(path).predict(unit(), "cicc sm_80") == STEP_DEFAULTS["cicc"]
+    assert CostModel(path).predict(unit()) == DEFAULTS[Language.CUDA]
+    assert set(json.loads(path.read_text())["measured"]) == {"key | cicc sm_90", "key | ptxas sm_90"}
+
+
+def figures(label: str, seconds: float, *keys: str) -> dict[str, Prediction]:
+    return {step_key(key, label): Prediction(seconds, 7) for key in keys}
+
+
+def test_a_slow_machine_is_slow_with_what_it_has_not_compiled_yet(path: Path) -> None:
+    prior = figures("cicc sm_90", 50.0, "one", "other") | figures("ptxas sm_90", 4.0, "other")
+    costs = CostModel(path, prior)
+    costs.learn(unit("one"), "cicc sm_90", 75.0, 9)
+    assert costs.predict(unit("other"), "cicc sm_90") == Prediction(75.0, 7)
+    assert costs.predict(unit("other"), "ptxas sm_90") == Prediction(4.0, 7)
+
+
+def test_the_factor_of_a_program_is_the_median_of_all_units(path: Path) -> None:
+    names = [f"unit {number}" for number in range(5)]
+    costs = CostModel(path, figures("cicc sm_90", 10.0, *names, "new") | figures("cicc sm_80", 10.0, "new"))
+    for name, seconds in zip(names, [11.0, 12.0, 13.0, 40.0, 5.0], strict=True):
+        costs.learn(unit(name), "cicc sm_90", seconds, 1)
+    assert costs.predict(unit("new"), "cicc sm_90").seconds == pytest.approx(12.0)
+    assert costs.predict(unit("new"), "cicc sm_80").seconds == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize(("seconds", "factor"), [(1000.0, SLOWEST), (0.0, FASTEST)])
+def test_a_factor_is_bounded(path: Path, seconds: float, factor: float) -> None:
+    costs = CostModel(path, figures("cicc sm_90", 10.0, "one", "other"))
+    costs.learn(unit("one"), "cicc sm_90", seconds, 1)
+    assert costs.predict(unit("other"), "cicc sm_90").seconds == 10.0 * factor
+
+
+def test_measurements_are_not_scaled(path: Path) -> None:
+    costs = CostModel(path, figures("cicc sm_90", 10.0, "one", "other"))
+    costs.learn(unit("one"), "cicc sm_90", 30.0, 1)
+    assert costs.predict(unit("one"), "cicc sm_90") == Prediction(30.0, 1)
+
+
+def test_figures_of_nothing_have_no_factor() -> None:
+    measured = {"a | cicc": Measured((3.0,), (1,)), "b": Measured((3.0,), (1,))}
+    assert factors(measured, {"a | cicc": Prediction(0.0, 1)}) == {}
+    assert factors(measured, {"b": Prediction(1.5, 1)}) == {"": 2.0}
+
+
+def test_an_estimate_is_made_of_the_same_numbers(path: Path) -> None:
+    prior = figures("cicc sm_90", 50.0, "one", "other") | figures("ptxas sm_90", 4.0, "other") | figures("", 9.0, "one")
+    costs = CostModel(path, prior)
+    costs.learn(unit("one"), "cicc sm_90", 75.0, 9)
+    found = CostModel(path).expect(prior)
+    assert found.keys() == prior.keys()
+    for key in prior:
+        name, _, label = key.partition(" | ")
+        assert found[key] == costs.predict(unit(name), label)
+
+
+@given(st.dictionaries(st.sampled_from("abcdef"), st.floats(0.01, 1e4), min_size=1), st.floats(0.3, 4.0))
+def test_a_machine_that_differs_by_a_factor_is_known_by_it(prior: dict[str, float], factor: float) -> None:
+    figures = {step_key(key, "cicc sm_90"): Prediction(seconds, 1) for key, seconds in prior.items()}
+    measured = {key: Measured((one.seconds * factor,), (1,)) for key, one in figures.items()}
+    assert factors(measured, figures)["cicc"] == pytest.approx(factor)

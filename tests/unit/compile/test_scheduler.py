@@ -106,6 +106,33 @@ def test_the_longest_starts_first() -> None:
     assert [job.id for job in scheduler.ready()] == ["long", "middle"]
 
 
+def test_what_most_work_waits_for_starts_first() -> None:
+    scheduler = Scheduler(1, 100)
+    scheduler.add([Job("long", 9, 1), Job("first of a chain", 1, 1, tail=10)])
+    assert [job.id for job in scheduler.ready()] == ["first of a chain"]
+
+
+def test_what_was_begun_goes_before_what_was_not() -> None:
+    scheduler = Scheduler(2, 100)
+    scheduler.add([Job("new", 9, 1, rank=1), Job("begun", 1, 1)])
+    assert [job.id for job in scheduler.ready()] == ["begun", "new"]
+
+
+def test_jobs_of_which_no_two_fit_do_not_wait_for_the_end() -> None:
+    scheduler = Scheduler(2, 100)
+    scheduler.add([Job("small and long", 9, 40), Job("large and short", 1, 60)])
+    assert [job.id for job in scheduler.waiting] == ["large and short", "small and long"]
+
+
+def test_a_name_that_is_held_keeps_jobs_waiting_until_it_is_released() -> None:
+    scheduler = Scheduler(2, 100)
+    scheduler.hold("object")
+    scheduler.add([Job("link", 1, 1, needs=frozenset({"object"})), Job("other", 1, 1)])
+    assert [job.id for job in scheduler.ready()] == ["other"]
+    scheduler.release("object")
+    assert [job.id for job in scheduler.ready()] == ["link"]
+
+
 def test_equal_jobs_keep_their_order() -> None:
     scheduler = Scheduler(1, 100)
     scheduler.add([Job("a", 1, 1), Job("b", 1, 1)])
@@ -122,9 +149,10 @@ def test_a_smaller_job_fills_the_memory_that_is_left() -> None:
 def test_a_large_job_is_not_passed_for_ever() -> None:
     slots = 2
     scheduler = Scheduler(slots, 100)
-    scheduler.add([Job("blocker", 10, 50), Job("large", 9, 100)])
-    scheduler.add([Job(f"small{number}", 1, 50) for number in range(100)])
+    scheduler.add([Job("blocker", 10, 50)])
     running = [job.id for job in scheduler.ready()]
+    scheduler.add([Job("large", 9, 100), *(Job(f"small{number}", 1, 50) for number in range(100))])
+    running += [job.id for job in scheduler.ready()]
     assert running == ["blocker", "small0"]
     passed = 1
     while "large" not in running:

@@ -33,12 +33,14 @@ _SEPARATE = (
 def architectures(wanted: Sequence[Architecture]) -> Pass:
     """Return the pass that compiles every CUDA unit for ``wanted`` (machine code, no PTX), one after the other.
 
+    The lowest comes last: the host's code registers the kernels of the last one, and a recipe may leave kernels out of
+    the code for later architectures (nvcc lets each architecture's compile write the same stub file).
     ``--threads`` goes too: it holds one device compiler for each architecture in memory at once (four times the
     memory with four, measured), and the scheduler already fills the slots.
     """
     flags = tuple(
         word
-        for architecture in wanted
+        for architecture in sorted(wanted, reverse=True)
         for word in ("-gencode", f"arch=compute_{architecture.digits},code={architecture.sm}")
     )
 

@@ -11,14 +11,18 @@ from pathlib import PurePath
 from attnforge.model.graph import CompileGraph, Language, Pass, Unit
 
 
-def reproducible(prefixes: Mapping[str, str], python: str, steps: str) -> Pass:
+def reproducible(prefixes: Mapping[str, str]) -> Pass:
     """Return the pass that takes paths, process ids and debug information out of objects.
 
-    ``prefixes`` maps folders to the names that replace them in ``__FILE__``. ``python`` runs ``steps`` (the path of
-    compile/steps.py), which runs nvcc with settled temporary names. ``-g`` goes because a wheel is not debugged from
-    it: in FlashAttention 2's flash_api.cpp it made 16 MB of 17 and 20 s of 54 (measured).
+    ``prefixes`` maps folders to the names that replace them in ``__FILE__``. A unit with a module id is compiled by
+    nvcc's own steps, whose temporary names do not depend on the process. ``-g`` goes because a wheel is not debugged
+    from it: in FlashAttention 2's flash_api.cpp it made 16 MB of 17 and 20 s of 54 (measured).
     """
-    maps = tuple(f"-ffile-prefix-map={folder}={name}" for folder, name in sorted(prefixes.items(), reverse=True))
+    # Of several that match, gcc takes the one that comes last: a folder that lies in another.
+    inner = sorted(
+        prefixes.items(), key=lambda item: (sum(item[0].startswith(f"{other}/") for other in prefixes), item[1])
+    )
+    maps = tuple(f"-ffile-prefix-map={folder}={name}" for folder, name in inner)
 
     def settle(unit: Unit) -> Unit:
         if unit.empty:
@@ -30,7 +34,7 @@ def reproducible(prefixes: Mapping[str, str], python: str, steps: str) -> Pass:
             return replace(unit, argv=(*argv, *maps))
         if unit.language is Language.CUDA:
             flags = tuple(word for flag in maps for word in ("-Xcompiler", flag))
-            return replace(unit, argv=(python, "-S", "-E", steps, module_id(unit, prefixes), "--", *argv, *flags))
+            return replace(unit, argv=(*argv, *flags), module_id=module_id(unit, prefixes))
         return unit
 
     def apply(graph: CompileGraph) -> CompileGraph:

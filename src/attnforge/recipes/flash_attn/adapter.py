@@ -11,17 +11,21 @@ the kernel that is there:
 - without split-KV kernels a call that upstream's heuristic sends there (few heads and batches) is computed by the plain
   kernels, which give the same result; what only split-KV kernels can do (paged cache, appending, indexing) raises.
 
-Units of kernels stay as they are, so their objects are those of upstream's build.
+Units of kernels are compiled against neutral headers and without variants that nothing launches: see kernels.py and
+variants.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from attnforge.model.graph import CompileGraph, GeneratedFile, Pass, Unit
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
+from attnforge.recipes.flash_attn import kernels
+from attnforge.recipes.flash_attn.host import lean_host
+from attnforge.recipes.flash_attn.variants import left_out
 
 HEADER = "attnforge_dispatch.h"
 
@@ -117,11 +121,24 @@ void attnforge_split(Flash_fwd_params &params, cudaStream_t stream) {{
 class FlashAttention2:
     """The adapter of FlashAttention 2."""
 
-    def passes(self, plan: BuildPlan, recipe: Recipe, folder: str) -> Sequence[Pass]:
-        """Return the pass that includes the header; a wheel with everything in it needs none."""
-        if not plan.selection.is_subset or recipe.kernels is None:
+    def questions(self) -> Mapping[str, str]:
+        """Ask how the PyTorch lays out what kernels are given of it."""
+        return kernels.questions()
+
+    def passes(self, plan: BuildPlan, recipe: Recipe, folder: str, answers: Collection[str]) -> Sequence[Pass]:
+        """Return the passes: the header before flash_api.cpp, and what makes both kinds of units lean."""
+        if recipe.kernels is None or not plan.selection.kept:
             return ()
-        return (include_header(recipe.kernels.dispatch, f"{folder}/{HEADER}", header(plan, recipe)),)
+        layout = next((layout for layout in kernels.LAYOUTS if layout.name in answers), None)
+        text = (header(plan, recipe) if plan.selection.is_subset else "") + (
+            kernels.check_function(layout) if layout else ""
+        )
+        including = [include_header(recipe.kernels.dispatch, f"{folder}/{HEADER}", text)] if text else []
+        return (
+            *including,
+            lean_host(recipe.kernels.dispatch, f"{folder}/host"),
+            kernels.lean(f"{folder}/lean", layout, left_out(plan.target.architectures)),
+        )
 
 
 ADAPTER = FlashAttention2()

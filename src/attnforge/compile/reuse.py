@@ -1,0 +1,83 @@
+"""What the engine does not make again: outputs of steps, and whole objects, from the cache across plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from attnforge.compile import keys
+from attnforge.compile.cache import StepCache
+from attnforge.compile.prefixes import Prefixes
+from attnforge.compile.recall import Found, Recall
+from attnforge.compile.steps import Step, Tool
+from attnforge.compile.work import Work
+from attnforge.model.graph import Language
+
+
+class Reuse:
+    """Looks things up in a cache and keeps them there; without a cache it does neither. For many threads at once."""
+
+    def __init__(self, cache: StepCache | None = None, prefixes: Prefixes | None = None) -> None:
+        """Use ``cache``; ``prefixes`` are the folders that differ from machine to machine, with their names."""
+        self.prefixes = prefixes or Prefixes({})
+        self._cache = cache
+        self._recall = Recall(cache, self.prefixes) if cache else None
+
+    # --- steps
+
+    def settle(self, step: Step) -> None:
+        """Take this machine's folders out of what a step has written, so that the next one is not told of them."""
+        if step.tool is Tool.PREPROCESS:
+            path = Path(step.writes[0])
+            path.write_bytes(self.prefixes.settle_markers(path.read_bytes()))
+
+    def find_step(self, work: Work, step: Step) -> bool:
+        """Say whether a step's outputs were cached; then they are where it would have written them."""
+        key = keys.step_key(step, work.environment) if self._cache else None
+        if self._cache is None or key is None:
+            return False
+        found, wanted = self._cache.get(key), keys.outputs(step)
+        if found is None or found.keys() != wanted.keys():
+            work.keys[step.label] = key
+            return False
+        for role, path in wanted.items():
+            Path(path).write_bytes(found[role])
+        return True
+
+    def keep_step(self, work: Work, step: Step) -> None:
+        """Keep what a step has made, if it is one that is looked up."""
+        key = work.keys.pop(step.label, None)
+        if self._cache is not None and key is not None:
+            self._cache.put(key, {role: Path(path).read_bytes() for role, path in keys.outputs(step).items()})
+
+    # --- objects
+
+    def observed(self, work: Work, argv: Sequence[str]) -> tuple[str, ...]:
+        """Return a host compiler's command so that it writes which headers it reads, those of the system too."""
+        if self._recall is None or work.unit.language is not Language.CXX:
+            return tuple(argv)
+        kept = tuple("-MD" if word == "-MMD" else word for word in argv)
+        if "-MD" in kept and "-MF" in kept:
+            return kept
+        return (*kept, "-MD", "-MF", str(_depfile(work)))
+
+    def find_unit(self, work: Work) -> Found | None:
+        """Return a unit's object from the cache; None where it is not there, or made of something else."""
+        if self._recall is None or work.unit.language not in (Language.CUDA, Language.CXX):
+            return None
+        return self._recall.find(work.unit, work.batch.graph.files, work.seen)
+
+    def keep_unit(self, work: Work) -> None:
+        """Keep an object that was made, with the headers that it was made of."""
+        if self._recall is None or work.unit.language not in (Language.CUDA, Language.CXX):
+            return
+        written = [step.depfile for step in work.steps.values() if step.depfile] or [str(_depfile(work))]
+        depfiles = [Path(name) for name in written if Path(name).exists()]
+        if depfiles:
+            self._recall.keep(
+                work.unit, work.batch.graph.files, work.seen, depfiles, work.made.read_bytes(), work.spent
+            )
+
+
+def _depfile(work: Work) -> Path:
+    return work.made.with_name(work.made.name + ".d")

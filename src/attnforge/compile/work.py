@@ -1,0 +1,110 @@
+"""A unit in the making: what the engine's jobs share of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attnforge.compile.executor import Ended
+from attnforge.compile.objects import Cost
+from attnforge.compile.steps import Step
+from attnforge.model.graph import CompileGraph, GeneratedFile, Unit
+
+Say = Callable[[str], None]
+"""Prints a line in upstream's log."""
+
+
+WHOLE = ""
+"""The label of a job that makes a unit with one command."""
+
+OPEN = "open"
+"""The label of a job that looks whether a unit is cached, and takes nvcc's call apart."""
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """A call of ninja that is being served. ``left`` counts the units that are still to be made."""
+
+    graph: CompileGraph
+    headers: tuple[GeneratedFile, ...]
+    environment: Mapping[str, str]
+    say: Say
+    left: int = 0
+    done: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A unit that has to be made.
+
+    ``folder`` is where its object and logs are made, beside the store; ``temporary`` is for the compilers' own files.
+    ``steps`` are those of nvcc by label, empty for a unit that one program makes; ``done`` are the labels of those
+    that have ended well; ``keys`` those under which their outputs are cached. ``number`` tells works apart that make
+    the same object. ``given_up`` says that it failed and that its fallback is made instead.
+    """
+
+    unit: Unit
+    batch: Batch
+    folder: Path
+    temporary: Path
+    key: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    keys: dict[str, str] = field(default_factory=dict)
+    number: int = 0
+    spent: Cost = field(default_factory=lambda: Cost(0.0, 0.0, 0))
+    given_up: bool = False
+
+    @property
+    def seen(self) -> dict[str, str]:
+        """The variables of the environment that its compile sees."""
+        return seen(self.unit, self.batch)
+
+    @property
+    def made(self) -> Path:
+        """Where the object is made, before it is stored and placed."""
+        return self.folder / Path(self.unit.output).name
+
+    def job(self, label: str) -> str:
+        """Return the scheduler's name of the job with that label."""
+        return f"{self.number} {label}"
+
+    def spend(self, ended: Ended) -> None:
+        """Add what a program took."""
+        self.spent = Cost(
+            self.spent.seconds + ended.seconds,
+            self.spent.cpu_seconds + ended.cpu_seconds,
+            max(self.spent.peak_bytes, ended.peak_bytes),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One job of a unit: a step of nvcc by its label, OPEN or WHOLE.
+
+    ``seconds``, ``peak_bytes`` and ``tail`` are predicted (see scheduler.Job); ``needs`` are other jobs of the unit.
+    ``started`` is 0 before it runs.
+    """
+
+    work: Work
+    label: str
+    seconds: float
+    peak_bytes: int
+    needs: frozenset[str] = frozenset()
+    tail: float = 0.0
+    kills: int = 0
+    slot: int = 0
+    session: int = 0
+    started: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """The scheduler's name of the job."""
+        return self.work.job(self.label)
+
+
+def seen(unit: Unit, batch: Batch) -> dict[str, str]:
+    """Return the variables of the environment that a unit's compile sees."""
+    return {name: value for name, value in batch.environment.items() if name not in unit.ignores}

@@ -1,0 +1,246 @@
+"""The engine takes real nvcc calls apart: fallbacks, the cache of steps and objects, what a second target shares."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from attnforge.compile.cache import StepCache
+from attnforge.compile.cost import CostModel
+from attnforge.compile.engine import Engine
+from attnforge.compile.passes.architectures import architectures
+from attnforge.compile.passes.group import group
+from attnforge.compile.passes.reproducible import reproducible
+from attnforge.compile.prefixes import Prefixes
+from attnforge.compile.reuse import Reuse
+from attnforge.compile.summary import Summary
+from attnforge.errors import AttnforgeError
+from attnforge.model.events import Event, JobFinished, Message
+from attnforge.model.graph import CompileGraph, Pass, Unit
+from attnforge.model.target import Architecture
+
+NVCC = shutil.which("nvcc")
+
+pytestmark = [
+    pytest.mark.compile,
+    pytest.mark.skipif(NVCC is None, reason="no nvcc on PATH"),
+]
+
+SETUP = """
+import subprocess, sys
+from pathlib import Path
+here, nvcc = Path(sys.argv[1]), sys.argv[2]
+build = here / "build"
+build.mkdir(exist_ok=True)
+lines = ["ninja_required_version = 1.3", f"nvcc = {nvcc}", "rule cuda_compile",
+         f"  command = $nvcc -I{here / 'include'} -Xcompiler -fPIC -c $in -o $out", ""]
+lines += [f"build {build / (s.stem + '.o')}: cuda_compile {s}" for s in sorted((here / "src").glob("*.cu"))]
+(build / "build.ninja").write_text("\\n".join(lines) + "\\n", encoding="utf-8")
+sys.exit(subprocess.run(["ninja", "-v"], cwd=build).returncode)
+"""
+
+KERNEL = """
+#include "common.h"
+template<> void launch<{number}>(float *x) {{ scale<{number}><<<1, 32>>>(x); }}
+"""
+COMMON = """
+#pragma once
+template<int N> __global__ void scale(float *x) { x[threadIdx.x] *= N; }
+template<int N> void launch(float *x);
+"""
+SM80, SM90 = Architecture.parse("80"), Architecture.parse("90")
+
+
+@dataclass
+class Project:
+    """A fake upstream project with two units, each a specialization, as FlashAttention 2's are."""
+
+    folder: Path
+    cache: Path
+    events: list[Event] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, folder: Path, cache: Path) -> Project:
+        (folder / "src").mkdir(parents=True)
+        (folder / "include").mkdir()
+        (folder / "include" / "common.h").write_text(COMMON)
+        for number, name in ((2, "two"), (3, "three")):
+            (folder / "src" / f"{name}.cu").write_text(KERNEL.format(number=number))
+        (folder / "setup.py").write_text(SETUP)
+        return cls(folder, cache)
+
+    def object(self, name: str) -> Path:
+        return self.folder / "build" / f"{name}.o"
+
+    def build(
+        self, *own: Pass, codes: Sequence[Architecture] = (SM90,), secret: bytes = b""
+    ) -> tuple[Summary, AttnforgeError | None]:
+        """Build with nothing in the plan's folder; what is cached is in ``cache``."""
+        shutil.rmtree(self.folder / "plan", ignore_errors=True)
+        prefixes = {str(self.folder): "source"}
+        cache = StepCache(self.cache, limit_bytes=10**9, secret=secret, warn=lambda text: None)
+        with Engine(
+            folder=self.folder / "plan",
+            slots=2,
+            budget_bytes=8 * 10**9,
+            passes=(*own, architectures(tuple(codes)), reproducible(prefixes)),
+            costs=CostModel(self.folder / "costs.json"),
+            observe=self.events.append,
+            log=io.StringIO(),
+            temporary=self.folder / "tmp",
+            reuse=Reuse(cache, Prefixes(prefixes)),
+        ) as engine:
+            path = f"{engine.seat_folder}:{Path(str(NVCC)).parent}:/usr/bin:/bin"
+            command = [sys.executable, str(self.folder / "setup.py"), str(self.folder), str(NVCC)]
+            subprocess.run(command, env={"PATH": path}, capture_output=True, check=False)
+            return engine.summary, engine.error
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project.make(tmp_path / "one", tmp_path / "cache")
+
+
+def ran(summary: Summary) -> dict[str, int]:
+    return {step.tool: step.ran for step in summary.steps if step.ran}
+
+
+def named(graph: CompileGraph) -> CompileGraph:
+    return graph.map(lambda unit: replace(unit, kernel=f"forward-hdim64-{unit.name.removesuffix('.cu')}"))
+
+
+def merged(project: Project) -> tuple[Pass, Pass]:
+    names = ("forward-hdim64-three", "forward-hdim64-two")
+    return named, group([names], str(project.folder / "generated"), lambda path: Path(path).read_text())
+
+
+def symbols(path: Path) -> set[str]:
+    printed = subprocess.run(["nm", "-C", str(path)], capture_output=True, text=True, check=True).stdout
+    return {line.split(maxsplit=2)[-1] for line in printed.splitlines() if " T " in line}
+
+
+def test_each_step_is_a_job(project: Project) -> None:
+    summary, error = project.build(codes=(SM80, SM90))
+    assert error is None
+    assert ran(summary) == {"preprocess": 6, "cudafe++": 2, "cicc": 4, "ptxas": 4, "fatbinary": 2, "compile": 2}
+    steps = {event.step for event in project.events if isinstance(event, JobFinished)}
+    assert {"cicc sm_80", "cicc sm_90", "ptxas sm_90", "cudafe++", "compile"} <= steps
+
+
+def test_the_same_in_another_folder_compiles_nothing_and_gives_the_same_bytes(project: Project, tmp_path: Path) -> None:
+    project.build()
+    other = Project.make(tmp_path / "another folder".replace(" ", "-"), project.cache)
+    summary, error = other.build()
+    assert error is None
+    assert (summary.cached, summary.compiled, ran(summary)) == (2, 0, {})
+    assert other.object("two").read_bytes() == project.object("two").read_bytes()
+
+
+def test_a_second_architecture_repeats_nothing_of_the_first(project: Project) -> None:
+    project.build(codes=(SM90,))
+    summary, error = project.build(codes=(SM80, SM90))
+    assert error is None
+    assert (ran(summary)["cicc"], ran(summary)["ptxas"]) == (2, 2)
+    assert "cudafe++" not in ran(summary)
+
+
+def test_a_changed_header_is_compiled_and_one_with_the_same_text_is_not(project: Project) -> None:
+    project.build()
+    header = project.folder / "include" / "common.h"
+    header.write_text(COMMON.replace("*= N", "+= N"))
+    summary, _ = project.build()
+    assert ran(summary)["cicc"] == 2
+    header.write_text(COMMON)
+    summary, _ = project.build()
+    assert ran(summary) == {}
+
+
+def test_a_header_that_newly_shadows_another_is_noticed(project: Project) -> None:
+    project.build()
+    (project.folder / "src" / "common.h").write_text(COMMON.replace("*= N", "-= N"))
+    summary, _ = project.build()
+    assert ran(summary)["cicc"] == 2
+
+
+def test_what_another_secret_sealed_does_not_count(project: Project) -> None:
+    project.build(secret=b"ours")
+    assert ran(project.build(secret=b"ours")[0]) == {}
+    assert ran(project.build(secret=b"theirs")[0])["cicc"] == 2
+
+
+def test_entries_that_were_changed_do_not_reach_an_object(project: Project) -> None:
+    project.build()
+    whole = project.object("two").read_bytes()
+    for path in (path for path in project.cache.rglob("*") if path.is_file()):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    summary, error = project.build()
+    assert error is None
+    assert ran(summary)["cicc"] == 2
+    assert project.object("two").read_bytes() == whole
+
+
+def test_entries_under_one_anothers_names_do_not_reach_an_object(project: Project) -> None:
+    project.build()
+    whole = project.object("two").read_bytes()
+    paths = sorted(path for path in project.cache.rglob("*") if path.is_file() and path.stat().st_size > 100)
+    contents = [path.read_bytes() for path in paths]
+    for path, data in zip(paths, contents[1:] + contents[:1], strict=True):
+        path.write_bytes(data)
+    summary, _ = project.build()
+    assert ran(summary)["cicc"] == 2
+    assert project.object("two").read_bytes() == whole
+
+
+def test_merged_units_are_one_compile(project: Project) -> None:
+    summary, error = project.build(*merged(project))
+    assert error is None
+    assert (summary.compiled, summary.merged, ran(summary)["cicc"]) == (1, 1, 1)
+    found = symbols(project.object("three")) | symbols(project.object("two"))
+    assert {"void launch<2>(float*)", "void launch<3>(float*)"} <= found
+
+
+def test_merged_units_that_do_not_compile_are_compiled_apart(project: Project) -> None:
+    # Two explicit specializations of one template: the scan of the sources can't see that they are the same.
+    for name, value in (("two", 5), ("three", 7)):
+        path = project.folder / "src" / f"{name}.cu"
+        path.write_text(path.read_text() + f"template<> struct trait<{value} - {value}> {{ int x{value}; }};\n")
+    header = project.folder / "include" / "common.h"
+    header.write_text(COMMON + "template<int N> struct trait {};\n")
+    summary, error = project.build(*merged(project))
+    assert error is None
+    assert (summary.compiled, summary.merged) == (2, 1)
+    assert "void launch<2>(float*)" in symbols(project.object("two"))
+    assert "void launch<3>(float*)" in symbols(project.object("three"))
+    (warning,) = [event for event in project.events if isinstance(event, Message) and event.level == "warning"]
+    assert "redefinition" in warning.text or "already been defined" in warning.text
+    again, error = project.build(*merged(project))
+    assert error is None
+    assert again.compiled == 0 or ran(again).get("ptxas", 0) == 0
+
+
+def test_a_mistake_in_a_merged_unit_is_told_by_the_units_own_name(project: Project) -> None:
+    (project.folder / "src" / "two.cu").write_text(KERNEL.format(number=2) + "template<> void launch<2.5>(float *x);")
+    _, error = project.build(*merged(project))
+    assert error is not None
+    assert "two.cu" in str(error)
+
+
+def test_a_unit_falls_back_to_what_it_was(project: Project) -> None:
+    def risky(unit: Unit) -> Unit:
+        return replace(unit, argv=(*unit.argv, "-DSCALE=("), fallback=(unit,))
+
+    header = project.folder / "include" / "common.h"
+    header.write_text(COMMON + "#ifdef SCALE\nint f() { return SCALE; }\n#endif\n")
+    summary, error = project.build(lambda graph: graph.map(risky))
+    assert error is None
+    assert summary.compiled == 2
+    assert project.object("two").exists()
