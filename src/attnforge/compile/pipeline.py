@@ -7,6 +7,8 @@ from pathlib import Path
 
 from attnforge.compile.passes.architectures import architectures
 from attnforge.compile.passes.classify import classify
+from attnforge.compile.passes.collect import collect
+from attnforge.compile.passes.compress import compress
 from attnforge.compile.passes.define import define
 from attnforge.compile.passes.group import group
 from attnforge.compile.passes.price import price
@@ -41,6 +43,8 @@ def passes_for(
         *([group(plan.groups, folder, read_source)] if plan.groups else []),
         define(plan.defines),
         architectures(plan.target.architectures),
+        compress(plan.toolchain.cuda),
+        collect(plan.toolchain.host_compiler),
         price(cost_key, dispatch),
         reproducible(prefixes),
     )

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from attnforge.compile.passes.architectures import architectures, without_architectures
 from attnforge.compile.passes.classify import classify
+from attnforge.compile.passes.collect import collect
+from attnforge.compile.passes.compress import compress
 from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import module_id, reproducible
 from attnforge.compile.passes.select import select
@@ -210,3 +212,20 @@ def test_costs_go_by_kernels_the_dispatch_unit_and_names(make_plan: Callable[...
 def test_select_leaves_unknown_units_alone(make_plan: Callable[..., BuildPlan]) -> None:
     graph = CompileGraph((cuda("something.cu"), cxx("other.cpp")))
     assert select(make_plan(profile="diffusion").selection, ["X"])(graph) == graph
+
+
+NVCC_UNIT = cuda("a.cu")
+
+
+@pytest.mark.parametrize(("cuda", "packed"), [("12.8", False), ("13.0", True), ("14.1", True)])
+def test_machine_code_is_compressed_where_every_driver_can_read_it(cuda: str, packed: bool) -> None:
+    before = NVCC_UNIT
+    (unit,) = compress(cuda)(CompileGraph((before,))).units
+    assert ("--compress-mode=size" in unit.argv) == packed
+    assert before.argv == unit.argv[: len(before.argv)]
+
+
+@pytest.mark.parametrize(("compiler", "told"), [("g++ 12.2.0", True), ("clang++ 18.1.0", False)])
+def test_gcc_alone_is_told_of_its_heap(compiler: str, told: bool) -> None:
+    graph = collect(compiler)(CompileGraph((cxx("a.cpp"), NVCC_UNIT)))
+    assert ["--param" in unit.argv for unit in graph.units] == [told, False]
