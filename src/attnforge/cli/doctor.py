@@ -7,9 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import TextIO
 
+from attnforge.cli.requests import configured
 from attnforge.cli.show import finding_lines
 from attnforge.host.doctor import examine, verdict
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.results import examine_store
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """Print what was found."""
     host = Machine(environ).host
-    findings = examine(host, arguments.cuda)
+    findings = (*examine(host, arguments.cuda), *examine_store(configured("store", environ), environ))
     code = verdict(findings)
     if arguments.json:
         found = [finding.to_json() for finding in findings]

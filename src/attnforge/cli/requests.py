@@ -36,7 +36,12 @@ def read_requests(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     return [Request(package=package, **fields) for package in arguments.packages]
 
 
+def configured(name: str, environ: Mapping[str, str]) -> str:
+    """Return what the environment, else the project's file, sets an option to; "" where neither does."""
+    return str(from_environment(environ).get(name) or from_project(Path.cwd()).get(name) or "")
+
+
 def read_out(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Path:
     """Return the folder for wheels: the option, else the environment, else the project's file, else ``dist``."""
-    configured: Any = arguments.out or environ.get("ATTNFORGE_OUT") or from_project(Path.cwd()).get("out")
-    return Path(configured or "dist").expanduser()
+    named: Any = arguments.out or environ.get("ATTNFORGE_OUT") or from_project(Path.cwd()).get("out")
+    return Path(named or "dist").expanduser()

@@ -18,7 +18,6 @@ from filelock import FileLock, Timeout
 
 from attnforge import process
 from attnforge.audit.wheel import audit_wheel
-from attnforge.compile.cache import SECRET, StepCache, open_remote
 from attnforge.compile.cost import CostModel
 from attnforge.compile.engine import Engine
 from attnforge.compile.pipeline import passes_for
@@ -30,7 +29,6 @@ from attnforge.model.audit import AuditReport, Expected
 from attnforge.model.events import Finished, Message, Observer, StageFinished, StageStarted, ignore
 from attnforge.model.host import HostCompiler
 from attnforge.model.plan import UNSTATED, BuildPlan
-from attnforge.model.request import Request
 from attnforge.package.wheel import package_wheel
 from attnforge.provision.environment import BuildEnvironment, site_include_dirs
 from attnforge.provision.indexes import file_sha256
@@ -42,6 +40,7 @@ from attnforge.version import BUILDER, fingerprint
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.report import write_report
+from attnforge.workflow.results import opened_cache
 from attnforge.workflow.upstream import build_requirements, build_wheel
 
 T = TypeVar("T")
@@ -302,18 +301,6 @@ def named_folders(ground: _Ground, generated: Path) -> dict[str, str]:
     if python not in (Path("/"), Path("/usr"), Path("/usr/local")):
         named[python] = "python"
     return {str(folder): name for folder, name in named.items()}
-
-
-@contextmanager
-def opened_cache(machine: Machine, request: Request, warn: Callable[[str], None]) -> Iterator[StepCache]:
-    """Yield the cache of compile results: this machine's, and the shared store where one is configured."""
-    secret = machine.environ.get(SECRET, "").encode()
-    remote = open_remote(request.store, machine.environ) if request.store else None
-    cache = StepCache(machine.folders.steps, limit_bytes=request.cache_limit, remote=remote, secret=secret, warn=warn)
-    try:
-        yield cache
-    finally:
-        cache.close()
 
 
 def answers_to(questions: Mapping[str, str], ground: _Ground, folder: Path, machine: Machine) -> frozenset[str]:
