@@ -208,15 +208,18 @@ class Engine:
 
     def _settle(self, batch: Batch) -> list[Work]:
         """Place what needs no compiler; return what is left to be made."""
-        works = []
-        made_now = {unit.output for unit in batch.graph.units}
         parts = {output for unit in batch.graph.units for output in unit.members}
         for unit in batch.graph.units:
             if unit.empty:
                 self._place_empty(unit, batch, "merged" if unit.output in parts else "empty")
-                made_now.discard(unit.output)
+        # After these: where merged units were compiled apart, their objects take the place of empty ones.
+        works = []
+        made_now = {unit.output for unit in batch.graph.units if not unit.empty}
+        for unit in batch.graph.units:
+            if unit.empty:
+                continue
             # What is made of other objects can be looked up only when these are there.
-            elif made_now.intersection(unit.needs) or not self._take_stored(unit, batch):
+            if made_now.intersection(unit.needs) or not self._take_stored(unit, batch):
                 works.append(self._work_for(unit, batch))
             else:
                 made_now.discard(unit.output)
