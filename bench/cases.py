@@ -138,6 +138,7 @@ def prepare(machine: Machine, case: Case) -> Ground:
     environment = machine.environment(target.python, target.torch, target.cuda, built.requirements)
     home = next((kit.home for kit in host.toolkits if kit.nvcc == built.toolchain.nvcc), "")
     pin = built.toolchain
+    assert pin.origin != "none"
     toolchain = provide_toolchain(
         pin.cuda, pin.origin, home, machine.folders, machine.uv, compiler_of(machine, planned)
     )

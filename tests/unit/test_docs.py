@@ -14,6 +14,7 @@ import pytest
 import attnforge
 from attnforge import errors
 from attnforge.cli.main import VERBS, parser_for, usage
+from attnforge.cli.packages import recipe_schema
 from attnforge.config import _OTHER_VARIABLES
 from attnforge.knowledge.error_signatures import all_signatures
 from attnforge.knowledge.targets import profiles, targets
@@ -23,8 +24,10 @@ from attnforge.model.events import kinds
 from attnforge.model.finding import Finding
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan
-from attnforge.model.recipe import Cost, Feature, Kernels, Recipe, Release, Remedy
+from attnforge.model.recipe import Amount, Cost, Feature, GitSource, Kernels, Recipe, Release, Remedy
 from attnforge.options import OPTIONS, merge
+from attnforge.recipes.catalogue import recipes
+from attnforge.recipes.own import read_recipe
 
 SOURCE = Path(attnforge.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
@@ -114,6 +117,12 @@ def test_the_configuration_example_is_one() -> None:
     table = tomllib.loads(example[1])["tool"]["attnforge"]
     assert table.keys() - {"out"} <= {option.name for option in OPTIONS}
     assert merge(table)["head_dims"] == (64, 128)
+
+
+@pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
+def test_every_recipe_has_its_row_with_the_versions_that_it_pins(recipe: Recipe) -> None:
+    pinned = [version for release in recipe.releases for version in release.sha256]
+    assert f"| `{recipe.name}` | {', '.join(pinned)} |" in section(page("usage"), "Packages")
 
 
 # --- every page
@@ -249,6 +258,8 @@ PARTS: dict[str, type[Value]] = {
     "feature": Feature,
     "kernels": Kernels,
     "cost": Cost,
+    "amount": Amount,
+    "git": GitSource,
 }
 
 
@@ -259,11 +270,36 @@ def test_every_field_of_a_recipe_has_its_row(part: str) -> None:
     assert documented == public_fields(PARTS[part])
 
 
-def test_the_example_of_a_recipe_is_one() -> None:
-    example = re.search(r"```toml\n(.*?)```", page("recipes"), re.DOTALL)
+@pytest.mark.parametrize("part", PARTS)
+def test_the_schema_says_what_the_page_says(part: str) -> None:
+    """A row that is wrong is shown as it has to be: take it from here."""
+    table = section(page("recipes"), "Fields")
+    for name, field in PARTS[part].model_fields.items():
+        row = f"| `{part}.{field.alias or name}` | {field.description} |"
+        assert field.description
+        assert row in table.splitlines(), row
+
+
+def test_the_schema_describes_every_part_and_field() -> None:
+    schema = recipe_schema()
+    tables = [schema, *schema["$defs"].values()]
+    assert {table.get("title") for table in tables[1:]} == {kind.__name__ for kind in PARTS.values()} - {"Recipe"}
+    for table in tables:
+        assert table["description"]
+        assert table["additionalProperties"] is False
+        assert all(field.get("description") for field in table["properties"].values())
+
+
+def test_the_example_of_a_recipe_is_one(tmp_path: Path) -> None:
+    example = re.search(r"```toml\n(.*?)```", section(page("recipes"), "Add a recipe"), re.DOTALL)
     assert example
-    recipe = Recipe.model_validate(tomllib.loads(example[1]))
-    assert recipe.release("1.0") is not None
+    (tmp_path / "my-recipe.toml").write_text(example[1], encoding="utf-8")
+    recipe = read_recipe(tmp_path / "my-recipe.toml")
+    release = recipe.release(recipe.default_version)
+    assert release is not None
+    # It is of a package that attnforge knows, so that what it says can be held against what was read there.
+    assert release.sha256.items() <= recipes()[recipe.name].releases[0].sha256.items()
+    assert recipe.settings.items() > recipes()[recipe.name].settings.items()
 
 
 # --- troubleshooting.md

@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
-from typing import TextIO
+from typing import Any, TextIO
+
+from pydantic.json_schema import GenerateJsonSchema
 
 from attnforge.knowledge.targets import profiles, targets
-from attnforge.model.recipe import Recipe
+from attnforge.model.recipe import Recipe, Release
 from attnforge.recipes.catalogue import recipes
 
 
@@ -22,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """Print the packages."""
     if arguments.schema:
-        out.write(json.dumps(Recipe.model_json_schema(by_alias=True), indent=1) + "\n")
+        out.write(json.dumps(recipe_schema(), indent=1) + "\n")
     elif arguments.json:
         out.write(json.dumps({"schema": 1, "packages": [r.to_json() for r in recipes().values()]}, indent=1) + "\n")
     elif arguments.targets:
@@ -31,10 +33,16 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
         for recipe in recipes().values():
             out.write("\n".join(_lines(recipe)) + "\n")
         out.write(
-            "\nAny other package whose build uses PyTorch's BuildExtension builds too, whole:\n"
-            "  attnforge build NAME==VERSION\n  attnforge build ./FOLDER\n"
+            "\nAny other package whose build uses PyTorch's BuildExtension builds too, whole or with your own recipe:\n"
+            "  attnforge build NAME==VERSION\n  attnforge build ./FOLDER\n  attnforge build ./RECIPE.toml\n"
         )
     return 0
+
+
+def recipe_schema() -> dict[str, Any]:
+    """Return the JSON schema of a recipe's file, in the dialect and with the title that editors look for."""
+    schema = Recipe.model_json_schema(by_alias=True)
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "Recipe of attnforge"}
 
 
 def _lines(recipe: Recipe) -> Iterator[str]:
@@ -42,12 +50,23 @@ def _lines(recipe: Recipe) -> Iterator[str]:
     yield f"  {recipe.summary}"
     yield f"  from       {', '.join(recipe.sources)}; {recipe.homepage}"
     for release in recipe.releases:
-        code = ", ".join(f"sm_{architecture}" for architecture in release.architectures)
-        dims = ", ".join(map(str, release.head_dims))
-        pinned = ", ".join(release.sha256)
-        yield f"  {release.versions:<15}{code}; head dimensions {dims}; CUDA {release.cuda}; pinned by hash: {pinned}"
+        yield f"  {release.versions:<15}{'; '.join(_facts(release))}"
     if recipe.features:
         yield f"  can leave out {', '.join(recipe.features)}"
+
+
+def _facts(release: Release) -> Iterator[str]:
+    if not release.compiled:
+        yield "pure Python, for every Python, PyTorch and CUDA"
+    if release.architectures:
+        yield ", ".join(f"sm_{architecture}" for architecture in release.architectures)
+    if release.head_dims:
+        yield f"head dimensions {', '.join(map(str, release.head_dims))}"
+    for name, specifier in (("CUDA", release.cuda), ("PyTorch", release.torch)):
+        if specifier:
+            yield f"{name} {specifier}"
+    if release.sha256:
+        yield f"pinned by hash: {', '.join(release.sha256)}"
 
 
 def _target_lines() -> Iterator[str]:

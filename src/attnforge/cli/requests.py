@@ -15,7 +15,10 @@ from attnforge.options import OPTIONS, merge
 def add_request_options(parser: argparse.ArgumentParser) -> None:
     """Add the packages and the target options."""
     parser.add_argument(
-        "packages", nargs="+", metavar="PACKAGE", help="NAME, NAME==VERSION, or the path of a folder or archive"
+        "packages",
+        nargs="+",
+        metavar="PACKAGE",
+        help="NAME, NAME==VERSION, the path of a folder or archive, or a recipe of your own: ./NAME.toml",
     )
     group = parser.add_argument_group(
         "target", "also from [tool.attnforge] in pyproject.toml and from ATTNFORGE_* variables"

@@ -9,7 +9,7 @@ from attnforge.errors import AttnforgeError
 from attnforge.model.audit import AuditReport, ModuleReport
 from attnforge.model.comparison import Comparison, FunctionDifference, ModuleComparison
 from attnforge.model.finding import Finding, Severity
-from attnforge.model.plan import Resolution
+from attnforge.model.plan import BuildPlan, Resolution
 
 _MARKS = {
     Severity.OK: "ok  ",
@@ -51,11 +51,8 @@ def error_document(error: AttnforgeError) -> dict[str, Any]:
 def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
     """Yield the lines of a plan."""
     plan, expected = resolution.plan, resolution.estimate
-    target = plan.target
     yield f"{plan.package} {plan.version}  ({plan.source.kind} {plan.source.name}, sha256 {plan.source.sha256[:12]}…)"
-    yield f"  target     Python {target.python}, PyTorch {target.torch}, CUDA {target.cuda}"
-    yield f"  for        {', '.join(gpu.name for gpu in target.gpus)}: " + ", ".join(a.sm for a in target.architectures)
-    yield f"  toolchain  {plan.toolchain.origin}: nvcc {plan.toolchain.nvcc}, {plan.toolchain.host_compiler}"
+    yield from _target_lines(plan)
     if plan.selection.kept:
         kept, dropped = len(plan.selection.kept), len(plan.selection.dropped)
         without = f"; without {', '.join(plan.selection.without)}" if plan.selection.without else ""
@@ -73,6 +70,16 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
             yield f"             {warning.link}"
     if explain:
         yield from _decision_lines(resolution)
+
+
+def _target_lines(plan: BuildPlan) -> Iterator[str]:
+    target = plan.target
+    if not plan.is_compiled:
+        yield "  target     any Python, PyTorch and CUDA: pure Python, nothing is compiled"
+        return
+    yield f"  target     Python {target.python}, PyTorch {target.torch}, CUDA {target.cuda}"
+    yield f"  for        {', '.join(gpu.name for gpu in target.gpus)}: " + ", ".join(a.sm for a in target.architectures)
+    yield f"  toolchain  {plan.toolchain.origin}: nvcc {plan.toolchain.nvcc}, {plan.toolchain.host_compiler}"
 
 
 def _decision_lines(resolution: Resolution) -> Iterator[str]:

@@ -20,5 +20,10 @@ class Value(BaseModel):
 
     def content_digest(self) -> str:
         """Return the hex digest of the value's canonical JSON: the same value, the same digest, on every machine."""
-        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return digest_of(self.to_json())
+
+
+def digest_of(document: dict[str, Any]) -> str:
+    """Return the hex SHA-256 of JSON types, written in the one canonical way."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from attnforge.model.base import Value
 from attnforge.model.target import Target
@@ -50,24 +50,47 @@ class Estimate(Value):
 
 
 class SourcePin(Value):
-    """Upstream's source by content: ``kind`` sdist, archive or folder; ``name`` the file's or folder's last name.
+    """Upstream's source by content: ``kind`` sdist, archive, folder or git; ``name`` of the file, folder or repository.
 
-    ``sha256`` is that of the archive's bytes, or of the folder's files (provision.source.tree_sha256).
+    ``sha256`` is that of the archive's bytes, or of the folder's files (provision.source.tree_sha256). A git source is
+    named by its ``commit``, whose hash covers every file and the commits of its submodules, so it can be pinned before
+    anything is fetched; ``sha256`` is "" then. ``url`` is where the commit is had, without credentials, "" for a folder
+    or bundle of this machine. ``submodules`` are those that are checked out, () for all. ``subdirectory`` is the folder
+    of the repository that is built, "" for its top.
     """
 
-    kind: Literal["sdist", "archive", "folder"]
+    kind: Literal["sdist", "archive", "folder", "git"]
     name: str
-    sha256: str
+    sha256: str = ""
+    url: str = ""
+    commit: str = ""
+    submodules: tuple[str, ...] = ()
+    subdirectory: str = ""
+
+    @model_validator(mode="after")
+    def _is_pinned(self) -> SourcePin:
+        pin = "commit" if self.kind == "git" else "sha256"
+        if not getattr(self, pin):
+            raise ValueError(f"a source of kind {self.kind} is pinned by its {pin}")
+        return self
+
+    @property
+    def pinned_by(self) -> str:
+        """What names the content, as people read it: ``commit b7d29fb…`` or ``sha256 1e71dd…``."""
+        return f"commit {self.commit}" if self.commit else f"sha256 {self.sha256}"
 
 
 class ToolchainPin(Value):
-    """The compilers, by what of them changes the bytes: where from, CUDA version, exact packages or nvcc build."""
+    """The compilers, by what of them changes the bytes: where from, CUDA version, exact packages or nvcc build.
 
-    origin: Literal["system", "pypi"]
-    cuda: str
-    nvcc: str
+    ``origin`` is "none", and all else empty, for a package that compiles nothing.
+    """
+
+    origin: Literal["system", "pypi", "none"]
+    cuda: str = ""
+    nvcc: str = ""
     packages: tuple[str, ...] = ()
-    host_compiler: str
+    host_compiler: str = ""
 
 
 class Selection(Value):
@@ -95,7 +118,8 @@ class BuildPlan(Value):
     """All that determines the bytes of a wheel, and nothing else of the machine that builds it.
 
     Jobs, memory and paths are decided when it runs. ``groups`` names the kernels whose units are compiled as one: that
-    moves functions about in a wheel and changes none of them. ``digest`` names the build folder, the finished wheel and
+    moves functions about in a wheel and changes none of them. ``recipe`` is the digest of what the recipe does to units
+    beside what stands here (Recipe.rules_digest). ``digest`` names the build folder, the finished wheel and
     the provenance inside it.
     """
 
@@ -111,8 +135,14 @@ class BuildPlan(Value):
     settings: tuple[tuple[str, str], ...] = ()
     defines: tuple[str, ...] = ()
     groups: tuple[tuple[str, ...], ...] = ()
+    recipe: str = ""
     label: str
     wheel: str
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether anything is compiled; otherwise the wheel is pure Python."""
+        return self.toolchain.origin != "none"
 
     @property
     def digest(self) -> str:

@@ -3,13 +3,97 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
-from attnforge.model.base import Value
+from attnforge.model.base import Value, digest_of
+from attnforge.model.target import Architecture
+
+SCHEMA = 1
+"""The schema of recipes that this attnforge reads."""
+
+# --- what stands in single fields: each check says what is wrong with a text
+
+
+def _specifier(text: str) -> str:
+    SpecifierSet(text)
+    return text
+
+
+def _version(text: str) -> str:
+    Version(text or "0")
+    return text
+
+
+def _requirement(text: str) -> str:
+    Requirement(text)
+    return text
+
+
+def _architecture(text: str) -> str:
+    if Architecture.parse(text).digits != text:
+        raise ValueError(f"{text!r} is written {Architecture.parse(text).digits!r} here, as nvcc writes it after sm_")
+    return text
+
+
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"{text!r} is no regular expression: {error}") from None
+    return text
+
+
+def _sha256(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise ValueError(f"{text!r} is no SHA-256: 64 hexadecimal digits, lower case; this has {len(text)} characters")
+    return text
+
+
+def _commit(text: str) -> str:
+    if not re.fullmatch("[0-9a-f]{40}", text):
+        raise ValueError(f"{text!r} is no whole commit id: 40 hexadecimal digits, lower case")
+    return text
+
+
+def _repository(text: str) -> str:
+    if not re.fullmatch(r"(?:https|ssh|file)://[^\s@]*(?:git@)?[^\s@]+", text):
+        raise ValueError(f"{text!r} is no URL of a git repository: https://HOST/OWNER/REPOSITORY, without credentials")
+    return text
+
+
+def _tag(text: str) -> str:
+    if text.count("{version}") != 1 or text.startswith("-"):
+        raise ValueError(f"{text!r} does not say where the version stands in a tag: v{{version}}")
+    return text
+
+
+def _canonical(text: str) -> str:
+    if not text or canonicalize_name(text) != text:
+        raise ValueError(f"{text!r} is no canonical distribution name; write {canonicalize_name(text)!r}")
+    return text
+
+
+def _dotted(text: str) -> str:
+    if not all(part.isidentifier() for part in text.split(".")):
+        raise ValueError(f"{text!r} is no name that Python imports")
+    return text
+
+
+Specifier = Annotated[str, AfterValidator(_specifier)]
+VersionText = Annotated[str, AfterValidator(_version)]
+RequirementText = Annotated[str, AfterValidator(_requirement)]
+ArchitectureText = Annotated[str, AfterValidator(_architecture)]
+Expression = Annotated[str, AfterValidator(_expression), Field(json_schema_extra={"format": "regex"})]
+Sha256 = Annotated[str, AfterValidator(_sha256), Field(json_schema_extra={"pattern": "^[0-9a-f]{64}$"})]
+Commit = Annotated[str, AfterValidator(_commit), Field(json_schema_extra={"pattern": "^[0-9a-f]{40}$"})]
+CanonicalName = Annotated[str, AfterValidator(_canonical)]
+ImportName = Annotated[str, AfterValidator(_dotted)]
 
 _KERNEL_NAME = re.compile(r"(?P<kind>[\w-]+?)-hdim(?P<head_dim>\d+)-(?P<dtype>\w+)(?P<causal>-causal)?")
 
@@ -40,33 +124,56 @@ class KernelName(NamedTuple):
 
 
 class Remedy(Value):
-    """Compiler definitions without which some CUDA versions can't compile a release.
+    """Compiler definitions without which some CUDA versions can't compile a release."""
 
-    ``cuda`` is the specifier of those versions; ``defines`` go to CUDA units as ``-DNAME=VALUE``. They may change what
-    compiles and never what it computes.
-    """
+    cuda: Specifier = Field(description="specifier of the CUDA versions that need it")
+    defines: dict[str, str] = Field(
+        description="macros for CUDA units (`-DNAME=VALUE`); they may change what compiles and never what it computes"
+    )
+    why: str = Field(description="shown by `plan --explain`")
+    source: str = Field(description="where that was seen")
 
-    cuda: str
-    defines: dict[str, str]
-    why: str
-    source: str
+
+class GitSource(Value):
+    """A package's git repository."""
+
+    url: Annotated[str, AfterValidator(_repository)] = Field(description="its URL, without credentials")
+    tag: Annotated[str, AfterValidator(_tag)] = Field(
+        default="v{version}", description="how the tag of a version is written, `v{version}` for most"
+    )
+    submodules: tuple[str, ...] = Field(
+        default=(), description="paths of the submodules that the build needs; empty: all of them"
+    )
+    subdirectory: str = Field(default="", description="the folder that is built; empty: the top of the repository")
 
 
 class Release(Value):
-    """What holds for some versions of a package.
+    """What holds for some versions of a package."""
 
-    ``versions`` is a PEP 440 specifier. ``architectures`` are those that upstream's sources can be compiled for, as
-    nvcc writes them (``80``, ``90a``), empty for any. ``cuda`` is a specifier for the toolkit. ``sha256`` maps exact
-    versions to the digest of their sdist, as the package index states it.
-    """
-
-    versions: str
-    architectures: tuple[str, ...] = ()
-    head_dims: tuple[int, ...] = ()
-    cuda: str = ""
-    torch: str = ""
-    sha256: dict[str, str] = Field(default_factory=dict)
-    remedies: tuple[Remedy, ...] = ()
+    versions: Specifier = Field(description="PEP 440 specifier of the versions that these facts hold for")
+    compiled: bool = Field(
+        default=True,
+        description="whether the build compiles anything; false: pure Python, one wheel for every Python, PyTorch and "
+        "CUDA, planned without a toolchain",
+    )
+    architectures: tuple[ArchitectureText, ...] = Field(
+        default=(),
+        description="what the sources can be compiled for, as nvcc writes it (`80`, `90a`); of pure Python, the GPUs "
+        "that run it; empty: each GPU's own capability",
+    )
+    head_dims: tuple[int, ...] = Field(default=(), description="head dimensions that have kernels")
+    cuda: Specifier = Field(default="", description="specifier for the CUDA of the target")
+    torch: Specifier = Field(default="", description="specifier for its PyTorch")
+    sha256: dict[VersionText, Sha256] = Field(
+        default_factory=dict,
+        description="exact version to SHA-256 of its sdist; such a version plans without a network",
+    )
+    commits: dict[VersionText, Commit] = Field(
+        default_factory=dict,
+        description="exact version to its commit in the recipe's repository; such a version plans from git without a "
+        "network",
+    )
+    remedies: tuple[Remedy, ...] = Field(default=(), description="definitions that some CUDA versions need, see below")
     source: str = Field(default="", description="where these facts come from")
 
     def covers(self, version: str) -> bool:
@@ -79,39 +186,49 @@ class Release(Value):
 
 
 class Feature(Value):
-    """Something that a user may leave out.
+    """Something that a user may leave out."""
 
-    ``macro`` is the compiler macro that drops it from kernels, ``kinds`` the kinds of kernel that exist only for it.
-    ``guard`` is a C++ condition on ``params`` that is true for a call that asks for it.
-    """
-
-    summary: str
-    macro: str = ""
-    kinds: tuple[str, ...] = ()
-    guard: str = ""
+    summary: str = Field(description="what it is; stands in the error of a call that asks for it")
+    macro: str = Field(default="", description="the compiler macro that drops it from kernels")
+    kinds: tuple[str, ...] = Field(default=(), description="kinds of kernel that exist for it alone")
+    guard: str = Field(default="", description="C++ condition on `params`, true for a call that asks for it")
     asks: str = Field(default="", description="the argument of the Python call that asks for it")
 
 
 class Kernels(Value):
-    """How upstream's translation units name their kernels.
+    """How upstream's translation units name their kernels."""
 
-    ``pattern`` is a regular expression over the file name with groups kind, head_dim, dtype and causal; ``kinds``
-    maps what group ``kind`` matches to the recipe's kinds. ``symbol`` matches the mangled names of device functions,
-    with groups head_dim and dtype, for audits.
-    """
-
-    pattern: str
-    kinds: dict[str, str]
-    dtypes: tuple[str, ...]
-    symbol: str = ""
-    symbol_dtypes: dict[str, str] = Field(default_factory=dict)
+    pattern: Expression = Field(
+        description="regular expression over a unit's file name, with groups `kind`, `head_dim`, `dtype` and, where "
+        "upstream has it, `causal`"
+    )
+    kinds: dict[str, str] = Field(description="what group `kind` matches, to the recipe's own kinds")
+    dtypes: tuple[str, ...] = Field(description="dtypes that have kernels")
+    symbol: Expression = Field(
+        default="",
+        description="regular expression over mangled names of kernels, with groups `head_dim` and `dtype`; for audits",
+    )
+    symbol_dtypes: dict[str, str] = Field(
+        default_factory=dict, description="what group `dtype` of it matches, to dtypes"
+    )
     dispatch: str = Field(default="", description="file name of the host unit that calls the kernels")
 
-    @field_validator("pattern", "symbol")
+    @field_validator("pattern")
     @classmethod
-    def _compiles(cls, value: str) -> str:
-        re.compile(value)
-        return value
+    def _names_kernels(cls, value: str) -> str:
+        return _with_groups(value, "kind", "head_dim", "dtype")
+
+    @field_validator("symbol")
+    @classmethod
+    def _names_symbols(cls, value: str) -> str:
+        return _with_groups(value, "head_dim", "dtype") if value else value
+
+
+def _with_groups(pattern: str, *names: str) -> str:
+    absent = [name for name in names if name not in re.compile(pattern).groupindex]
+    if absent:
+        raise ValueError(f"{pattern!r} lacks the group {', '.join(f'(?P<{name}>…)' for name in absent)}")
+    return pattern
 
 
 Step = Literal["preprocess", "cudafe++", "cicc", "ptxas", "fatbinary", "compile"]
@@ -125,16 +242,16 @@ HOST_STEPS: tuple[Step, ...] = ("preprocess", "cudafe++", "fatbinary", "compile"
 
 
 class Amount(Value):
-    """CPU seconds or bytes of one step: what merged units share, and what each of them adds.
+    """CPU seconds or bytes of one step: what merged units share, and what each of them adds."""
 
-    ``slim`` is added by each unit without any optional feature, ``full`` by one with all of them, ``head_dim`` by each
-    head dimension after the first.
-    """
-
-    shared: float = Field(default=0, ge=0)
-    slim: float = Field(default=0, ge=0)
-    full: float = Field(default=0, ge=0)
-    head_dim: float = Field(default=0, ge=0)
+    shared: float = Field(
+        default=0,
+        ge=0,
+        description="seconds or bytes that are there once in a unit, and once in a group of merged units",
+    )
+    slim: float = Field(default=0, ge=0, description="what each unit adds, without any optional feature")
+    full: float = Field(default=0, ge=0, description="what each adds with all of them")
+    head_dim: float = Field(default=0, ge=0, description="what each head dimension after the first adds to a group")
 
     def each(self, features: float) -> float:
         """Return what a unit adds that has this part (0 to 1) of the optional features."""
@@ -146,17 +263,26 @@ class Amount(Value):
 
 
 class Cost(Value):
-    """What units of a kind cost, alone and merged, step by step: CPU ``seconds``, and ``bytes`` of memory at most.
+    """What units of a kind cost, alone and merged, step by step: CPU seconds, and bytes of memory at most."""
 
-    ``merged_seconds`` bounds how many are merged: the CPU seconds, for one architecture, that the units of a group may
-    add to what they share. Past some size a compile takes longer than its parts. 0: such units are not merged.
-    """
-
-    kind: str
-    seconds: dict[Step, Amount]
-    bytes: dict[Step, Amount]
-    merged_seconds: float = Field(default=0, ge=0)
-    source: str
+    kind: str = Field(description="a kind of kernel, or `dispatch`; a name for people where `units` are given")
+    units: tuple[str, ...] = Field(
+        default=(),
+        description="file names of units that take this, of a package whose kernels are not told apart",
+    )
+    seconds: dict[Step, Amount] = Field(
+        description="CPU seconds by the programs that nvcc runs: `preprocess`, `cudafe++`, `cicc`, `ptxas`, "
+        "`fatbinary`, `compile`; see below"
+    )
+    bytes: dict[Step, Amount] = Field(description="peak memory of each, in bytes")
+    # Past some size a compile takes longer than its parts.
+    merged_seconds: float = Field(
+        default=0,
+        ge=0,
+        description="CPU seconds, for one architecture, that the units of a group may add to what they share; 0: none "
+        "are merged",
+    )
+    source: str = Field(description="how it was measured")
 
     @property
     def slim_seconds(self) -> float:
@@ -196,22 +322,41 @@ class Cost(Value):
 class Recipe(Value):
     """All that is known of a package: sources, releases, architectures, features, kernels, costs, build settings."""
 
-    schema_: Literal[1] = Field(default=1, alias="schema")
-    name: str
-    title: str
-    summary: str
-    homepage: str = ""
-    import_name: str = ""
-    modules: tuple[str, ...] = Field(default=(), description="extension modules, by their import name")
-    default_version: str = ""
-    adapter: str = ""
-    sources: tuple[Literal["sdist", "folder", "archive"], ...] = ("sdist", "folder", "archive")
-    requirements: tuple[str, ...] = Field(default=(), description="what upstream's build imports, pinned")
+    schema_: Literal[1] = Field(default=1, alias="schema", description="1")
+    name: CanonicalName = Field(description="distribution name, canonical (`flash-attn`)")
+    title: str = Field(description="name for people")
+    summary: str = Field(description="one line for `attnforge packages`")
+    homepage: str = Field(default="", description="where the project is; shown with errors")
+    import_name: str = Field(
+        default="", description="what Python imports; a folder's version is read from its `__init__.py`"
+    )
+    modules: tuple[ImportName, ...] = Field(
+        default=(),
+        description="extension modules by import name; the audit of a build expects them, and the plan's architectures "
+        "in them",
+    )
+    default_version: VersionText = Field(default="", description="the version for a request that names none")
+    adapter: str = Field(
+        default="",
+        description="folder under `recipes/` whose `adapter.py` has the package's own passes; empty for none",
+    )
+    sources: tuple[Literal["sdist", "git", "folder", "archive"], ...] = Field(
+        default=("sdist", "folder", "archive"),
+        description="kinds of source that the package builds from; without `sdist` it is built from git",
+    )
+    git: GitSource | None = Field(default=None, description="the repository, for `--source git` and `NAME@TAG`")
+    requirements: tuple[RequirementText, ...] = Field(
+        default=(),
+        description="what upstream's build imports besides torch, pinned; complete, since upstream's own list is then "
+        "not read",
+    )
     settings: dict[str, str] = Field(default_factory=dict, description="environment variables of upstream's build")
-    releases: tuple[Release, ...] = ()
-    features: dict[str, Feature] = Field(default_factory=dict)
-    kernels: Kernels | None = None
-    costs: tuple[Cost, ...] = ()
+    releases: tuple[Release, ...] = Field(
+        default=(), description="facts by version, see below; the first that covers a version counts"
+    )
+    features: dict[str, Feature] = Field(default_factory=dict, description="what a user may leave out, by name")
+    kernels: Kernels | None = Field(default=None, description="how upstream's units name their kernels")
+    costs: tuple[Cost, ...] = Field(default=(), description="what units take before anything was measured here")
 
     def release(self, version: str) -> Release | None:
         """Return what holds for a version, or None where the recipe knows nothing of it."""
@@ -220,3 +365,12 @@ class Recipe(Value):
     def cost(self, kind: str) -> Cost | None:
         """Return what units of a kind cost, or None where nothing is known."""
         return next((cost for cost in self.costs if cost.kind == kind), None)
+
+    def rules_digest(self) -> str:
+        """Return the hex SHA-256 of what the recipe does to upstream's units and no other part of a plan says.
+
+        That is its adapter, its features and how it tells kernels apart; "" for a recipe that has none of these.
+        """
+        rules = self.to_json()
+        told = {key: rules[key] for key in ("adapter", "features", "kernels")}
+        return digest_of(told) if any(told.values()) else ""

@@ -9,6 +9,10 @@ from pydantic import field_validator
 
 from attnforge.model.base import Value
 
+# The compute capabilities of Tegra, whose GPUs run no machine code for another capability, and whose code runs on no
+# other: CUDA C++ Programming Guide, "Binary Compatibility", https://docs.nvidia.com/cuda/cuda-c-programming-guide/
+_TEGRA = {(5, 3), (6, 2), (7, 2), (8, 7), (10, 1), (11, 0)}
+
 _WRITTEN = re.compile(r"(?:(?:sm|compute)_?)?(?P<digits>\d{2,3}|\d{1,2}\.\d)(?P<suffix>[af]?)", re.IGNORECASE)
 
 
@@ -52,8 +56,9 @@ class Architecture(Value):
 
         Source: CUDA C++ Programming Guide, "Binary Compatibility" and "Feature-specific targets".
         """
-        if self.suffix == "a":
-            return (self.major, self.minor) == (gpu.major, gpu.minor)
+        mine, other = (self.major, self.minor), (gpu.major, gpu.minor)
+        if self.suffix == "a" or mine in _TEGRA or other in _TEGRA:
+            return mine == other
         return self.major == gpu.major and self.minor <= gpu.minor
 
     def __lt__(self, other: Architecture) -> bool:
@@ -75,7 +80,8 @@ class Target(Value):
 
     ``python`` is ``3.12``, ``torch`` a full version ``2.11.0``, ``cuda`` the toolkit that torch was built with
     (``13.0``). ``architectures`` is the machine code that the package is compiled to for these GPUs, which need not
-    be the GPUs' own capabilities: FlashAttention 2 serves an L40S (8.9) with sm_80 code.
+    be the GPUs' own capabilities: FlashAttention 2 serves an L40S (8.9) with sm_80 code. A pure Python package is for
+    any of these: ``torch`` and ``cuda`` are "", ``platform`` is ``any``, and ``python`` is the one that runs its build.
     """
 
     python: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,17 @@ from attnforge.provision.metadata import FILES, static_metadata
 from attnforge.provision.store import disk_errors, locked
 from attnforge.provision.trees import copy_tree, tree_sha256
 
-__all__ = ["LocalSource", "copy_tree", "fetch_sdist", "open_local", "tree_sha256", "unpack"]
+__all__ = [
+    "LocalSource",
+    "copy_tree",
+    "empty_submodules",
+    "fetch_sdist",
+    "open_local",
+    "own_version",
+    "stated",
+    "tree_sha256",
+    "unpack",
+]
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 3
@@ -62,13 +73,35 @@ def open_local(path: Path) -> LocalSource:
 
 
 def _open_folder(path: Path) -> LocalSource:
-    files = {name: (path / name).read_text("utf-8", "replace") for name in FILES if (path / name).is_file()}
-    if not files.keys() & {"setup.py", "pyproject.toml"}:
+    if not any((path / name).is_file() for name in ("setup.py", "pyproject.toml")):
         raise RequestError(
             f"{path} holds neither setup.py nor pyproject.toml", hint="name the folder that holds upstream's setup.py"
         )
-    name, version = static_metadata(files)
+    name, version = stated(path)
     return LocalSource("folder", path, name, version, tree_sha256(path))
+
+
+def stated(folder: Path) -> tuple[str, str]:
+    """Return the name and version that a folder's files state, "" for what they do not."""
+    files = {name: (folder / name).read_text("utf-8", "replace") for name in FILES if (folder / name).is_file()}
+    return static_metadata(files)
+
+
+def empty_submodules(folder: Path) -> tuple[str, ...]:
+    """Return the submodules that a clone's .gitmodules names and of which nothing lies in it."""
+    file = folder / ".gitmodules"
+    text = file.read_text("utf-8", "replace") if file.is_file() else ""
+    paths = re.findall(r"^\s*path\s*=\s*(\S.*?)\s*$", text, re.MULTILINE)
+    return tuple(path for path in paths if not (folder / path).is_dir() or not any((folder / path).iterdir()))
+
+
+def own_version(folder: Path, import_name: str) -> str:
+    """Return the ``__version__`` that a package's ``__init__.py`` states as text, or "": a clone has no PKG-INFO."""
+    init = folder / import_name / "__init__.py"
+    if not import_name or not init.is_file():
+        return ""
+    match = re.search(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", init.read_text("utf-8", "replace"), re.MULTILINE)
+    return match[1] if match else ""
 
 
 def _open_archive(path: Path) -> LocalSource:

@@ -50,6 +50,13 @@ def suggestions(name: str) -> list[str]:
     return get_close_matches(canonicalize_name(name), recipes(), n=3, cutoff=0.5)
 
 
+@cache
+def adapters() -> tuple[str, ...]:
+    """Return the names of the adapters that attnforge has, in alphabetical order."""
+    folder = resources.files("attnforge.recipes")
+    return tuple(sorted(entry.name for entry in folder.iterdir() if entry.joinpath("adapter.py").is_file()))
+
+
 def find_adapter(recipe: Recipe) -> Adapter:
     """Return what a recipe needs in code: the ``ADAPTER`` of its module, or the adapter that does nothing."""
     if not recipe.adapter:

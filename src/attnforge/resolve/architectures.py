@@ -62,6 +62,21 @@ def choose_architectures(
     return wanted
 
 
+def check_served(names: Sequence[str], recipe: Recipe, release: Release, notes: Notes) -> None:
+    """Hold GPUs that are named against those that a pure Python package serves; RequestError for one that it does not.
+
+    ``native`` says nothing here: the wheel is not for this machine alone.
+    """
+    offered = tuple(Architecture.parse(text) for text in release.architectures)
+    gpus = tuple(find_gpu(name) for name in names if name != "native")
+    if offered:
+        for gpu in gpus:
+            _best(gpu, offered, recipe)
+    listed = ", ".join(f"{gpu.name} ({gpu.capability.dotted})" for gpu in gpus)
+    reason = "the wheel holds no machine code" + (f"; it serves {listed}" if gpus else "")
+    notes.decide("gpus", _listed(offered) or "any", reason)
+
+
 def _best(gpu: Gpu, offered: Sequence[Architecture], recipe: Recipe) -> Architecture:
     capability = gpu.capability.model_copy(update={"suffix": ""})
     serving = [architecture for architecture in offered if architecture.runs_on(capability)]

@@ -74,10 +74,16 @@ def predict_steps(
 ) -> dict[str, Prediction]:
     """Return what each step takes, by label, of a unit with all of these kernels."""
     dims = len({KernelName.parse(kernel).head_dim for kernel in kernels})
+    return _by_label(cost, len(kernels), dims, features, architectures)
+
+
+def _by_label(
+    cost: Cost, units: int, dims: int, features: float, architectures: Sequence[Architecture]
+) -> dict[str, Prediction]:
     found = {
         step: Prediction(
-            cost.seconds[step].of(len(kernels), dims, features),
-            int(cost.bytes[step].of(len(kernels), dims, features)) if step in cost.bytes else 0,
+            cost.seconds[step].of(units, dims, features),
+            int(cost.bytes[step].of(units, dims, features)) if step in cost.bytes else 0,
         )
         for step in cost.seconds
     }
@@ -99,12 +105,23 @@ def priors(plan: BuildPlan, recipe: Recipe) -> dict[str, Prediction]:
     predictions: dict[str, Prediction] = {}
     alone = ((kernel,) for kernel in plan.selection.kept)
     for kernels in (*plan.groups, *alone):
-        steps = _steps(plan, recipe, kernels)
-        if steps:
-            key = cost_key(plan, JOINT.join(kernels))
-            predictions |= {step_key(key, label): step for label, step in steps.items()}
-            predictions[key] = together(steps.values())
+        predictions |= _keyed(cost_key(plan, JOINT.join(kernels)), _steps(plan, recipe, kernels))
+    for name, steps in _named(plan, recipe).items():
+        predictions |= _keyed(cost_key(plan, name), steps)
     return predictions | _dispatch(plan, recipe)
+
+
+def _keyed(key: str, steps: Mapping[str, Prediction]) -> dict[str, Prediction]:
+    """Return the steps of a unit by their keys, and the unit itself; nothing where nothing is known of it."""
+    if not steps:
+        return {}
+    return {step_key(key, label): step for label, step in steps.items()} | {key: together(steps.values())}
+
+
+def _named(plan: BuildPlan, recipe: Recipe) -> dict[str, dict[str, Prediction]]:
+    """Return the steps of the units that the recipe knows by their file names alone."""
+    found = ((name, cost) for cost in recipe.costs for name in cost.units)
+    return {name: _by_label(cost, 1, 1, 1.0, plan.target.architectures) for name, cost in found}
 
 
 def _steps(plan: BuildPlan, recipe: Recipe, kernels: Sequence[str]) -> dict[str, Prediction]:
@@ -124,12 +141,12 @@ def expected_jobs(plan: BuildPlan, recipe: Recipe, predictions: Mapping[str, Pre
     device steps of each further architecture, which need not wait for these.
     """
     first = plan.target.architectures[0].sm if plan.target.architectures else ""
-    for kernels in units(plan):
-        key = cost_key(plan, JOINT.join(kernels))
+    known = {JOINT.join(kernels): _steps(plan, recipe, kernels) for kernels in units(plan)}
+    for name, steps in (known | _named(plan, recipe)).items():
         chains: dict[str, list[Prediction]] = {}
-        for label in _steps(plan, recipe, kernels):
+        for label in steps:
             code = label.partition(" ")[2] or first
-            chains.setdefault(code, []).append(predictions[step_key(key, label)])
+            chains.setdefault(code, []).append(predictions[step_key(cost_key(plan, name), label)])
         yield from map(together, chains.values())
     yield from (predictions[key] for key in _dispatch(plan, recipe))
 

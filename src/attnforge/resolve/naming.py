@@ -7,11 +7,14 @@ from packaging.version import Version
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.targets import profiles
-from attnforge.model.plan import Selection
+from attnforge.model.plan import Selection, SourcePin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.target import Target
 
 NO_LABEL = "none"
+
+# Digits of a commit in a label. The plan in the wheel has them all.
+_SHOWN = 8
 
 
 def local_label(target: Target, profile: str, selection: Selection, recipe: Recipe, release: Release | None) -> str:
@@ -37,6 +40,18 @@ def _subset(profile: str, selection: Selection, recipe: Recipe, release: Release
     return parts
 
 
+def with_commit(label: str, source: SourcePin) -> str:
+    """Return a label that also names the commit of a git source: one version may stand in many commits."""
+    return f"{label}.g{source.commit[:_SHOWN]}".lstrip(".") if source.commit else label
+
+
+def chosen_label(asked: str, own: str) -> str:
+    """Return the label of a wheel: its ``own`` where none is asked for; "" where ``none`` is."""
+    if asked == NO_LABEL:
+        return ""
+    return check_label(asked) if asked else own
+
+
 def check_label(label: str) -> str:
     """Return a user's label normalized; RequestError if it is not a local version label."""
     try:
@@ -53,7 +68,8 @@ def check_label(label: str) -> str:
 
 
 def wheel_name(package: str, version: str, label: str, target: Target) -> str:
-    """Return the file name of the wheel for one Python and one platform."""
+    """Return the file name of the wheel for one Python and one platform, or for any of both."""
     full = Version(version) if not label else Version(f"{Version(version).public}+{label}")
     name = canonicalize_name(package).replace("-", "_")
-    return f"{name}-{full}-{target.python_tag}-{target.python_tag}-{target.platform}.whl"
+    tags = f"{target.python_tag}-{target.python_tag}" if target.platform != "any" else "py3-none"
+    return f"{name}-{full}-{tags}-{target.platform}.whl"

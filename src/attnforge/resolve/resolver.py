@@ -19,7 +19,8 @@ from attnforge.resolve.architectures import choose_architectures, choose_gpus
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import estimate, expected_jobs, priors
 from attnforge.resolve.grouping import choose_groups
-from attnforge.resolve.naming import NO_LABEL, check_label, local_label, wheel_name
+from attnforge.resolve.naming import chosen_label, local_label, wheel_name, with_commit
+from attnforge.resolve.pure import resolve_pure
 from attnforge.resolve.selection import choose_selection
 from attnforge.resolve.toolchain import choose_toolchain
 from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
@@ -58,7 +59,9 @@ def resolve(
     """
     notes = Notes()
     release = recipe.release(version)
-    notes.decide("source", f"{source.kind} {source.name}", f"sha256 {source.sha256}")
+    notes.decide("source", f"{source.kind} {source.name}", source.pinned_by)
+    if release is not None and not release.compiled:
+        return resolve_pure(request, recipe, release, version, source, host, notes)
     target = _target(request, recipe, release, host, notes)
     _check_release(recipe, release, target)
     apply_advisories(recipe.name, version, target, notes)
@@ -66,7 +69,7 @@ def resolve(
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)
-    label = _label(request, local_label(target, profile, selection, recipe, release))
+    label = chosen_label(request.label, with_commit(local_label(target, profile, selection, recipe, release), source))
     name = wheel_name(recipe.name, version, label, target)
     notes.decide("wheel", name, "name, version and local label, Python, platform")
     plan = BuildPlan(
@@ -81,6 +84,7 @@ def resolve(
         settings=tuple(sorted(recipe.settings.items())),
         defines=defines,
         groups=groups,
+        recipe=recipe.rules_digest(),
         label=label,
         wheel=name,
     )
@@ -125,9 +129,3 @@ def _defines(release: Release | None, cuda: str, notes: Notes) -> tuple[str, ...
         notes.decide("definitions", ", ".join(added), remedy.why)
         defines += added
     return tuple(defines)
-
-
-def _label(request: Request, own: str) -> str:
-    if request.label == NO_LABEL:
-        return ""
-    return check_label(request.label) if request.label else own

@@ -60,9 +60,10 @@ def _site_of(machine: Machine, python: str) -> Path:
 
 def _site_for(machine: Machine, wheel: Path, torch: str) -> Path | None:
     plan = embedded_plan(wheel)
-    if not torch and plan is None:
+    wanted = torch or (plan.target.torch if plan else "")
+    if not wanted:
         return None
-    release = find_torch(torch or (plan.target.torch if plan else ""))
+    release = find_torch(wanted)
     cuda = plan.target.cuda if plan and plan.target.torch == release.version else release.index_cuda
     python = _python(wheel, plan, release.pythons)
     return machine.environment(python, release.version, cuda, plan.requirements if plan else ()).site_packages

@@ -37,11 +37,13 @@ from attnforge.provision.toolchain import Toolchain, provide_toolchain
 from attnforge.recipes.catalogue import find_adapter
 from attnforge.resolve.estimate import cost_key, memory_budget, priors
 from attnforge.version import BUILDER, fingerprint
+from attnforge.workflow.fromgit import lay_out
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
+from attnforge.workflow.pure import build_pure
 from attnforge.workflow.report import write_report
 from attnforge.workflow.results import opened_cache
-from attnforge.workflow.upstream import build_requirements, build_wheel
+from attnforge.workflow.upstream import REPRODUCIBLE, build_requirements, build_wheel
 
 T = TypeVar("T")
 
@@ -52,7 +54,7 @@ _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, err
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What a build made. ``summary`` is None where a finished wheel of the same plan was at hand."""
+    """What a build made. ``summary`` is None where nothing was compiled: the wheel was at hand, or is pure Python."""
 
     wheel: Path
     report: Path
@@ -135,7 +137,7 @@ class _Build:
     def run(self, started: float) -> Built:
         finished = self._finished()
         source = self._stage("source", self.plan.source.name, self._source)
-        detail = f"Python {self.plan.target.python}, torch {self.plan.target.torch}"
+        detail = f"Python {self.plan.target.python}, torch {self.plan.target.torch or 'none'}"
         environment = self._stage("environment", detail, lambda: self._environment(source))
         summary = None
         if finished is None:
@@ -146,7 +148,10 @@ class _Build:
             raise _bad(report)
         return self._deliver(finished, environment, report, summary, started)
 
-    def _make(self, source: Path, environment: BuildEnvironment) -> tuple[Path, Summary]:
+    def _make(self, source: Path, environment: BuildEnvironment) -> tuple[Path, Summary | None]:
+        if not self.plan.is_compiled:
+            packed = self._stage("compile", "nothing: pure Python", lambda: self._pure(source, environment))
+            return self._stage("package", self.plan.wheel, lambda: self._package(packed)), None
         compiler = _compiler(self.machine, self.plan)
         toolchain = self._stage("toolchain", f"CUDA {self.plan.toolchain.cuda}", lambda: self._toolchain(compiler))
         ground = _Ground(source, toolchain, environment, compiler)
@@ -174,7 +179,13 @@ class _Build:
         """Lay the source out anew: what upstream's build left in it before may be half written."""
         pin, into = self.plan.source, self.folder / "source"
         shutil.rmtree(into, ignore_errors=True)
-        path = self.planned.located.path
+        path, address = self.planned.located.path, self.planned.located.address
+        if pin.kind == "git":
+            assert address is not None
+            folder, pointers = lay_out(self.machine, pin, address, into)
+            if pointers:
+                self._warn(f"Git LFS is not asked for the contents of {len(pointers)} files: {', '.join(pointers[:3])}")
+            return folder
         if pin.kind == "sdist":
             folders, settings = self.machine.folders, self.machine.settings
             return unpack(fetch_sdist(self.plan.package, self.plan.version, pin.sha256, folders, settings), into)
@@ -186,6 +197,7 @@ class _Build:
 
     def _toolchain(self, compiler: HostCompiler) -> Toolchain:
         pin = self.plan.toolchain
+        assert pin.origin != "none"
         homes = [toolkit.home for toolkit in self.machine.host.toolkits if toolkit.nvcc == pin.nvcc]
         home = homes[0] if homes else ""
         return provide_toolchain(pin.cuda, pin.origin, home, self.machine.folders, self.machine.uv, compiler.path)
@@ -231,6 +243,10 @@ class _Build:
             wheel = build_wheel(ground.source, ground.environment.python, environment, engine, self.folder, self.log)
             return wheel, engine.summary
 
+    def _pure(self, source: Path, environment: BuildEnvironment) -> Path:
+        settings = {**dict(self.plan.settings), **_stated_version(self.plan)}
+        return build_pure(source, environment, settings, self.machine.environ, self.folder, self.log)
+
     def _warn(self, text: str) -> None:
         self.observe(Message("warning", text))
 
@@ -241,11 +257,10 @@ class _Build:
 
     def _audit(self, wheel: Path, environment: BuildEnvironment) -> AuditReport:
         recipe = self.planned.located.recipe
+        modules = recipe.modules if self.plan.is_compiled else ()
         expected = Expected(
-            architectures=tuple(architecture.sm for architecture in self.plan.target.architectures)
-            if recipe.modules
-            else (),
-            modules=recipe.modules,
+            architectures=tuple(one.sm for one in self.plan.target.architectures) if modules else (),
+            modules=modules,
             python=self.plan.target.python_tag,
         )
         return audit_wheel(wheel, torch_site=environment.site_packages, recipe=recipe, expected=expected)
@@ -318,8 +333,8 @@ def answers_to(questions: Mapping[str, str], ground: _Ground, folder: Path, mach
 
 
 def _stated_version(plan: BuildPlan) -> dict[str, str]:
-    """Tell setuptools-scm the version: a folder is built without its .git, where it would look for one."""
-    known = plan.source.kind == "folder" and plan.version != UNSTATED
+    """Tell setuptools-scm the version: a folder or commit is built without .git, where it would look for one."""
+    known = plan.source.kind in ("folder", "git") and plan.version != UNSTATED
     return {"SETUPTOOLS_SCM_PRETEND_VERSION": plan.version} if known else {}
 
 
@@ -348,6 +363,5 @@ def build_environment(
         "TORCH_EXTENSION_SKIP_NVCC_GEN_DEPENDENCIES": "1",
         # Headers of torch's own dependencies, which a partial toolkit lacks (FA#157); searched after all -I folders.
         "CPATH": os.pathsep.join(map(str, site_include_dirs(ground.environment))),
-        "SOURCE_DATE_EPOCH": "315532800",
-        "PYTHONHASHSEED": "0",
+        **REPRODUCIBLE,
     }

@@ -56,9 +56,9 @@ class Machine:
     def environment(self, python: str, torch: str, cuda: str, requirements: tuple[str, ...]) -> BuildEnvironment:
         """Return the environment with that PyTorch for that CUDA, made first where it is not there.
 
-        The configured indexes serve the CUDA that this PyTorch is published for there; builds for another come from
-        PyTorch's own index, which uv knows by the backend's name.
+        ``torch`` "" is none. The configured indexes serve the CUDA that this PyTorch is published for there; builds for
+        another come from PyTorch's own index, which uv knows by the backend's name.
         """
-        backend = "" if find_torch(torch).index_cuda == cuda else "cu" + cuda.replace(".", "")
+        backend = "" if not torch or find_torch(torch).index_cuda == cuda else "cu" + cuda.replace(".", "")
         pins = EnvironmentPins(python, requirements, torch, cuda, backend)
         return provide_environment(pins, self.folders, self.uv, self.host.interpreters)

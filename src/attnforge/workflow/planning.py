@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +11,16 @@ from packaging.version import InvalidVersion, Version
 
 from attnforge.compile.cost import CostModel
 from attnforge.errors import RequestError
-from attnforge.model.plan import UNSTATED, BuildPlan, Resolution, SourcePin
+from attnforge.model.plan import UNSTATED, BuildPlan, Decision, PlanWarning, Resolution, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
+from attnforge.provision.giturl import GitAddress, is_git
 from attnforge.provision.indexes import SdistRelease, releases
-from attnforge.provision.source import LocalSource, open_local
+from attnforge.provision.source import LocalSource, empty_submodules, open_local, own_version
 from attnforge.recipes.catalogue import find_recipe, recipes, suggestions
+from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
 from attnforge.resolve.resolver import resolve, with_target
+from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.machine import Machine
 
 _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".tar", ".zip")
@@ -26,12 +28,19 @@ _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".tar", ".zip")
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A package found: what is known of it, which version, its source by content, and where, if it lies here."""
+    """A package found: what is known of it, which version, its source by content, and where, if it lies here.
+
+    ``address`` is that of a git source, with the user's credentials. ``decisions`` and ``warnings`` are what finding it
+    has to tell.
+    """
 
     recipe: Recipe
     version: str
     source: SourcePin
     path: Path | None = None
+    address: GitAddress | None = None
+    decisions: tuple[Decision, ...] = ()
+    warnings: tuple[PlanWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,40 +58,81 @@ class Planned:
 
 
 def plan(machine: Machine, request: Request) -> Planned:
-    """Resolve a request on this machine. Reads the package index only where the recipe pins no hash."""
-    name = _split(request.package)[0] if not is_path(request.package) else ""
+    """Resolve a request on this machine. Reads the package index or a git server only where the recipe pins nothing."""
+    # A path or a tag says itself which version it is; a name may have one in the named target.
+    wish = git_wish(request.package, request.source)
+    name = _split(request.package)[0] if wish is None and not is_path(request.package) else ""
     request = with_target(request, name)
-    located = locate(machine, request)
+    located = _from_git(machine, wish) if wish else locate(machine, request)
     expect = CostModel(machine.folders.costs).expect
     resolution = resolve(request, located.recipe, located.version, located.source, machine.host, expect)
-    return Planned(request, located, resolution)
+    return Planned(request, located, _with_found(resolution, located))
+
+
+def _with_found(resolution: Resolution, located: Located) -> Resolution:
+    """Add what finding the source has to tell, before what resolving it has."""
+    return resolution.model_copy(
+        update={
+            "decisions": (*located.decisions, *resolution.decisions),
+            "warnings": (*located.warnings, *resolution.warnings),
+        }
+    )
 
 
 def is_path(text: str) -> bool:
-    """Say whether a user's word for a package is a path: it has a separator, or is an archive's name that exists."""
+    """Say whether a user's word for a package is a path: it has a separator, is an archive that exists, or a recipe."""
+    if text.partition("==")[0].endswith(RECIPE_SUFFIX):
+        return True
     return "/" in text or text in (".", "..") or (text.endswith(_ARCHIVES) and Path(text).exists())
 
 
 def locate(machine: Machine, request: Request) -> Located:
-    """Find the package: a folder, an archive, a version that the recipe pins, or one of the package index."""
-    if is_path(request.package) and request.source not in ("", request.package):
+    """Find the package: a folder, an archive, a commit, a version that the recipe pins, or one of the package index."""
+    recipe, version = own_recipe(request.package)
+    if recipe is None and is_path(request.package) and request.source not in ("", request.package):
         raise RequestError(
             f"{request.package} is a source already, and --source names another",
             hint=f"attnforge build NAME==VERSION --source {request.source}",
         )
-    if is_path(request.package):
+    if recipe is None and is_path(request.package):
         return _local(open_local(Path(request.package).expanduser()))
-    name, version = _split(request.package)
-    if request.source and request.source != "sdist":
-        if request.source == "git":
-            raise RequestError(
-                f"{name} can't be built from git",
-                why="its recipe names the source archive of the package index, and folders and archives that you have",
-                hint="--source sdist, or clone it with its submodules and give the folder: --source PATH",
-            )
-        local = open_local(Path(request.source).expanduser())
-        return _local(local, name, version)
-    return _indexed(machine, find_recipe(name), version, request)
+    if recipe is None:
+        name, version = _split(request.package)
+        recipe = find_recipe(name)
+    source = request.source or ("sdist" if "sdist" in recipe.sources else "git")
+    if source == "git" or is_git(source):
+        return _from_git(machine, sourced_wish(recipe, version, source))
+    if source != "sdist":
+        local = open_local(Path(source).expanduser())
+        return _local(local, recipe, version)
+    return _indexed(machine, recipe, version, request)
+
+
+def _from_git(machine: Machine, wish: GitWish) -> Located:
+    found = locate_git(machine, wish)
+    return Located(
+        found.recipe,
+        found.version,
+        found.pin,
+        address=found.address,
+        decisions=(found.decision,),
+        warnings=found.warnings,
+    )
+
+
+def own_recipe(package: str) -> tuple[Recipe | None, str]:
+    """Return the user's own recipe, where the word for a package is the path of one, and the version after ``==``.
+
+    RequestError where the file is missing or is no recipe: ``recipes.own.read_recipe``.
+    """
+    path, _, version = package.partition("==")
+    if not path.endswith(RECIPE_SUFFIX):
+        return None, ""
+    recipe = read_recipe(Path(path).expanduser())
+    try:
+        return recipe, str(Version(version)) if version else ""
+    except InvalidVersion:
+        raise RequestError(f"{version!r} is no version", hint=f"write {path}==VERSION") from None
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -96,9 +146,9 @@ def _split(text: str) -> tuple[str, str]:
     return requirement.name, exact[0] if exact else ""
 
 
-def _local(local: LocalSource, name: str = "", version: str = "") -> Located:
+def _local(local: LocalSource, recipe: Recipe | None = None, version: str = "") -> Located:
     pin = SourcePin(kind=local.kind, name=local.path.name, sha256=local.sha256)
-    recipe = find_recipe(name or local.name or local.path.name.split(".")[0])
+    recipe = recipe or find_recipe(local.name or local.path.name.split(".")[0])
     known = version or local.version or own_version(local.path, recipe.import_name)
     if not known and recipe.releases:
         raise RequestError(
@@ -106,16 +156,19 @@ def _local(local: LocalSource, name: str = "", version: str = "") -> Located:
             why="which kernels it has depends on the version",
             hint=f"attnforge build {recipe.name}==VERSION --source '{local.path}'",
         )
-    return Located(recipe, known or UNSTATED, pin, local.path)
+    return Located(recipe, known or UNSTATED, pin, local.path, warnings=_submodules(local.path, recipe))
 
 
-def own_version(folder: Path, import_name: str) -> str:
-    """Return the ``__version__`` that a package's ``__init__.py`` states as text, or "": a clone has no PKG-INFO."""
-    init = folder / import_name / "__init__.py"
-    if not import_name or not init.is_file():
-        return ""
-    match = re.search(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", init.read_text("utf-8", "replace"), re.MULTILINE)
-    return match[1] if match else ""
+def _submodules(folder: Path, recipe: Recipe) -> tuple[PlanWarning, ...]:
+    """Warn of a clone's submodules that are empty; RequestError where the recipe says that the build needs them."""
+    needed = recipe.git.submodules if recipe.git else ()
+    empty = [path for path in empty_submodules(folder) if path in needed or not needed] if folder.is_dir() else []
+    if not empty:
+        return ()
+    what, hint = f"submodule {empty[0]} of {folder} is empty", f"git -C '{folder}' submodule update --init {empty[0]}"
+    if needed:
+        raise RequestError(what, why=f"the build of {recipe.name} needs it", hint=hint)
+    return (PlanWarning(subject="source", message=what, hint=hint),)
 
 
 def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -> Located:

@@ -17,6 +17,9 @@ from attnforge.compile.diagnose import explain, first_error
 from attnforge.compile.engine import Engine
 from attnforge.errors import BuildError
 
+# Upstream's build leaves no date and no order of a hash table in what it packs.
+REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}
+
 
 def build_requirements(source: Path) -> tuple[str, ...]:
     """Return what a source's pyproject.toml says that its build needs, without torch: the plan pins that one."""
@@ -31,12 +34,12 @@ def build_requirements(source: Path) -> tuple[str, ...]:
 
 
 def build_wheel(
-    source: Path, python: Path, environment: Mapping[str, str], engine: Engine, folder: Path, log: IO[str]
+    source: Path, python: Path, environment: Mapping[str, str], engine: Engine | None, folder: Path, log: IO[str]
 ) -> Path:
     """Build the wheel of an unpacked source and return its path, in ``folder``/upstream.
 
-    The seat has to be first on PATH in ``environment``. Raises the engine's error where compiling failed, BuildError
-    where anything else of upstream's build did.
+    The seat has to be first on PATH in ``environment``; a package that compiles nothing has no ``engine``. Raises the
+    engine's error where compiling failed, BuildError where anything else of upstream's build did.
     """
     from build import BuildBackendException, BuildException, ProjectBuilder
 
@@ -51,7 +54,7 @@ def build_wheel(
             builder = ProjectBuilder(source, python_executable=str(python), runner=runner)
             return Path(builder.build("wheel", out))
     except (BuildException, BuildBackendException) as error:
-        if engine.error is not None:
+        if engine is not None and engine.error is not None:
             raise engine.error from None
         raise _failed(runner, error) from error
 

@@ -132,7 +132,7 @@ def test_a_module_without_device_code() -> None:
 
 
 RULE = Kernels(
-    pattern="x",
+    pattern="(?P<kind>k)(?P<head_dim>h)(?P<dtype>d)",
     kinds={},
     dtypes=("fp16", "bf16"),
     symbol=r"traitsILi(?P<head_dim>\d+).*?(?P<dtype>half_t|bfloat16_t)",

@@ -204,7 +204,7 @@ def test_a_wheel_without_modules(audit: Callable[..., AuditReport]) -> None:
 
 def test_kernels_of_a_recipe(tmp_path: Path, site: Path) -> None:
     rule = Kernels(
-        pattern="x",
+        pattern="(?P<kind>k)(?P<head_dim>h)(?P<dtype>d)",
         kinds={},
         dtypes=("fp16",),
         symbol=r"d(?P<head_dim>\d+)_(?P<dtype>\w+)",

@@ -64,7 +64,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["plan", "flash-attn>=2"], "write flash-attn==VERSION"),
         (["plan", "flash attn!"], "is no package"),
         (["plan", "./no/such/folder"], "does not exist"),
-        (["plan", "flash-attn", "--source", "git", "--gpu", "H100"], "--source"),
+        (["plan", "grouped-gemm", "--source", "git", "--gpu", "H100"], "no git repository of grouped-gemm is known"),
     ],
 )
 def test_wrong_commands_exit_2_and_say_what_is_right(on_a_host: None, arguments: list[str], said: str) -> None:
@@ -131,7 +131,7 @@ def test_packages(on_a_host: None) -> None:
     assert "flash-attn" in call("packages")[1]
     assert "--target reference" in call("packages", "--targets")[1]
     assert json.loads(call("packages", "--json")[1])["packages"]
-    assert json.loads(call("packages", "--schema")[1])["title"] == "Recipe"
+    assert json.loads(call("packages", "--schema")[1])["title"] == "Recipe of attnforge"
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (185, "3 min 05 s"), (7800, "2 h 10 min")])

@@ -106,6 +106,11 @@ def test_recipes_agree_with_themselves(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
+def test_what_tells_no_kernels_apart_leaves_none_out(recipe: Recipe) -> None:
+    assert recipe.kernels or not recipe.features
+
+
+@pytest.mark.parametrize("recipe", [r for r in recipes().values() if r.kernels], ids=lambda recipe: recipe.name)
 def test_kernels_and_features_of_recipes_agree(recipe: Recipe) -> None:
     kernels = recipe.kernels
     assert kernels is not None

@@ -1,0 +1,1 @@
+"""causal-conv1d: data alone."""

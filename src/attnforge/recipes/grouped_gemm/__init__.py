@@ -1,0 +1,1 @@
+"""grouped-gemm: data alone."""

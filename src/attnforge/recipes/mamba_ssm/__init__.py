@@ -1,0 +1,1 @@
+"""mamba-ssm: data alone."""

@@ -1,0 +1,1 @@
+"""SageAttention: data alone."""

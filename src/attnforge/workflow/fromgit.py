@@ -1,0 +1,234 @@
+"""From a request for a git source to a commit, a recipe and a version."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from attnforge.errors import RequestError
+from attnforge.model.plan import UNSTATED, Decision, PlanWarning, SourcePin
+from attnforge.model.recipe import Recipe
+from attnforge.provision.git import find_git
+from attnforge.provision.gitmirror import Resolved, is_commit, resolve_ref
+from attnforge.provision.gittree import Checkout, checkout, copy_checkout, kept_checkout
+from attnforge.provision.giturl import GitAddress, check_ref, is_git, parse_address
+from attnforge.provision.source import own_version, stated
+from attnforge.recipes.catalogue import find_recipe, recipes
+from attnforge.workflow.machine import Machine
+
+_AT = re.compile(r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*@\s*(?P<ref>\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class FromGit:
+    """A package found in a repository. ``address`` is where its commit is fetched from; a plan holds no credentials."""
+
+    recipe: Recipe
+    version: str
+    pin: SourcePin
+    address: GitAddress
+    decision: Decision
+    warnings: tuple[PlanWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GitWish:
+    """What is asked for: ``name`` and ``version`` are "" where the repository's files are to tell them."""
+
+    address: GitAddress
+    name: str = ""
+    version: str = ""
+    recipe: Recipe | None = None
+
+
+def at_reference(package: str) -> tuple[str, str] | None:
+    """Take ``NAME@REF`` and ``NAME @ git+URL`` apart; None for anything else, a path among it."""
+    match = _AT.fullmatch(package)
+    return (match["name"], match["ref"]) if match and not Path(package).exists() else None
+
+
+def git_wish(package: str, source: str) -> GitWish | None:
+    """Return what a request asks of git by its package alone: an address, or ``NAME@…``. None where it asks nothing.
+
+    RequestError for an address that can't be one, and where ``--source`` names another source.
+    """
+    named = at_reference(package)
+    if not is_git(package) and named is None:
+        return None
+    if source not in ("", "git", package):
+        raise RequestError(
+            f"{package} is a source already, and --source names another",
+            hint=f"attnforge build NAME==VERSION --source {source}",
+        )
+    if named is None:
+        return GitWish(address := parse_address(package), address.name)
+    name, ref = named
+    if is_git(ref):
+        return GitWish(parse_address(ref), name)
+    recipe = find_recipe(name)
+    return GitWish(repository(recipe, check_ref(ref)), name, recipe=recipe)
+
+
+def sourced_wish(recipe: Recipe, version: str, source: str) -> GitWish:
+    """Return what ``NAME==VERSION --source git…`` asks for: an address, or ``git`` for the recipe's own repository."""
+    if is_git(source):
+        return GitWish(parse_address(source), recipe.name, version, recipe)
+    wanted = version or recipe.default_version
+    if not wanted:
+        raise RequestError(
+            f"which version of {recipe.name}?", hint=f"write {recipe.name}==VERSION or {recipe.name}@TAG"
+        )
+    address = repository(recipe, "")
+    recorded = recorded_commit(recipe, wanted)
+    tag = recipe.git.tag.replace("{version}", wanted) if recipe.git else ""
+    return GitWish(replace(address, ref=recorded or tag), recipe.name, wanted, recipe)
+
+
+def repository(recipe: Recipe, ref: str) -> GitAddress:
+    """Return the recipe's repository at a ref; RequestError where the recipe names none."""
+    if recipe.git is None:
+        raise RequestError(
+            f"no git repository of {recipe.name} is known",
+            why="its recipe names none" if recipe.releases else "it has no recipe",
+            hint=f"give its address: attnforge build '{recipe.name} @ git+https://HOST/OWNER/REPOSITORY@TAG'",
+        )
+    return replace(parse_address(f"git+{recipe.git.url}"), ref=ref, subdirectory=recipe.git.subdirectory)
+
+
+def recorded_commit(recipe: Recipe, version: str) -> str:
+    """Return the commit that the recipe records for a version, or ""."""
+    return next((release.commits[version] for release in recipe.releases if version in release.commits), "")
+
+
+def locate_git(machine: Machine, wish: GitWish) -> FromGit:
+    """Find the commit, the recipe and the version of a git source.
+
+    Where the request or the recipe names commit and version, nothing is fetched and nobody is asked. Else a tag or
+    branch is looked up, and the commit is fetched into the cache where its files have to tell name or version.
+    """
+    recipe = wish.recipe or _known(wish)
+    found = _resolved(machine, wish.address)
+    version = wish.version or (_recorded_version(recipe, found.commit) if recipe else "")
+    submodules = _submodules(recipe)
+    if recipe is None or not version:
+        folder = _looked_into(machine, wish.address, found.commit, submodules)
+        name, told = stated(folder)
+        recipe = recipe or find_recipe(name or wish.address.title)
+        version = version or told or own_version(folder, recipe.import_name)
+    if not version and recipe.releases:
+        raise RequestError(
+            f"{wish.address} does not state which version of {recipe.name} it is",
+            why="which kernels it has depends on the version",
+            hint=f"attnforge build {recipe.name}==VERSION --source '{wish.address}'",
+        )
+    return FromGit(
+        recipe,
+        version or UNSTATED,
+        _pin(wish.address, found.commit, submodules),
+        wish.address,
+        _decision(wish.address, found),
+        tuple(_warnings(wish.address, found, recipe, version)),
+    )
+
+
+def _known(wish: GitWish) -> Recipe | None:
+    """Return the recipe of the package that is named, else that of the repository."""
+    if wish.name:
+        return find_recipe(wish.name)
+    for recipe in recipes().values():
+        if (
+            recipe.git
+            and _same(recipe.git.url, wish.address.url)
+            and recipe.git.subdirectory == wish.address.subdirectory
+        ):
+            return recipe
+    return None
+
+
+def _same(one: str, other: str) -> bool:
+    return one.lower().removesuffix("/").removesuffix(".git") == other.lower().removesuffix("/").removesuffix(".git")
+
+
+def _submodules(recipe: Recipe | None) -> tuple[str, ...]:
+    return recipe.git.submodules if recipe and recipe.git else ()
+
+
+def _recorded_version(recipe: Recipe, commit: str) -> str:
+    recorded = (pair for release in recipe.releases for pair in release.commits.items())
+    return next((version for version, known in recorded if known == commit), "")
+
+
+def _resolved(machine: Machine, address: GitAddress) -> Resolved:
+    if is_commit(address.ref):
+        return Resolved(address.ref, "commit", address.ref)
+    return resolve_ref(find_git(machine.environ, machine.runner), machine.folders, address)
+
+
+def _looked_into(machine: Machine, address: GitAddress, commit: str, submodules: tuple[str, ...]) -> Path:
+    found = check_out(machine, address, commit, submodules)
+    return built_folder(found.path, address.subdirectory, address)
+
+
+def check_out(machine: Machine, address: GitAddress, commit: str, submodules: tuple[str, ...]) -> Checkout:
+    """Return the files of a commit; one that lies in the cache needs neither git nor network."""
+    kept = kept_checkout(machine.folders, commit, submodules)
+    if kept is not None:
+        return kept
+    git = find_git(machine.environ, machine.runner)
+    return checkout(git, machine.folders.ensure(), address, commit, submodules)
+
+
+def lay_out(machine: Machine, pin: SourcePin, address: GitAddress, into: Path) -> tuple[Path, tuple[str, ...]]:
+    """Copy a pinned commit's files to ``into``; return the folder to build, and the files that are Git LFS pointers."""
+    found = check_out(machine, address, pin.commit, pin.submodules)
+    return built_folder(copy_checkout(found, into), pin.subdirectory, address), found.pointers
+
+
+def built_folder(tree: Path, subdirectory: str, address: GitAddress) -> Path:
+    """Return the folder of a tree that is built; RequestError where it holds nothing to build."""
+    folder = tree / subdirectory
+    if not any((folder / name).is_file() for name in ("setup.py", "pyproject.toml")):
+        where = f"{subdirectory}/ of {address}" if subdirectory else str(address)
+        raise RequestError(
+            f"{where} holds neither setup.py nor pyproject.toml",
+            hint=f"name the folder that does: '{address}#subdirectory=FOLDER'",
+        )
+    return folder
+
+
+def _pin(address: GitAddress, commit: str, submodules: tuple[str, ...]) -> SourcePin:
+    url = "" if address.is_local else address.url
+    return SourcePin(
+        kind="git",
+        name=address.title,
+        url=url,
+        commit=commit,
+        submodules=submodules,
+        subdirectory=address.subdirectory,
+    )
+
+
+def _decision(address: GitAddress, found: Resolved) -> Decision:
+    where = address.url if not address.is_local else address.title
+    reasons = {
+        "tag": f"the tag {found.ref} of {where} is this commit",
+        "branch": f"the branch {found.ref} of {where} is at this commit now; name the commit to build it again",
+        "head": f"HEAD of {where} is at this commit now; name the commit to build it again",
+        "commit": f"a commit names its content, wherever it is kept; from {where}",
+    }
+    return Decision(subject="commit", choice=found.commit, reason=reasons[found.kind])
+
+
+def _warnings(address: GitAddress, found: Resolved, recipe: Recipe, version: str) -> list[PlanWarning]:
+    warnings = []
+    recorded = recorded_commit(recipe, version) if found.kind == "tag" else ""
+    own = recipe.git is not None and _same(recipe.git.url, address.url)
+    for before, who in ((found.before, "it was when it was last asked for here"), (recorded, "the recipe records")):
+        if before and before != found.commit and (own or who.startswith("it")):
+            message = f"the tag {found.ref} moved: it is commit {found.commit[:12]} now, {before[:12]} is what {who}"
+            hint = f"to build the former: {canonicalize_name(recipe.name)} @ git+{address.url}@{before}"
+            warnings.append(PlanWarning(subject="source", message=message, hint=hint))
+    return warnings

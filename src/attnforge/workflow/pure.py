@@ -1,0 +1,45 @@
+"""Builds the wheel of a pure Python package: upstream's own build, with no seat, no toolchain and no PyTorch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+from attnforge import process
+from attnforge.errors import BuildError
+from attnforge.provision.environment import BuildEnvironment
+from attnforge.workflow.upstream import REPRODUCIBLE, build_wheel
+
+_ANYWHERE = "-none-any.whl"
+
+
+def build_pure(
+    source: Path,
+    environment: BuildEnvironment,
+    settings: Mapping[str, str],
+    environ: Mapping[str, str],
+    folder: Path,
+    log: IO[str],
+) -> Path:
+    """Build the wheel of an unpacked source and return its path, in ``folder``/upstream.
+
+    Raises BuildError where upstream's build fails, and where it made a wheel for one Python or platform: then the
+    recipe is wrong, since what it compiled was compiled by whatever lay here.
+    """
+    searched = (str(environment.python.parent), "/usr/bin", "/bin")
+    variables = {
+        **process.base_environment(environ),
+        **settings,
+        "PATH": os.pathsep.join(searched),
+        **REPRODUCIBLE,
+    }
+    wheel = build_wheel(source, environment.python, variables, None, folder, log)
+    if not wheel.name.endswith(_ANYWHERE):
+        raise BuildError(
+            f"upstream's build made {wheel.name}, and its recipe says that it is pure Python",
+            why="the wheel is for one Python or platform, so something was compiled that the plan does not pin",
+            hint="take `compiled = false` out of the recipe's release",
+        )
+    return wheel
