@@ -52,7 +52,8 @@ def test_one_command_makes_a_wheel_that_installs_imports_and_is_good(tmp_path: P
     assert planned["wheel"].startswith(f"flash_attn-{LABEL}-cp")
     assert planned["toolchain"]["origin"] == "pypi"
     graph = next(event for event in events if event["event"] == "GraphReceived")
-    assert (graph["units"], graph["compile"], graph["empty"]) == (73, 3, 70)
+    # On one processor the two units of kernels are merged, on two they are not.
+    assert (graph["units"], graph["compile"] + graph["merged"], graph["empty"]) == (73, 3, 70)
     peaks = [event["used_bytes"] for event in events if event["event"] == "Progress"]
     budgets = {event["budget_bytes"] for event in events if event["event"] == "Progress"}
     assert max(peaks) <= min(budgets)
