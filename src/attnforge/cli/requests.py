@@ -18,7 +18,8 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         "packages",
         nargs="+",
         metavar="PACKAGE",
-        help="NAME, NAME==VERSION, the path of a folder or archive, or a recipe of your own: ./NAME.toml",
+        help="NAME, NAME==VERSION, NAME@REF, git+URL@REF, the path of a folder or archive, or a recipe of your own: "
+        "./NAME.toml",
     )
     group = parser.add_argument_group(
         "target", "also from [tool.attnforge] in pyproject.toml and from ATTNFORGE_* variables"

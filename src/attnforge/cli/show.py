@@ -51,7 +51,7 @@ def error_document(error: AttnforgeError) -> dict[str, Any]:
 def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
     """Yield the lines of a plan."""
     plan, expected = resolution.plan, resolution.estimate
-    yield f"{plan.package} {plan.version}  ({plan.source.kind} {plan.source.name}, sha256 {plan.source.sha256[:12]}…)"
+    yield f"{plan.package} {plan.version}  ({plan.source.kind} {plan.source.name}, {plan.source.pinned_by[:19]}…)"
     yield from _target_lines(plan)
     if plan.selection.kept:
         kept, dropped = len(plan.selection.kept), len(plan.selection.dropped)
