@@ -17,7 +17,7 @@ _MARKER = re.compile(rb'\n# (\d+) "(/[^"\\\n]*(?:\\.[^"\\\n]*)*)"')
 
 
 class Prefixes:
-    """Maps folders of this machine to names, such as /work/sdist to "source", and back. Immutable.
+    """Maps folders of this machine to names, such as /home/me/sdist to "source", and back. Immutable.
 
     A folder that lies in another goes first. Several folders may have one name (a link and where it leads to): the
     way back leads to the first.
