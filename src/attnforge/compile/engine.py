@@ -233,11 +233,8 @@ class Engine:
         return Work(unit, batch, self._work / name, self._temporary / name, number=number)
 
     def _first_task(self, work: Work) -> Task:
-        label = OPEN if work.unit.module_id else WHOLE
-        predicted = forecast(work.unit, self._costs.predict)
-        if label == WHOLE:
-            return Task(work, WHOLE, predicted.seconds, predicted.peak_bytes)
-        return Task(work, OPEN, _OPEN_SECONDS, _OPEN_BYTES, tail=predicted.seconds)
+        whole = self._whole_task(work)
+        return Task(work, OPEN, _OPEN_SECONDS, _OPEN_BYTES, tail=whole.seconds) if work.unit.module_id else whole
 
     def _enqueue(self, batch: Batch, works: Sequence[Work], tasks: Sequence[Task]) -> None:
         with self._changed:
@@ -380,7 +377,7 @@ class Engine:
         ended, log = self._run(task, step.argv, step.cwd or work.unit.cwd, work.folder / step.label.replace(" ", "-"))
         if ended.code == 0 and step.tool is Tool.PTXAS and not all(steps.is_whole(Path(path)) for path in step.writes):
             # On a full disk that of CUDA 13.0 does, and exits with 0.
-            ended, log = _as_failed(ended), f"{log}\nptxas error : its output is not whole\n"
+            ended, log = replace(ended, code=1), f"{log}\nptxas error : its output is not whole\n"
         log += _full_disk(work.temporary) if ended.code else ""
         self._report(task, ended, log, step.argv)
         if ended.code == 0:
@@ -720,10 +717,6 @@ def _headers(graph: CompileGraph) -> tuple[GeneratedFile, ...]:
 def _cost(stored: Stored) -> Cost:
     record = stored.record
     return Cost(record.seconds, record.cpu_seconds, record.peak_bytes)
-
-
-def _as_failed(ended: Ended) -> Ended:
-    return replace(ended, code=1)
 
 
 def _full_disk(folder: Path) -> str:

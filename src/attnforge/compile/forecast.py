@@ -7,19 +7,18 @@ from collections.abc import Callable, Sequence
 
 from attnforge.model.cost import Prediction
 from attnforge.model.graph import Unit
+from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS
 
 Predict = Callable[[Unit, str], Prediction]
 """Returns what a step of a unit takes, by its label; "" is the whole unit."""
 
 _CODE = re.compile(r"(?:^|,)code=(?:\[)?(sm_\w+)")
-_HOST = ("preprocess", "cudafe++", "fatbinary", "compile")
-_DEVICE = ("preprocess", "cicc", "ptxas")
 
 
 def step_labels(argv: Sequence[str]) -> tuple[str, ...]:
     """Return the labels of the steps that an nvcc call will have, as far as its ``-gencode`` options tell."""
     codes = [match[1] for word in argv if (match := _CODE.search(word))]
-    return _HOST + tuple(f"{tool} {code}" for code in dict.fromkeys(codes) for tool in _DEVICE)
+    return (*HOST_STEPS, *(f"{step} {code}" for code in dict.fromkeys(codes) for step in DEVICE_STEPS))
 
 
 def forecast(unit: Unit, predict: Predict) -> Prediction:

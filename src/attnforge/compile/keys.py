@@ -7,8 +7,6 @@ of libdevice by an argument: the contents of any file that an argument names cou
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -19,6 +17,7 @@ from pathlib import Path
 from attnforge.compile.digests import file_digest
 from attnforge.compile.steps import MODULE_ID, UNREAD, WRITTEN_BY, Step, Tool
 from attnforge.compile.tools import is_script
+from attnforge.model.base import digest_of
 
 SCHEMA = 1
 
@@ -66,7 +65,7 @@ def step_key(step: Step, environment: Mapping[str, str]) -> str | None:
         "options": options,
         "environment": sorted(item for item in environment.items() if _READ_BY_TOOLS.fullmatch(item[0])),
     }
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode("utf-8", "surrogateescape")).hexdigest()
+    return digest_of(described)
 
 
 def outputs(step: Step) -> dict[str, str]:

@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from attnforge.compile.digests import file_sha256
+from attnforge.model.base import digest_of
 from attnforge.model.graph import GeneratedFile, Unit
 
 SCHEMA = 1
@@ -155,17 +157,11 @@ def unit_key(unit: Unit, files: Iterable[GeneratedFile], program: str, environme
         "program": program,
         "cwd": unit.cwd,
         "empty": unit.empty,
-        "sources": [file_sha256(Path(source)) for source in unit.sources],
+        "sources": [file_sha256(source) for source in unit.sources],
         "files": [(file.path, _text_sha256(file.text)) for file in files],
         "environment": sorted(item for item in environment.items() if READ_BY_COMPILERS.fullmatch(item[0])),
     }
-    return _text_sha256(json.dumps(described, sort_keys=True))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return digest_of(described)
 
 
 def _text_sha256(text: str) -> str:

@@ -24,6 +24,7 @@ from attnforge.compile.listing import include_folders, listing_digest
 from attnforge.compile.objects import READ_BY_COMPILERS, Cost, redirected
 from attnforge.compile.prefixes import Prefixes
 from attnforge.compile.tools import Tools
+from attnforge.model.base import digest_of
 from attnforge.model.graph import GeneratedFile, Unit
 
 SCHEMA = 1
@@ -127,7 +128,7 @@ class Recall:
             folders = [listing_digest(folder) for folder in _searched(unit, environment)]
         except OSError:
             return ""
-        return _key(
+        return digest_of(
             {
                 "schema": SCHEMA,
                 "language": unit.language.value,
@@ -224,11 +225,7 @@ class _Reader:
 
 
 def _object_key(base: str, deps: Iterable[tuple[str, str]]) -> str:
-    return _key({"schema": SCHEMA, "base": base, "deps": list(deps)})
-
-
-def _key(described: Mapping[str, object]) -> str:
-    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    return digest_of({"schema": SCHEMA, "base": base, "deps": list(deps)})
 
 
 def _manifest(variants: Iterable[Variant]) -> bytes:

@@ -63,20 +63,21 @@ class Reuse:
 
     def find_unit(self, work: Work) -> Found | None:
         """Return a unit's object from the cache; None where it is not there, or made of something else."""
-        if self._recall is None or work.unit.language not in (Language.CUDA, Language.CXX):
-            return None
-        return self._recall.find(work.unit, work.batch.graph.files, work.seen)
+        recall = self._recall_for(work)
+        return recall.find(work.unit, work.batch.graph.files, work.seen) if recall else None
 
     def keep_unit(self, work: Work) -> None:
         """Keep an object that was made, with the headers that it was made of."""
-        if self._recall is None or work.unit.language not in (Language.CUDA, Language.CXX):
+        recall = self._recall_for(work)
+        if recall is None:
             return
         written = [step.depfile for step in work.steps.values() if step.depfile] or [str(_depfile(work))]
         depfiles = [Path(name) for name in written if Path(name).exists()]
         if depfiles:
-            self._recall.keep(
-                work.unit, work.batch.graph.files, work.seen, depfiles, work.made.read_bytes(), work.spent
-            )
+            recall.keep(work.unit, work.batch.graph.files, work.seen, depfiles, work.made.read_bytes(), work.spent)
+
+    def _recall_for(self, work: Work) -> Recall | None:
+        return self._recall if work.unit.language in (Language.CUDA, Language.CXX) else None
 
 
 def _depfile(work: Work) -> Path:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from attnforge.compile.executor import Ended
 from attnforge.compile.objects import Cost
+from attnforge.compile.server import Say
 from attnforge.compile.steps import Step
 from attnforge.model.graph import CompileGraph, GeneratedFile, Unit
-
-Say = Callable[[str], None]
-"""Prints a line in upstream's log."""
-
 
 WHOLE = ""
 """The label of a job that makes a unit with one command."""
