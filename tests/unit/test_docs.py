@@ -24,7 +24,18 @@ from attnforge.model.events import kinds
 from attnforge.model.finding import Finding
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan
-from attnforge.model.recipe import Amount, Cost, Feature, GitSource, Kernels, Recipe, Release, Remedy
+from attnforge.model.recipe import (
+    Amount,
+    Carrier,
+    Cost,
+    Feature,
+    GitSource,
+    Kernels,
+    KernelSet,
+    Recipe,
+    Release,
+    Remedy,
+)
 from attnforge.options import OPTIONS, merge
 from attnforge.recipes.catalogue import recipes
 from attnforge.recipes.own import read_recipe
@@ -257,6 +268,8 @@ PARTS: dict[str, type[Value]] = {
     "remedy": Remedy,
     "feature": Feature,
     "kernels": Kernels,
+    "set": KernelSet,
+    "carrier": Carrier,
     "cost": Cost,
     "amount": Amount,
     "git": GitSource,

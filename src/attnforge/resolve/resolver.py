@@ -19,9 +19,16 @@ from attnforge.resolve.architectures import choose_architectures, choose_gpus
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import estimate, expected_jobs, priors
 from attnforge.resolve.grouping import choose_groups
-from attnforge.resolve.naming import chosen_label, local_label, wheel_name, with_commit
+from attnforge.resolve.naming import (
+    chosen_label,
+    local_label,
+    torch_requirement,
+    uses_stable_abi,
+    wheel_name,
+    with_commit,
+)
 from attnforge.resolve.pure import resolve_pure
-from attnforge.resolve.selection import choose_selection
+from attnforge.resolve.selection import choose_selection, settings_of
 from attnforge.resolve.toolchain import choose_toolchain
 from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
 
@@ -69,9 +76,11 @@ def resolve(
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)
+    requires_torch = torch_requirement(target, release)
     label = chosen_label(request.label, with_commit(local_label(target, profile, selection, recipe, release), source))
-    name = wheel_name(recipe.name, version, label, target)
+    name = wheel_name(recipe.name, version, label, target, release)
     notes.decide("wheel", name, "name, version and local label, Python, platform")
+    notes.decide("requires", f"torch{requires_torch}", _why_torch(release, target))
     plan = BuildPlan(
         package=recipe.name,
         version=version,
@@ -81,8 +90,9 @@ def resolve(
         selection=selection,
         toolchain=toolchain,
         requirements=recipe.requirements,
-        settings=tuple(sorted(recipe.settings.items())),
+        settings=tuple(sorted(settings_of(recipe, release, selection).items())),
         defines=defines,
+        requires_torch=requires_torch,
         groups=groups,
         recipe=recipe.rules_digest(),
         label=label,
@@ -120,6 +130,12 @@ def _check_release(recipe: Recipe, release: Release | None, target: Target) -> N
                 f"{recipe.title} needs {what} {specifier}, the target has {version}",
                 hint=f"{option} of another version",
             )
+
+
+def _why_torch(release: Release | None, target: Target) -> str:
+    if uses_stable_abi(release, target):
+        return "upstream's build uses PyTorch's stable ABI alone: later versions load the same modules"
+    return "modules load with the PyTorch minor that they were compiled for and no other"
 
 
 def _defines(release: Release | None, cuda: str, notes: Notes) -> tuple[str, ...]:

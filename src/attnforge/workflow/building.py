@@ -30,6 +30,7 @@ from attnforge.model.events import Finished, Message, Observer, StageFinished, S
 from attnforge.model.host import HostCompiler
 from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.package.wheel import package_wheel
+from attnforge.provision.carrier import lay_out_carrier
 from attnforge.provision.environment import BuildEnvironment, site_include_dirs
 from attnforge.provision.indexes import file_sha256
 from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpack
@@ -188,7 +189,12 @@ class _Build:
             return folder
         if pin.kind == "sdist":
             folders, settings = self.machine.folders, self.machine.settings
-            return unpack(fetch_sdist(self.plan.package, self.plan.version, pin.sha256, folders, settings), into)
+            carrier = pin.carrier
+            name, version = (
+                (carrier.distribution, carrier.version) if carrier else (self.plan.package, self.plan.version)
+            )
+            top = unpack(fetch_sdist(name, version, pin.sha256, folders, settings), into)
+            return lay_out_carrier(top, carrier) if carrier else top
         assert path is not None
         laid_out = unpack(path, into) if pin.kind == "archive" else copy_tree(path, into)
         if (file_sha256(path) if pin.kind == "archive" else tree_sha256(laid_out)) != pin.sha256:

@@ -70,7 +70,7 @@ def test_units_are_classified_by_their_names(make_plan: Callable[..., BuildPlan]
     assert by_name["flash_fwd_split_hdim128_bf16_causal_sm80.cu"] == "split-hdim128-bf16-causal"
     assert by_name["flash_bwd_hdim256_fp16_causal_sm80.cu"] == "backward-hdim256-fp16-causal"
     assert by_name["flash_api.cpp"] == ""
-    assert kernel_name("forward", 64, "fp16", False) in by_name.values()
+    assert kernel_name("forward", 64, "fp16") in by_name.values()
 
 
 def test_a_kernel_that_the_recipe_does_not_know_stops_the_build(make_plan: Callable[..., BuildPlan]) -> None:
