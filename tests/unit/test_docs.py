@@ -133,7 +133,13 @@ def test_the_configuration_example_is_one() -> None:
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
 def test_every_recipe_has_its_row_with_the_versions_that_it_pins(recipe: Recipe) -> None:
     pinned = [version for release in recipe.releases for version in release.sha256]
-    assert f"| `{recipe.name}` | {', '.join(pinned)} |" in section(page("usage"), "Packages")
+    pinned += [
+        f"{version}, inside the sdist of {one.distribution} {one.version}"
+        for release in recipe.releases
+        for version, one in release.carriers.items()
+    ]
+    row = f"| `{recipe.name}` | {', '.join(pinned)} |" if pinned else f"`{recipe.name}`"
+    assert row in section(page("usage"), "Packages")
 
 
 # --- every page

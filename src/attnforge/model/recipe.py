@@ -170,10 +170,6 @@ class Carrier(Value):
     version: VersionText = Field(description="its version")
     sha256: Sha256 = Field(description="SHA-256 of its sdist")
     subdirectory: str = Field(description="the folder that is built")
-    links: dict[str, str] = Field(
-        default_factory=dict,
-        description="folders that upstream's build looks for elsewhere: a path that is not there, to what it links to",
-    )
     files: dict[str, str] = Field(
         default_factory=dict, description="files that upstream's build reads and the archive lacks, to their texts"
     )
@@ -254,6 +250,9 @@ class Feature(Value):
         default=(), description="the head dimensions that it comes with; it goes with the last of them"
     )
     guard: str = Field(default="", description="C++ condition on `params`, true for a call that asks for it")
+    refused: str = Field(
+        default="", description="words with which upstream's own host code refuses a call for it, where it does"
+    )
     asks: str = Field(default="", description="the argument of the Python call that asks for it")
 
 
@@ -453,6 +452,9 @@ class Recipe(Value):
     sources: tuple[SourceKind, ...] = Field(
         default=("sdist", "folder", "archive"),
         description="kinds of source that the package builds from; the first is taken where a request names none",
+    )
+    instead: str = Field(
+        default="", description="the package to build for GPUs that this one has no kernels for, shown with that error"
     )
     git: GitSource | None = Field(default=None, description="the repository, for `--source git` and `NAME@TAG`")
     requirements: tuple[RequirementText, ...] = Field(

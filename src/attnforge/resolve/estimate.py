@@ -64,8 +64,15 @@ def units(plan: BuildPlan) -> tuple[tuple[str, ...], ...]:
 
 
 def feature_share(recipe: Recipe, selection: Selection) -> float:
-    """Return which part of the features that have a macro is there: each multiplies the instantiations of a unit."""
-    optional = [name for name, feature in recipe.features.items() if feature.macro]
+    """Return which part of the features is there that multiply the instantiations of a unit.
+
+    Those are the ones that are dropped from kernels by a macro or setting and have no kernels of their own.
+    """
+    optional = [
+        name
+        for name, feature in recipe.features.items()
+        if (feature.macro or feature.setting) and not feature.kinds and not feature.variants
+    ]
     return sum(name in selection.features for name in optional) / len(optional) if optional else 1.0
 
 

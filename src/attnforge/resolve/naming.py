@@ -11,6 +11,7 @@ from attnforge.knowledge.targets import profiles
 from attnforge.model.plan import Selection, SourcePin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.target import Target
+from attnforge.resolve.selection import homeless
 
 NO_LABEL = "none"
 
@@ -35,7 +36,8 @@ def _subset(profile: str, selection: Selection, recipe: Recipe, release: Release
     if recipe.kernels is None or release is None or not selection.is_subset:
         return []
     parts = [profile] if profile != "full" else []
-    parts += [f"no{name}" for name in selection.without if name not in profiles()[profile].without]
+    told = {*profiles()[profile].without, *homeless(recipe, selection.head_dims)}
+    parts += [f"no{name}" for name in selection.without if name not in told]
     if selection.head_dims != release.head_dims:
         parts += [f"hd{head_dim}" for head_dim in selection.head_dims]
     if selection.dtypes != recipe.kernels.dtypes:

@@ -38,15 +38,16 @@ def with_target(request: Request, package: str) -> Request:
     if not request.target:
         return request
     named = find_target(request.target)
+    meant = named.packages.get(package) if "==" not in request.package else None
     filled = {
         "python": request.python or named.python,
         "torch": request.torch or named.torch,
         "cuda": request.cuda or named.cuda,
-        "gpus": request.gpus or named.gpus,
+        "gpus": request.gpus or (meant.gpus if meant else ()) or named.gpus,
         "label": request.label or named.label,
     }
-    if "==" not in request.package and package in named.packages:
-        filled["package"] = f"{package}=={named.packages[package]}"
+    if meant and not request.source:
+        filled |= {"package": meant.package, "source": meant.source}
     return request.model_copy(update=filled)
 
 

@@ -23,27 +23,30 @@ def choose_selection(request: Request, recipe: Recipe, release: Release | None, 
         return profile.name, _unknown_kernels(request, recipe, profile.name, notes)
     _known("feature", request.without, recipe.features, "--without")
     head_dims = _chosen("head dimension", request.head_dims, release.head_dims, "--head-dims")
-    homeless = {
-        name
-        for name, feature in recipe.features.items()
-        if feature.head_dims and not set(feature.head_dims) & set(head_dims)
-    }
-    without = tuple(sorted((set(profile.without) & set(recipe.features)) | set(request.without) | homeless))
+    left_out = {*profile.without} & {*recipe.features} | {*request.without} | homeless(recipe, head_dims)
+    without = tuple(sorted(left_out))
     dtypes = _chosen("dtype", request.dtypes, recipe.kernels.dtypes, "--dtypes")
     selection = _select(recipe, recipe.kernels, release, without, head_dims, dtypes)
     notes.decide(
         "kernels",
         f"{len(selection.kept)} of {len(selection.kept) + len(selection.dropped)} units",
         f"profile {profile.name}; head dimensions {', '.join(map(str, head_dims))}; {', '.join(dtypes)}",
-        [(name, f"left out by {_cause(name, request, homeless)}") for name in without],
+        [(name, f"left out by {_cause(name, request)}") for name in without],
     )
     return profile.name, selection
 
 
-def _cause(feature: str, request: Request, homeless: Collection[str]) -> str:
+def homeless(recipe: Recipe, head_dims: Collection[int]) -> set[str]:
+    """Return the features that come with head dimensions none of which is kept."""
+    features = recipe.features.items()
+    return {name for name, one in features if one.head_dims and not set(one.head_dims) & set(head_dims)}
+
+
+def _cause(feature: str, request: Request) -> str:
     if feature in request.without:
         return "--without"
-    return "--head-dims" if feature in homeless else f"profile {request.profile}"
+    profile = find_profile(request.profile or "full")
+    return f"profile {profile.name}" if feature in profile.without else "--head-dims"
 
 
 def _unknown_kernels(request: Request, recipe: Recipe, profile: str, notes: Notes) -> Selection:

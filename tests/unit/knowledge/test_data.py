@@ -15,7 +15,7 @@ from attnforge.knowledge.host_compilers import compiler_limits
 from attnforge.knowledge.targets import find_profile, find_target, profiles, targets
 from attnforge.knowledge.toolchains import pypi_toolchains
 from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_releases
-from attnforge.model.recipe import Recipe
+from attnforge.model.recipe import KernelName, Recipe
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_adapter, find_recipe, recipes, suggestions
 
@@ -72,7 +72,6 @@ def test_advisories_have_different_ids() -> None:
 @pytest.mark.parametrize(
     ("package", "version", "cuda", "gpu", "ids"),
     [
-        ("flash-attn-3", "3.0.0b1", "12.8", "L40S", {"fa3-below-hopper"}),
         ("flash-attn-3", "3.0.0b1", "12.8", "H100", set()),
         ("flash-attn-3", "3.0.0b1", "12.6", "H100", {"fa3-ptxas-warpgroup-wait"}),
         ("sageattention", "2.2.0", "12.6", "L40S", {"sage-89-launches"}),
@@ -90,7 +89,8 @@ def test_advisories_concern_what_they_say(package: str, version: str, cuda: str,
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
 def test_recipes_agree_with_themselves(recipe: Recipe) -> None:
     assert recipe.release(recipe.default_version) is not None
-    assert any(recipe.default_version in release.sha256 for release in recipe.releases)
+    pinned = [{*release.sha256, *release.carriers, *release.commits} for release in recipe.releases]
+    assert any(recipe.default_version in versions for versions in pinned)
     assert all("==" in requirement for requirement in recipe.requirements)
     for release in recipe.releases:
         assert release.source
@@ -115,18 +115,24 @@ def test_kernels_and_features_of_recipes_agree(recipe: Recipe) -> None:
     kernels = recipe.kernels
     assert kernels is not None
     kinds = set(kernels.kinds.values())
+    assert {one.kind for one in kernels.sets} == kinds
+    names = [KernelName.parse(name) for release in recipe.releases for name in kernels.names(release)]
+    words = {word for name in names for word in name.words}
     for feature in recipe.features.values():
         assert set(feature.kinds) <= kinds
         assert feature.asks
-        # What is left out has to be noticed: by a guard on the call, or because no kernel of that kind is there.
-        assert feature.guard or feature.kinds
-    assert {cost.kind for cost in recipe.costs} <= kinds | {"dispatch"}
+        # What is left out has to be noticed: by a guard on the call, by upstream's own code, or because no kernel of
+        # that kind is there.
+        assert feature.guard or feature.kinds or feature.refused
+        assert set(feature.variants) <= words
+    assert {cost.kind for cost in recipe.costs if not cost.units} <= kinds | {"dispatch"}
     assert kinds <= {cost.kind for cost in recipe.costs}
     for cost in recipe.costs:
         assert 0 < cost.slim_seconds <= cost.full_seconds
         assert 0 < cost.slim_bytes <= cost.full_bytes
         assert cost.source
     assert set(kernels.symbol_dtypes.values()) == set(kernels.dtypes)
+    assert set(kernels.file_dtypes.values()) | set(kernels.dtype_settings) <= set(kernels.dtypes)
     # Macros drop features from kernels in silence: without an adapter that guards the calls, results would be wrong.
     assert recipe.adapter or not any(feature.macro for feature in recipe.features.values())
 
@@ -142,22 +148,31 @@ def test_profiles_leave_out_features_that_exist(profile: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("symbol", "head_dim", "dtype"),
+    ("package", "symbol", "head_dim", "dtype"),
     [
         (
+            "flash-attn-3",
+            "_ZN7cutlass13device_kernelIN5flash20enable_sm90_or_laterINS1_16FlashAttnFwdSm90INS1_25CollectiveMainloopFwdSm90"
+            "ILi2EN4cute5tupleIJNS5_1CILi1EEES8_S8_EEENS6_IJNS7_ILi128EEENS7_ILi176EEESA_EEELi128ENS_10bfloat16_tEfNS_4arch",
+            "128",
+            "bfloat16_t",
+        ),
+        (
+            "flash-attn",
             "_ZN5flash16flash_fwd_kernelI23Flash_fwd_kernel_traitsILi64ELi128ELi128ELi4ELb0ELb0EN7cutlass6half_tE19Flash",
             "64",
             "half_t",
         ),
         (
+            "flash-attn",
             "_ZN5flash24flash_fwd_splitkv_kernelI23Flash_fwd_kernel_traitsILi128ELi64ELi128ELi4ELb0ELb0EN7cutlass10bfloat16_tE",
             "128",
             "bfloat16_t",
         ),
     ],
 )
-def test_kernels_are_known_by_their_symbols(symbol: str, head_dim: str, dtype: str) -> None:
-    kernels = find_recipe("flash-attn").kernels
+def test_kernels_are_known_by_their_symbols(package: str, symbol: str, head_dim: str, dtype: str) -> None:
+    kernels = find_recipe(package).kernels
     assert kernels is not None
     match = re.search(kernels.symbol, symbol)
     assert match is not None
@@ -166,7 +181,7 @@ def test_kernels_are_known_by_their_symbols(symbol: str, head_dim: str, dtype: s
 
 def test_names_are_found_in_every_spelling() -> None:
     assert find_recipe("Flash_Attn").title == "FlashAttention 2"
-    assert suggestions("flashattn") == ["flash-attn"]
+    assert suggestions("flashattn")[0] == "flash-attn"
     assert find_recipe("not-here").releases == ()
     assert find_recipe("not-here").settings["NOT_HERE_FORCE_BUILD"] == "TRUE"
 
