@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.standins.house import make_toolkit
+
+from standins.house import make_toolkit
 
 TOP = Path(__file__).parents[2]
 REFERENCE = TOP / "examples" / "reference"
@@ -49,7 +50,7 @@ def run_script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]
             "GIT_ALLOW_PROTOCOL": "none",  # no network: the first that is fetched says so
             "LANG": "C.UTF-8",
         }
-        command = [REFERENCE / "build.sh", tmp_path / "dist", *words]
+        command = [str(REFERENCE / "build.sh"), str(tmp_path / "dist"), *words]
         return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True)
 
     return run
