@@ -103,6 +103,7 @@ def locate(machine: Machine, request: Request) -> Located:
     source = request.source or recipe.at(version or recipe.default_version or UNSTATED).sources[0]
     if source == "git" or is_git(source):
         return _from_git(machine, sourced_wish(recipe, version, source))
+    _check_kind(source, recipe, version)
     if source == "carrier":
         return _carried(recipe, version or recipe.default_version)
     if source != "sdist":
@@ -172,6 +173,17 @@ def _submodules(folder: Path, recipe: Recipe) -> tuple[PlanWarning, ...]:
     if needed:
         raise RequestError(what, why=f"the build of {recipe.name} needs it", hint=hint)
     return (PlanWarning(subject="source", message=what, hint=hint),)
+
+
+def _check_kind(source: str, recipe: Recipe, version: str) -> None:
+    """Refuse to look for a source where the recipe names none: another's package may have that name there."""
+    kinds = recipe.at(version or recipe.default_version or UNSTATED).sources
+    if source in ("sdist", "carrier") and source not in kinds:
+        raise RequestError(
+            f"{recipe.name} has no source of the kind {source}",
+            why=f"its recipe names {', '.join(kinds)}",
+            hint=f"--source {kinds[0]}",
+        )
 
 
 def _carried(recipe: Recipe, version: str) -> Located:
