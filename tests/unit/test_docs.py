@@ -35,6 +35,7 @@ from attnforge.model.recipe import (
     Recipe,
     Release,
     Remedy,
+    UnitArchitectures,
 )
 from attnforge.options import OPTIONS, merge
 from attnforge.recipes.catalogue import recipes
@@ -276,6 +277,7 @@ PARTS: dict[str, type[Value]] = {
     "kernels": Kernels,
     "set": KernelSet,
     "carrier": Carrier,
+    "unit": UnitArchitectures,
     "cost": Cost,
     "amount": Amount,
     "git": GitSource,

@@ -157,6 +157,14 @@ class GitSource(Value):
     subdirectory: str = Field(default="", description="the folder that is built; empty: the top of the repository")
 
 
+class UnitArchitectures(Value):
+    """What some units can be compiled for, where others of the same package can be compiled for more."""
+
+    units: Expression = Field(description="regular expression over the file names of the units, whole")
+    architectures: tuple[ArchitectureText, ...] = Field(description="what these can be compiled for")
+    source: str = Field(default="", description="where that was seen")
+
+
 SourceKind = Literal["sdist", "carrier", "git", "folder", "archive"]
 
 
@@ -222,6 +230,10 @@ class Release(Value):
     sources: tuple[SourceKind, ...] | None = Field(default=None, description="likewise")
     requirements: tuple[RequirementText, ...] | None = Field(default=None, description="likewise")
     settings: dict[str, str] | None = Field(default=None, description="likewise")
+    module_architectures: dict[ImportName, tuple[ArchitectureText, ...]] = Field(
+        default_factory=dict,
+        description="modules that the build makes only for a target with one of these architectures",
+    )
     remedies: tuple[Remedy, ...] = Field(default=(), description="definitions that some CUDA versions need, see below")
     source: str = Field(default="", description="where these facts come from")
 
@@ -466,6 +478,14 @@ class Recipe(Value):
     releases: tuple[Release, ...] = Field(
         default=(), description="facts by version, see below; the first that covers a version counts"
     )
+    unit_architectures: tuple[UnitArchitectures, ...] = Field(
+        default=(),
+        description="units that can't be compiled for all that the package is; the first that matches counts",
+    )
+    asks_for_gpus: bool = Field(
+        default=False,
+        description="whether upstream's build asks for the GPUs of the machine; it then sees those of the target",
+    )
     features: dict[str, Feature] = Field(default_factory=dict, description="what a user may leave out, by name")
     kernels: Kernels | None = Field(default=None, description="how upstream's units name their kernels")
     costs: tuple[Cost, ...] = Field(default=(), description="what units take before anything was measured here")
@@ -482,6 +502,13 @@ class Recipe(Value):
         own = {name: getattr(release, name) for name in ("modules", "sources", "requirements", "settings")}
         return self.model_copy(update={name: value for name, value in own.items() if value is not None})
 
+    def modules_for(self, version: str, architectures: Sequence[Architecture]) -> tuple[str, ...]:
+        """Return the modules that the build of a version makes for a target."""
+        release = self.release(version)
+        only = release.module_architectures if release else {}
+        there = {architecture.digits for architecture in architectures}
+        return tuple(module for module in self.modules if module not in only or there & set(only[module]))
+
     def cost(self, kind: str) -> Cost | None:
         """Return what units of a kind cost, or None where nothing is known."""
         return next((cost for cost in self.costs if cost.kind == kind), None)
@@ -489,8 +516,9 @@ class Recipe(Value):
     def rules_digest(self) -> str:
         """Return the hex SHA-256 of what the recipe does to upstream's units and no other part of a plan says.
 
-        That is its adapter, its features and how it tells kernels apart; "" for a recipe that has none of these.
+        That is its adapter, its features, how it tells kernels apart and which units are compiled for what; "" for a
+        recipe that has none of these.
         """
         rules = self.to_json()
-        told = {key: rules[key] for key in ("adapter", "features", "kernels")}
+        told = {key: rules[key] for key in ("adapter", "features", "kernels", "unit_architectures", "asks_for_gpus")}
         return digest_of(told) if any(told.values()) else ""

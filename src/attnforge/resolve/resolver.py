@@ -72,7 +72,7 @@ def resolve(
         return resolve_pure(request, recipe, release, version, source, host, notes)
     target = _target(request, recipe, release, host, notes)
     _check_release(recipe, release, target)
-    apply_advisories(recipe.name, version, target, notes)
+    apply_advisories(recipe.name, version, source.commit, target, notes)
     toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes)
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)

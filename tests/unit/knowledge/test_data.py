@@ -19,6 +19,9 @@ from attnforge.model.recipe import KernelName, Recipe
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_adapter, find_recipe, recipes, suggestions
 
+TAG = "eb615cf6cf4d221338033340ee2de1c37fbdba4a"
+LATER = "d1a57a546c3d395b1ffcbeecc66d81db76f3b4b5"
+
 
 @pytest.mark.parametrize("release", torch_releases(), ids=lambda release: release.version)
 def test_torch_releases_agree_with_themselves(release: TorchRelease) -> None:
@@ -70,20 +73,30 @@ def test_advisories_have_different_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "version", "cuda", "gpu", "ids"),
+    ("package", "version", "commit", "cuda", "gpu", "ids"),
     [
-        ("flash-attn-3", "3.0.0b1", "12.8", "H100", set()),
-        ("flash-attn-3", "3.0.0b1", "12.6", "H100", {"fa3-ptxas-warpgroup-wait"}),
-        ("sageattention", "2.2.0", "12.6", "L40S", {"sage-89-launches"}),
-        ("sageattention", "2.2.0", "12.6", "H100", set()),
-        ("sageattention", "1.0.6", "12.6", "L40S", set()),
-        ("flash-attn", "2.8.3", "12.6", "B200", {"blackwell-below-12.8"}),
-        ("flash-attn", "2.8.3", "13.0", "B200", set()),
+        ("flash-attn-3", "3.0.0b1", "", "12.8", "H100", set()),
+        ("flash-attn-3", "3.0.0b1", "", "12.6", "H100", {"fa3-ptxas-warpgroup-wait"}),
+        ("sageattention", "2.2.0", LATER, "12.6", "L40S", {"sage-89-launches"}),
+        ("sageattention", "2.2.0", LATER, "12.3", "L40S", {"sage-89-launches", "sage-89-below-12.4"}),
+        ("sageattention", "2.2.0", LATER, "12.6", "H100", set()),
+        ("sageattention", "2.2.0", LATER, "12.3", "H100", {"sage-90-below-12.4"}),
+        ("sageattention", "2.2.0", LATER, "12.2", "H100", {"sage-90-below-12.3"}),
+        ("sageattention", "2.2.0", LATER, "12.6", "RTX 5090", {"blackwell-below-12.8"}),
+        # One version, several commits: that of the tag gives noise on 9.0, and a folder does not say which it is.
+        ("sageattention", "2.2.0", TAG, "12.8", "H100", {"sage-90-noise"}),
+        ("sageattention", "2.2.0", TAG, "12.8", "L40S", set()),
+        ("sageattention", "2.2.0", "", "12.8", "H100", {"sage-90-unknown-commit"}),
+        ("sageattention", "1.0.6", "", "12.6", "L40S", set()),
+        ("flash-attn", "2.8.3", "", "12.6", "B200", {"blackwell-below-12.8"}),
+        ("flash-attn", "2.8.3", "", "13.0", "B200", set()),
     ],
 )
-def test_advisories_concern_what_they_say(package: str, version: str, cuda: str, gpu: str, ids: set[str]) -> None:
+def test_advisories_concern_what_they_say(
+    package: str, version: str, commit: str, cuda: str, gpu: str, ids: set[str]
+) -> None:
     capabilities = (find_gpu(gpu).capability,)
-    assert {a.id for a in advisories() if a.concerns(package, version, "2.7.1", cuda, capabilities)} == ids
+    assert {a.id for a in advisories() if a.concerns(package, version, "2.7.1", cuda, capabilities, commit)} == ids
 
 
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)

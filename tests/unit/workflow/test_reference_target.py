@@ -15,6 +15,7 @@ from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned, plan
 
 COMMIT = "b7d29fb3b79f0b78b1c369a52aaa6628dabfb0d7"
+SAGE = "d1a57a546c3d395b1ffcbeecc66d81db76f3b4b5"
 NODE = (Toolkit(home="/usr/local/cuda-12.8", cuda="12.8", nvcc="12.8.93"),)
 
 
@@ -37,6 +38,7 @@ def make_planned(
     [
         ("flash-attn", "flash_attn-2.7.2-cp311-cp311-linux_x86_64.whl", COMMIT, ["sm_80", "sm_90"]),
         ("flash-attn-3", "flashattn_hopper-3.0.0b1-cp311-cp311-linux_x86_64.whl", COMMIT, ["sm_90a"]),
+        ("sageattention", "sageattention-2.2.0-cp311-cp311-linux_x86_64.whl", SAGE, ["sm_89", "sm_90a"]),
     ],
 )
 def test_its_wheels_have_upstreams_names(
