@@ -66,8 +66,9 @@ def _for_unit(name: str, wanted: Sequence[Architecture], limits: Sequence[UnitAr
     if wanted and not chosen:
         raise BuildError(
             f"upstream's build has {name}, which can't be compiled for any GPU of the target",
-            why=f"the target has {', '.join(architecture.sm for architecture in wanted)} code, and by the recipe this unit "
-            "can be compiled for others alone",
+            why="by the recipe it can be compiled for others than "
+            + ", ".join(architecture.sm for architecture in wanted)
+            + " alone",
             hint="name a GPU that it serves too (`attnforge packages` lists them)",
         )
     return chosen
