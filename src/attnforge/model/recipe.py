@@ -165,6 +165,17 @@ class UnitArchitectures(Value):
     source: str = Field(default="", description="where that was seen")
 
 
+def compiled_for(
+    name: str, wanted: Sequence[Architecture], limits: Sequence[UnitArchitectures]
+) -> tuple[Architecture, ...]:
+    """Return those of ``wanted`` that the unit of this file name can be compiled for.
+
+    The first limit that names the unit counts; one that none names can be compiled for all.
+    """
+    limit = next((one for one in limits if re.fullmatch(one.units, name)), None)
+    return tuple(one for one in wanted if limit is None or one.digits in limit.architectures)
+
+
 SourceKind = Literal["sdist", "carrier", "git", "folder", "archive"]
 
 
@@ -232,7 +243,8 @@ class Release(Value):
     settings: dict[str, str] | None = Field(default=None, description="likewise")
     module_architectures: dict[ImportName, tuple[ArchitectureText, ...]] = Field(
         default_factory=dict,
-        description="modules that the build makes only for a target with one of these architectures",
+        description="modules that the build makes only for a target with one of these architectures, and whose code is "
+        "for these alone",
     )
     remedies: tuple[Remedy, ...] = Field(default=(), description="definitions that some CUDA versions need, see below")
     source: str = Field(default="", description="where these facts come from")
@@ -508,6 +520,15 @@ class Recipe(Value):
         only = release.module_architectures if release else {}
         there = {architecture.digits for architecture in architectures}
         return tuple(module for module in self.modules if module not in only or there & set(only[module]))
+
+    def code_of(self, version: str, architectures: Sequence[Architecture]) -> dict[str, tuple[str, ...]]:
+        """Return the machine code (``sm_90a``) that each module of such a build has for the target's architectures."""
+        release = self.release(version)
+        only = release.module_architectures if release else {}
+        return {
+            module: tuple(one.sm for one in architectures if module not in only or one.digits in only[module])
+            for module in self.modules_for(version, architectures)
+        }
 
     def cost(self, kind: str) -> Cost | None:
         """Return what units of a kind cost, or None where nothing is known."""

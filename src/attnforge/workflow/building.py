@@ -274,10 +274,12 @@ class _Build:
 
     def _audit(self, wheel: Path, environment: BuildEnvironment) -> AuditReport:
         recipe = self.planned.located.recipe
-        modules = recipe.modules_for(self.plan.version, self.plan.target.architectures) if self.plan.is_compiled else ()
+        target = self.plan.target.architectures
+        code = recipe.code_of(self.plan.version, target) if self.plan.is_compiled else {}
         expected = Expected(
-            architectures=tuple(one.sm for one in self.plan.target.architectures) if modules else (),
-            modules=modules,
+            architectures=tuple(one.sm for one in target) if code else (),
+            modules=tuple(code),
+            code=code,
             python=self.plan.target.python_tag,
         )
         return audit_wheel(wheel, torch_site=environment.site_packages, recipe=recipe, expected=expected)

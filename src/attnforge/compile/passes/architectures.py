@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Pass, Unit
-from attnforge.model.recipe import UnitArchitectures
+from attnforge.model.recipe import UnitArchitectures, compiled_for
 from attnforge.model.target import Architecture
 
 _JOINED = (
@@ -63,16 +62,14 @@ def architectures(wanted: Sequence[Architecture], limits: Sequence[UnitArchitect
 
 def _for_unit(name: str, wanted: Sequence[Architecture], limits: Sequence[UnitArchitectures]) -> Sequence[Architecture]:
     """Return what of the target's architectures a unit is compiled for."""
-    limit = next((one for one in limits if re.fullmatch(one.units, name)), None)
-    if limit is None:
-        return wanted
-    chosen = [architecture for architecture in wanted if architecture.digits in limit.architectures]
-    if not chosen:
+    chosen = compiled_for(name, wanted, limits)
+    if wanted and not chosen:
         raise BuildError(
             f"upstream's build has {name}, which can't be compiled for any GPU of the target",
-            why=f"it can be compiled for {', '.join(limit.architectures)}, and the target has "
-            f"{', '.join(architecture.digits for architecture in wanted)}",
-            hint="build it for a GPU that it serves too, or leave out what needs this unit",
+            why="by the recipe it can be compiled for others than "
+            + ", ".join(architecture.sm for architecture in wanted)
+            + " alone",
+            hint="name a GPU that it serves too (`attnforge packages` lists them)",
         )
     return chosen
 
