@@ -122,7 +122,7 @@ def _cell(report: BenchReport, cell: Cell) -> Iterator[str]:
     way = "; the backward pass alone" if cell.backward else ""
     yield f'<section class="cell">\n<h3><code>{escape(cell.name)}</code></h3>'
     yield f'<p class="soft">{of + ": " if of else ""}{escape(words.sizes(cell.shape))}{way}</p>'
-    yield '<div class="wide"><table>'
+    yield '<div class="wide"><table class="figures">'
     heads = ("", "", "rate", f"of {limit} rate", "time", "spread", "host", "cosine", "largest error")
     yield f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>"
     slowest = max((_rate(cell, result) for result in cell.results if result.status == "timed"), default=1.0)
@@ -189,7 +189,7 @@ def _sides(report: BenchReport) -> Iterator[str]:
         wheel = f"<code>{escape(side.wheel)}</code>" if side.wheel else "PyTorch's own"
         figures = f"<td><code>{side.sha256[:16]}</code></td><td>{escape(side.python)}</td>"
         name = f"<td>{plot.mark(at)}{escape(side.name)}</td>"
-        yield f"<tr>{name}<td>{escape(side.version)}</td><td>{wheel}</td>{figures}</tr>"
+        yield f'<tr>{name}<td class="long">{escape(side.version)}</td><td class="long">{wheel}</td>{figures}</tr>'
     yield "</table></div>"
 
 

@@ -25,13 +25,20 @@ BACKWARD = 2.5
 _ELEMENT_BYTES = 2
 
 
-def grid(name: str) -> tuple[Cell, ...]:
-    """Return the cells of a grid, without results. KeyError for a name that is not in GRIDS."""
-    if name not in GRIDS:
-        raise KeyError(name)
-    return cells(
-        shape for shape in shapes() if name == "full" or (shape.quick if name == "quick" else shape.kind == name)
-    )
+def grid(names: str) -> tuple[Cell, ...]:
+    """Return the cells of grids and shapes by their names, separated by commas; without results, each once.
+
+    KeyError for a name that is neither one of GRIDS nor a shape's.
+    """
+    wanted = [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in GRIDS and name not in {shape.name for shape in shapes()}:
+            raise KeyError(name)
+    return cells(shape for shape in shapes() if any(_is_of(shape, name) for name in wanted))
+
+
+def _is_of(shape: Shape, name: str) -> bool:
+    return name in ("full", shape.kind, shape.name) or (name == "quick" and shape.quick)
 
 
 def cells(wanted: Iterable[Shape]) -> tuple[Cell, ...]:

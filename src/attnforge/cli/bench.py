@@ -25,7 +25,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", nargs=2, metavar=("A", "B"), type=Path, help="two wheels of one package: is B faster than A?"
     )
-    parser.add_argument("--grid", default="quick", metavar="NAME", help=f"{', '.join(GRIDS)} (default: quick)")
+    parser.add_argument(
+        "--grid",
+        default="quick",
+        metavar="NAME",
+        help=f"{', '.join(GRIDS)}, or shapes by name; several with commas (default: quick)",
+    )
     parser.add_argument("--dtype", default="bf16", choices=("bf16", "fp16"), help="of the inputs (default: bf16)")
     parser.add_argument("--python", metavar="PATH", help="an interpreter with PyTorch; nothing is installed")
     parser.add_argument("--torch", metavar="VERSION", help="the PyTorch of the clean environments")

@@ -26,6 +26,9 @@ _CACHES = 2
 _L2_BYTES = 128 * 2**20
 _MOST_SETS = 64
 
+# One set that is so many times the cache needs no other: little of its beginning is left when its end is reached.
+_ALONE = 16
+
 # Rows of queries at the start, the middle and the end that are held against the reference.
 _ROWS = 64
 
@@ -145,7 +148,7 @@ def _count_of_sets(size: int, device: str) -> int:
     if device != "cuda":
         return 2
     cache = getattr(torch.cuda.get_device_properties(0), "L2_cache_size", 0) or _L2_BYTES
-    return min(_MOST_SETS, 1 + math.ceil(_CACHES * cache / size))
+    return 1 if size >= _ALONE * cache else min(_MOST_SETS, 1 + math.ceil(_CACHES * cache / size))
 
 
 def _forward(attention: Callable[[Tensors], torch.Tensor], inputs: list[Tensors]) -> Callable[[int], Any]:
@@ -198,8 +201,8 @@ def _estimate(prepared: _Prepared, device: str) -> None:
     """Find out about what a call takes, by few calls where it takes long."""
     prepared.ms, prepared.host_us = _timed(prepared, 1, device)
     if prepared.ms < _SHORT_MS:
-        prepared.ms, prepared.host_us = _timed(prepared, 5, device)
-        prepared.ms, _ = _timed(prepared, 5, device)
+        for _ in range(2):  # the second knows how long to hold the GPU back
+            prepared.ms, prepared.host_us = _timed(prepared, 5, device)
 
 
 def _time(request: dict[str, Any]) -> dict[str, Any]:

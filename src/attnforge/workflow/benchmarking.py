@@ -15,6 +15,7 @@ from attnforge.bench import report
 from attnforge.bench.sides import TITLES, backends, named, title
 from attnforge.bench.work import GRIDS, cells, grid
 from attnforge.errors import RequestError, UncheckedError
+from attnforge.knowledge.shapes import shapes
 from attnforge.model.benchmark import BenchReport, Cell, Dtype, Gpu, Result, Shape, Side
 from attnforge.provision.indexes import file_sha256
 from attnforge.version import BUILDER
@@ -37,7 +38,7 @@ _MOST_CALLS = 100
 
 @dataclass(frozen=True)
 class BenchOptions:
-    """How to time. ``grid`` is one of GRIDS, or ``shapes`` are given instead.
+    """How to time. ``grid`` names grids or shapes, see bench/work.py; or ``shapes`` are given instead.
 
     ``python`` is an interpreter with PyTorch, "" for a clean environment for each wheel with ``torch``. ``rounds`` 0 is
     ROUNDS, or ROUNDS_AGAINST where two wheels are held against each other. ``seconds`` is how long each side is timed
@@ -117,8 +118,12 @@ def _refuse(files: Sequence[WheelFile], against: int, options: BenchOptions) -> 
             why=f"these are {' and '.join(file.package for file in files[:against])}",
             hint="time wheels of several packages without --against",
         )
-    if not options.shapes and options.grid not in GRIDS:
-        raise RequestError(f"there is no grid {options.grid}", hint=f"--grid {', '.join(GRIDS)}")
+    if not options.shapes:
+        try:
+            grid(options.grid)
+        except KeyError as error:
+            hint = f"--grid takes {', '.join(GRIDS)}, or names of shapes: {', '.join(one.name for one in shapes())}"
+            raise RequestError(f"there is no grid or shape {error.args[0]!r}", hint=hint) from None
     if options.rounds < 0 or options.seconds < 0:
         raise RequestError("rounds and seconds can't be negative")
 

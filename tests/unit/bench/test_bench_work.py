@@ -65,7 +65,13 @@ def test_quick_has_some_of_each_kind_and_training_goes_both_ways() -> None:
 
 def test_an_unknown_grid_is_an_error() -> None:
     with pytest.raises(KeyError):
-        grid("quickest")
+        grid("quick,quickest")
+
+
+def test_grids_and_shapes_by_name_go_together_and_count_once() -> None:
+    names = [cell.name for cell in grid("decode, video-17k-64,decode-1x32k-128,training-8k-128")]
+    assert names[:4] == [cell.name for cell in grid("decode")]
+    assert names[4:] == ["video-17k-64", "training-8k-128-forward", "training-8k-128-backward"]
 
 
 @pytest.mark.parametrize("one", shapes(), ids=lambda one: one.name)

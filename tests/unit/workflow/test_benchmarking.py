@@ -69,7 +69,7 @@ def test_a_pytorch_that_sees_no_gpu_is_named(machine: Machine, tmp_path: Path) -
     ("arguments", "said"),
     [
         ([], "there is no wheel to time"),
-        (["{flash}", "--grid", "quickest"], "there is no grid quickest"),
+        (["{flash}", "--grid", "quickest"], "there is no grid or shape 'quickest'"),
         (["{other}"], "tiny has no attention that bench can call"),
         (["--against", "{flash}", "{sage}"], "two wheels of one package"),
         (["{flash}", "--rounds", "-1"], "can't be negative"),
