@@ -48,6 +48,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
     """Time wheels, or show an earlier report."""
+    if arguments.out:
+        _make(arguments.out)  # before minutes are spent
     report = _read(arguments.report) if arguments.report else _timed(arguments, environ, _teller(arguments.json, out))
     if arguments.json:
         out.write(json.dumps(report.to_json(), indent=1) + "\n")
@@ -91,12 +93,18 @@ def _read(path: Path) -> BenchReport:
         raise RequestError(f"{path} is no report of a benchmark", why=str(error).splitlines()[0]) from error
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{folder} can't be made", why=str(error), hint="--out FOLDER") from error
+
+
 def write(report: BenchReport, folder: Path) -> tuple[Path, ...]:
-    """Write the report as JSON and as a page, and return their paths."""
+    """Write the report as JSON and as a page into a folder that is there, and return their paths."""
     from attnforge.bench.page import page
     from attnforge.provision.store import write_atomically
 
-    folder.mkdir(parents=True, exist_ok=True)
     texts = {folder / _JSON: json.dumps(report.to_json(), indent=1) + "\n", folder / _PAGE: page(report)}
     for path, text in texts.items():
         write_atomically(path, text)

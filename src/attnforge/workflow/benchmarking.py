@@ -155,9 +155,8 @@ def _stand(
         if options.device == "cuda" and not all(seen["gpus"] for seen in looked):
             versions = f"PyTorch {looked[-1]['torch']} (CUDA {looked[-1]['cuda'] or 'none'})"
             raise _no_gpu(f"{versions} in {alone.python} sees none; driver: {machine.host.driver or 'none'}")
-        sides = [_side(place, seen) for place, seen in zip(places, looked, strict=False)]
-        sides = list(named(sides))
-        sides = [_opened(side, child) for side, child in zip(sides, children, strict=False)]
+        wheels = named([_side(place, seen) for place, seen in zip(places, looked, strict=False)])
+        sides = [_opened(side, child) for side, child in zip(wheels, children, strict=False)]
         own = backends(looked[-1]["torch"], looked[-1]["python"]) if options.sdpa else ()
         pairs = [*zip(sides, children, strict=False), *((side, children[-1]) for side in own)]
         contenders = tuple(_Contender(side, child) for side, child in pairs if not side.error)
@@ -173,7 +172,9 @@ def _place(machine: Machine, file: WheelFile, options: BenchOptions, tell: Calla
 
 def _look(child: Child) -> dict[str, Any]:
     seen = child.ask("about", {"do": "look"}, _ANSWER_SECONDS)
-    return seen if "gpus" in seen else {"gpus": [], "torch": "", "cuda": "", "python": ""}
+    if "error" in seen:
+        raise UncheckedError("PyTorch can't look at the GPU", why=str(seen["error"]["text"]))
+    return seen
 
 
 def _side(place: Trial, seen: dict[str, Any]) -> Side:

@@ -151,7 +151,9 @@ def test_an_earlier_report_is_shown_again_and_written(tmp_path: Path) -> None:
     assert FLASH in out.getvalue()
     assert BenchReport.model_validate_json((folder / "benchmark.json").read_text()) == made
     assert "<!doctype html>" in (folder / "benchmark.html").read_text()
-    (tmp_path / "old.json").write_text("{}")
     err = io.StringIO()
+    onto = ["bench", "--report", str(tmp_path / "old.json"), "--out", str(tmp_path / "old.json" / "x")]
+    assert program.main(onto, {}, out, err) == 2
+    (tmp_path / "old.json").write_text("{}")
     assert program.main(["bench", "--report", str(tmp_path / "old.json")], {}, out, err) == 2
     assert program.main(["bench", "--report", str(tmp_path / "gone.json")], {}, out, err) == 2
