@@ -1,4 +1,4 @@
-"""SageAttention 2.2.0's build for real, on the stand-in: one wheel for L40S and H100, on a machine with no GPU or driver.
+"""SageAttention 2.2.0's build for real, on the stand-in: one wheel for L40S and H100, with no GPU and no driver here.
 
 Upstream's own source could not be had where these tests were written. The stand-in (standins/sageattention) has its
 build interface around kernels of our own, and is served from a git repository that is made on the spot.
