@@ -60,6 +60,8 @@ class Package:
 
     name: str
     version: str
+    main: str
+    function: Callable[..., Any]
     dense: Call
     varlen: Call | None = None
     cached: Call | None = None
@@ -137,6 +139,8 @@ def _flash(name: str, module: Any, version: str, names: Mapping[str, str], cache
     return Package(
         name=name,
         version=version,
+        main="flash_attn_func",
+        function=function,
         dense=dense,
         varlen=_translated(module.flash_attn_varlen_func, names),
         cached=_translated(cached, cache_names) if cached else None,
@@ -156,6 +160,8 @@ def _sage() -> Package:
     return Package(
         name="sageattention",
         version=getattr(module, "__version__", ""),
+        main="sageattn",
+        function=module.sageattn,
         dense=kernels["sageattn"],
         varlen=_translated(varlen, _SAGE) if varlen else None,
         kernels=kernels,
@@ -169,6 +175,8 @@ def _sdpa() -> Package:
     return Package(
         name="sdpa",
         version=torch.__version__,
+        main="",
+        function=torch.nn.functional.scaled_dot_product_attention,
         dense=_backend(""),
         kernels=kernels,
         takes=frozenset({"causal", "scale", "dropout"}),
