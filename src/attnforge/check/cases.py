@@ -162,7 +162,8 @@ def _shape(shape: tuple[int, int, int, int, int]) -> dict[str, int]:
 
 def _smoke(subject: Subject) -> Iterator[Case]:
     """q, k and v of (2, 4, 128, 64): for most packages 4 rows of 128 heads."""
-    head_dim = 64 if 64 in subject.head_dims else subject.head_dims[0]
+    larger = subject.behaviour.rounds_up and max(subject.head_dims) > 64
+    head_dim = 64 if 64 in subject.head_dims or larger else subject.head_dims[0]
     yield _case("smoke", "smoke", subject.dtypes[0], head_dim, batch=2, rows=4, columns=4, heads=128, kv_heads=128)
 
 
@@ -291,22 +292,26 @@ def _not_built(subject: Subject) -> Iterator[Case]:
     if not subject.ours:
         return
     dtype, head_dim = subject.dtypes[0], subject.head_dims[0]
-    words = ("attnforge build",) if subject.behaviour.names_what_is_left_out else ()
     for other in subject.behaviour.head_dims:
         if other in subject.head_dims:
             continue
         if subject.behaviour.rounds_up and other < max(subject.head_dims):
             yield _case("head-dim", "dense", dtype, other, **_shape(_SHAPES[0]))
             continue
-        named = (f"head dimension {other} ", *words) if words else ()
         left_out = f"head dimension {other}"
-        yield _case("left-out", "dense", dtype, other, left_out=left_out, words=named, **_shape(_SHAPES[0]))
+        words = _words(subject, f"{left_out} ")
+        yield _case("left-out", "dense", dtype, other, left_out=left_out, words=words, **_shape(_SHAPES[0]))
     for other_dtype in subject.behaviour.dtypes:
         if other_dtype not in subject.dtypes:
-            named = (f"in {other_dtype}", *words) if words else ()
-            yield _case(
-                "left-out", "dense", other_dtype, head_dim, left_out=other_dtype, words=named, **_shape(_SHAPES[0])
-            )
+            words, shape = _words(subject, f"in {other_dtype}"), _shape(_SHAPES[0])
+            yield _case("left-out", "dense", other_dtype, head_dim, left_out=other_dtype, words=words, **shape)
+
+
+def _words(subject: Subject, named: str) -> tuple[tuple[str, ...], ...]:
+    """Return what a message has to say: what was left out and what builds it, or else one of upstream's own
+    refusals."""
+    refusals = subject.behaviour.refusals
+    return (refusals,) if refusals else ((named,), ("attnforge build",))
 
 
 def _running(subject: Subject) -> Iterator[Case]:
@@ -330,8 +335,9 @@ def _expected(subject: Subject, case: Case) -> Case:
     feature = _topics_left_out(subject).get(case.topic)
     if feature is None:
         return case
-    words = (feature, "attnforge build") if subject.behaviour.names_what_is_left_out else ()
-    return case.model_copy(update={"left_out": feature, "words": words, "name": f"left out: {case.name}"})
+    return case.model_copy(
+        update={"left_out": feature, "words": _words(subject, feature), "name": f"left out: {case.name}"}
+    )
 
 
 def _once(cases: Iterable[Case]) -> list[Case]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -66,14 +66,14 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
     return worst(code for _, code in results)
 
 
-def worst(codes: Iterator[int]) -> int:
+def worst(codes: Iterable[int]) -> int:
     """Return the exit code of several: a bad wheel is said before one that could not be checked."""
     found = list(codes)
-    return 5 if 5 in found else max(found)
+    return 5 if 5 in found else max(found, default=0)
 
 
 def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: TextIO) -> CheckReport:
-    """Check a wheel; unless JSON is asked for, tell each topic when its cases are done, at the end what was found."""
+    """Check a wheel with the options of the command line; unless JSON is asked for, tell what comes of it."""
     options: dict[str, Any] = {
         "python": arguments.python or "",
         "torch": arguments.torch or "",
@@ -81,8 +81,11 @@ def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: T
         "only": _topics(arguments.only or ""),
         "timeout": arguments.timeout,
     }
-    if arguments.json:
-        return check(machine, wheel, **options)
+    return check(machine, wheel, **options) if arguments.json else tell_check(machine, wheel, out, **options)
+
+
+def tell_check(machine: Machine, wheel: Path, out: TextIO, **options: Any) -> CheckReport:
+    """Check a wheel and write a line for each topic when its cases are done, and at the end what was found."""
     out.write(f"{wheel.name}\n")
     topics = _Topics(out)
     report = check(machine, wheel, **options, observe=topics.add)

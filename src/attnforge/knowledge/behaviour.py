@@ -27,7 +27,8 @@ class Behaviour(Value):
     where there is none. ``features`` are the names of what can be left out, with the topics of the cases that then
     have to raise. The rest says whether upstream promises it: causal masks with unequal lengths, empty sequences,
     gradients, the same gradients twice, one graph for torch.compile, calls for another device than the current one.
-    ``varlen_head_dims`` where these are fewer.
+    ``varlen_head_dims`` where these are fewer. ``refusals``: one of these is in
+    upstream's own message for what was left out; empty where a wheel of ours says it itself.
     """
 
     rule: Rule
@@ -38,7 +39,6 @@ class Behaviour(Value):
     smaller_head_dims: bool
     odd_head_dims: bool
     rounds_up: bool
-    names_what_is_left_out: bool
     unequal_causal: bool
     empty_sequences: bool
     gradients: bool
@@ -46,6 +46,7 @@ class Behaviour(Value):
     whole_graph: bool
     any_device: bool
     varlen_head_dims: tuple[int, ...] = ()
+    refusals: tuple[str, ...] = ()
     features: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     parameters: dict[str, tuple[str, ...]]
     source: str

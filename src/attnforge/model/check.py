@@ -24,8 +24,8 @@ class Case(Value):
     columns) of each sequence of a varlen call. ``window`` is (left, right), -1 for no limit. ``strided`` says how
     inputs lie in memory: "" dense, ``packed`` as parts of one tensor, ``transposed`` as (batch, heads, rows,
     head_dim). ``kernel`` is a function by upstream's name, "" for the package's main one. Where ``left_out`` names a
-    feature, the call has to raise, with all of ``words`` in its message. ``promised`` is false where upstream does
-    not say that it works.
+    feature, the call has to raise, with one of each of ``words`` in its message. ``promised`` is false where upstream
+    does not say that it works.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Case(Value):
     kernel: str = ""
     mode: CacheMode = ""
     left_out: str = ""
-    words: tuple[str, ...] = ()
+    words: tuple[tuple[str, ...], ...] = ()
     promised: bool = True
 
 
