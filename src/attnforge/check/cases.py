@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,7 @@ _VARLEN = (
     (((1, 2000), (1, 31), (1, 700)), 1),
     (((64, 64),), 2),
 )
+_PAGED = ((17, 17), (5, 300), (1, 64))
 _VARLEN_PLAIN = ((((17, 17), (300, 300), (64, 64)), 4), (((130, 130), (1, 1)), 2))
 
 
@@ -76,14 +78,15 @@ _VARLEN_PLAIN = ((((17, 17), (300, 300), (64, 64)), 4), (((130, 130), (1, 1)), 2
 class Subject:
     """What is known of a wheel and of the package in it, as it was imported.
 
-    ``head_dims`` and ``dtypes`` are those that it has, ``left_out`` the features that it has not, ``ours`` whether a
-    wheel of attnforge's says so itself. ``takes`` are the options of its calls by the names of ongpu/calls.py,
-    ``kernels`` its functions that are called as the main one is. ``quick`` asks for fewer shapes,
-    ``only`` for the cases of some topics, the smoke test besides; empty for all.
+    ``head_dims`` and ``dtypes`` are those that it has, ``all_head_dims`` upstream's, ``left_out`` the features that
+    it has not, ``ours`` whether a wheel of attnforge's says so itself. ``takes`` are the options of its calls by the
+    names of ongpu/calls.py, ``kernels`` its functions that are called as the main one is. ``quick`` asks for fewer
+    shapes, ``only`` for the cases of some topics, the smoke test besides; empty for all.
     """
 
     behaviour: Behaviour
     head_dims: tuple[int, ...]
+    all_head_dims: tuple[int, ...]
     dtypes: tuple[str, ...]
     left_out: frozenset[str]
     ours: bool
@@ -92,6 +95,7 @@ class Subject:
     main: str
     layouts: tuple[str, ...]
     has_varlen: bool
+    varlen_takes: frozenset[str]
     has_cache: bool
     quick: bool = False
     only: tuple[str, ...] = ()
@@ -109,6 +113,7 @@ def subject_of(
     return Subject(
         behaviour=behaviour,
         head_dims=tuple(covered.get("head_dims") or behaviour.head_dims),
+        all_head_dims=_head_dims_of(covered.get("kernels_left_out", ())) or behaviour.head_dims,
         dtypes=tuple(covered.get("dtypes") or behaviour.dtypes),
         left_out=frozenset(covered.get("left_out") or ()),
         ours=coverage is not None,
@@ -117,10 +122,16 @@ def subject_of(
         main=opened["main"],
         layouts=tuple(opened["layouts"]),
         has_varlen=bool(opened["varlen"]),
+        varlen_takes=frozenset(opened["varlen_takes"]),
         has_cache=bool(opened["cache"]),
         quick=quick,
         only=only,
     )
+
+
+def _head_dims_of(kernels: Iterable[str]) -> tuple[int, ...]:
+    """Return the head dimensions in names of kernels such as ``forward-hdim160-fp16``, sorted."""
+    return tuple(sorted({int(found[1]) for kernel in kernels if (found := re.search(r"-hdim(\d+)-", kernel))}))
 
 
 def cases_for(subject: Subject) -> tuple[Case, ...]:
@@ -249,6 +260,9 @@ def _varlen(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
     for lengths, kv_heads in _VARLEN if subject.behaviour.empty_sequences else _VARLEN_PLAIN:
         for causal in (False, True):
             yield _case("varlen", "varlen", dtype, head_dim, lengths=lengths, kv_heads=kv_heads, causal=causal)
+    if "table" in subject.varlen_takes:
+        for causal in (False, True):
+            yield _case("paged", "varlen", dtype, head_dim, mode="paged", lengths=_PAGED, kv_heads=2, causal=causal)
 
 
 _CACHE: dict[str, Any] = {"batch": 2, "rows": 1, "columns": 512, "heads": 8, "kv_heads": 2}
@@ -292,7 +306,7 @@ def _not_built(subject: Subject) -> Iterator[Case]:
     if not subject.ours:
         return
     dtype, head_dim = subject.dtypes[0], subject.head_dims[0]
-    for other in subject.behaviour.head_dims:
+    for other in subject.all_head_dims:
         if other in subject.head_dims:
             continue
         if subject.behaviour.rounds_up and other < max(subject.head_dims):

@@ -56,6 +56,9 @@ _MEANINGS: dict[str, tuple[str, str, str]] = {
     ),
 }
 
+# The codes of cases that failed.
+CODES = tuple(_MEANINGS)
+
 
 def result_of(case: Case, answer: Mapping[str, Any]) -> CaseResult:
     """Return what an answer of ongpu/checks.py, or an error of the child, means for a case."""

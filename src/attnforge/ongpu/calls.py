@@ -54,8 +54,9 @@ class Package:
     ``dense(q, k, v, **options)``; ``varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, **options)`` on packed
     (total, heads, head_dim) with int32 starts of (sequences + 1,); ``cached(q, k_cache, v_cache, **options)``. The
     last two are None where the package has no such call. ``kernels`` are all its functions that are called as
-    ``dense`` is, by upstream's names. ``takes`` are the options of ``dense`` and ``cached`` that it has. ``layouts``
-    are those that ``dense(..., layout=)`` can hand over: NHD as it is, HND as a transposed copy.
+    ``dense`` is, by upstream's names. ``takes`` are the options of ``dense`` and ``cached`` that it has,
+    ``varlen_takes`` those of ``varlen``. ``layouts`` are those that ``dense(..., layout=)`` can hand over: NHD as it
+    is, HND as a transposed copy.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Package:
     cached: Call | None = None
     kernels: Mapping[str, Call] = field(default_factory=dict)
     takes: frozenset[str] = frozenset()
+    varlen_takes: frozenset[str] = frozenset()
     layouts: tuple[str, ...] = ("NHD",)
 
 
@@ -88,6 +90,7 @@ _FLASH_2_CACHE = {
     "new_v": "v",
     "splits": "num_splits",
 }
+_FLASH_2_VARLEN = {**_FLASH_2, "table": "block_table"}
 _FLASH_3 = {
     "causal": "causal",
     "scale": "softmax_scale",
@@ -142,9 +145,10 @@ def _flash(name: str, module: Any, version: str, names: Mapping[str, str], cache
         main="flash_attn_func",
         function=function,
         dense=dense,
-        varlen=_translated(module.flash_attn_varlen_func, names),
+        varlen=_translated(module.flash_attn_varlen_func, _FLASH_2_VARLEN),
         cached=_translated(cached, cache_names) if cached else None,
         kernels=kernels,
+        varlen_takes=_taken(module.flash_attn_varlen_func, _FLASH_2_VARLEN),
         takes=_taken(function, names) | (_taken(cached, cache_names) if cached else frozenset()),
     )
 

@@ -47,6 +47,7 @@ def _described(package: calls.Package) -> dict[str, Any]:
         "main": package.main,
         "layouts": list(package.layouts),
         "varlen": package.varlen is not None,
+        "varlen_takes": sorted(package.varlen_takes),
         "cache": package.cached is not None,
     }
 
@@ -184,7 +185,8 @@ class _Run:
         if self.case["call"] == "varlen":
             tensors, starts, longest = self.packed()
             assert self.package.varlen is not None
-            self.package.varlen(*tensors, *starts, *longest, **self.options())
+            arguments, own = self.in_pages(tensors, starts[1])
+            self.package.varlen(*arguments, *starts, *longest, **self.options(), **own)
         elif self.case["call"] == "cache":
             self._cache()
         elif self.case["call"] == "gradients":
@@ -217,6 +219,24 @@ class _Run:
         k, v = (self.draw(sum(columns), case["kv_heads"], case["head_dim"]) for _ in range(2))
         return (q, k, v), (self.starts(rows), self.starts(columns)), (max(rows), max(columns))
 
+    def in_pages(self, tensors: Tensors, starts: torch.Tensor) -> tuple[Tensors, dict[str, Any]]:
+        """Return the arguments of a varlen call: as they are, or k and v in pages of a cache, with their table."""
+        if self.case["mode"] != "paged":
+            return tensors, {}
+        q, k, v = tensors
+        places = starts.tolist()
+        most = max(-(-(end - start) // _PAGE) for start, end in zip(places, places[1:]))
+        table = torch.randperm(most * (len(places) - 1), device=self.device).view(-1, most)
+        pages = []
+        for tensor in (k, v):
+            held = torch.full((table.numel(), _PAGE, *tensor.shape[1:]), float("nan"), device=self.device)
+            for sequence, (start, end) in enumerate(zip(places, places[1:])):
+                for at in range(start, end):
+                    page = table[sequence, (at - start) // _PAGE]
+                    held[page, (at - start) % _PAGE] = tensor[at]
+            pages.append(held.to(tensor.dtype))
+        return (q, pages[0], pages[1]), {"table": table.to(torch.int32)}
+
     def starts(self, lengths: list[int]) -> torch.Tensor:
         return self.integers([0, *torch.tensor(lengths).cumsum(0).tolist()])
 
@@ -227,7 +247,8 @@ class _Run:
         tensors, starts, longest = self.packed()
         options, call = self.options(), self.package.varlen
         assert call is not None
-        out = self.twice(lambda *copies: call(*copies, *starts, *longest, **options), tensors)
+        arguments, own = self.in_pages(tensors, starts[1])
+        out = self.twice(lambda *copies: call(*copies, *starts, *longest, **options, **own), arguments)
         q, k, v = tensors
         for sequence in range(len(self.case["lengths"])):
             rows, keys = (slice(int(one[sequence]), int(one[sequence + 1])) for one in starts)

@@ -108,14 +108,23 @@ def flash_attn_varlen_func(
     return_attn_probs=False,
     block_table=None,
 ):
-    _guard(q, softcap=softcap > 0, alibi=alibi_slopes is not None, local=tuple(window_size) != (-1, -1))
+    _guard(
+        q,
+        softcap=softcap > 0,
+        alibi=alibi_slopes is not None,
+        local=tuple(window_size) != (-1, -1),
+        split=block_table is not None,
+    )
     options = (dropout_p, softmax_scale, causal, window_size, softcap, alibi_slopes)
     out = torch.empty_like(q)
     starts_q, starts_k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
     for sequence in range(len(starts_q) - 1):
         rows = slice(starts_q[sequence], starts_q[sequence + 1])
         keys = slice(starts_k[sequence], starts_k[sequence + 1])
-        out[rows] = _attend(q[rows].float(), k[keys].float(), v[keys].float(), *options).to(q.dtype)
+        pair = (k[keys], v[keys])
+        if block_table is not None:
+            pair = (x[block_table[sequence].long()].flatten(0, 1)[: keys.stop - keys.start] for x in (k, v))
+        out[rows] = _attend(q[rows].float(), *(x.float() for x in pair), *options).to(q.dtype)
     return out
 
 

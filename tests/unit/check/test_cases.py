@@ -18,15 +18,17 @@ FLASH_2: dict[str, Any] = {
     "main": "flash_attn_func",
     "layouts": ["NHD"],
     "varlen": True,
+    "varlen_takes": ["causal", "table"],
     "cache": True,
 }
-FLASH_3 = {**FLASH_2, "takes": ["causal", "deterministic", "softcap", "window"]}
+FLASH_3 = {**FLASH_2, "takes": ["causal", "deterministic", "softcap", "window"], "varlen_takes": ["causal"]}
 SAGE: dict[str, Any] = {
     "takes": ["causal", "scale"],
     "kernels": ["sageattn", "sageattn_qk_int8_pv_fp8_cuda_sm90"],
     "main": "sageattn",
     "layouts": ["NHD", "HND"],
     "varlen": True,
+    "varlen_takes": ["causal"],
     "cache": False,
 }
 OPENED = {"flash-attn": FLASH_2, "flash-attn-3": FLASH_3, "sageattention": SAGE}
@@ -103,6 +105,12 @@ def test_what_was_left_out_has_to_raise_and_nothing_else_has() -> None:
     softcap = of("softcap", cases)
     assert {case.call for case in softcap} == {"dense", "varlen", "cache"}
     assert all(case.words == (("softcap",), ("attnforge build",)) for case in softcap)
+
+
+def test_upstreams_head_dimensions_are_those_of_the_kernels_that_were_left_out() -> None:
+    dropped = ["forward-hdim64-bf16", "forward-hdim160-fp16", "split-hdim256-bf16-causal"]
+    cases = cases_for(subject(head_dims=[64], dtypes=["fp16"], kernels_left_out=dropped))
+    assert {case.left_out for case in of("left-out", cases)} == {"head dimension 160", "head dimension 256", "bf16"}
 
 
 def test_a_feature_that_is_there_is_tried_and_not_expected_to_raise() -> None:
