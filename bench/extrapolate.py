@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from attnforge.model.recipe import KernelName
 
 ASSUMPTIONS = (
-    "a unit that was not measured is taken to cost what a measured one of its kind does: of those alike in causal, if "
+    "a unit that was not measured is taken to cost what a measured one of its kind does: of the same variant, if "
     "there are any, the mean of those nearest in head dimension; fp16 and bf16 are taken to cost the same"
 )
 
@@ -23,7 +23,7 @@ def _like(wanted: KernelName, known: Mapping[KernelName, float]) -> float:
     kind = [name for name in known if name.kind == wanted.kind]
     if not kind:
         raise ValueError(f"no {wanted.kind} unit was measured")
-    alike = [name for name in kind if name.causal == wanted.causal] or kind
+    alike = [name for name in kind if name.variant == wanted.variant] or kind
     nearest = min(abs(name.head_dim - wanted.head_dim) for name in alike)
     return statistics.fmean(known[name] for name in alike if abs(name.head_dim - wanted.head_dim) == nearest)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attnforge import Machine
-from attnforge.model.recipe import JOINT, Kernels, kernel_name
+from attnforge.model.recipe import JOINT, Kernels
 from attnforge.provision.environment import site_include_dirs
 from attnforge.provision.source import unpack
 from cases import Case, Ground, clean_environ, compiler_of
@@ -45,11 +45,7 @@ def cut_down(source: Path, kernels: Kernels, kept: Collection[str], macros: Coll
 def _kernel_of(line: str, kernels: Kernels) -> str | None:
     """Return the recipe's name of the kernels in the source that a line names; None for any other line."""
     match = re.search(kernels.pattern, line)
-    return _name(match, kernels) if match else None
-
-
-def _name(match: re.Match[str], kernels: Kernels) -> str:
-    return kernel_name(kernels.kinds[match["kind"]], match["head_dim"], match["dtype"], bool(match["causal"]))
+    return kernels.named(match) if match else None
 
 
 class Upstream:
@@ -119,7 +115,7 @@ class Upstream:
             entry = json.loads(line)
             match = re.search(self.names.pattern, " ".join(entry["argv"]))
             if match and "-c" in entry["argv"]:
-                found[_name(match, self.names)] = float(entry["cpu"])
+                found[self.names.named(match)] = float(entry["cpu"])
         return found
 
 

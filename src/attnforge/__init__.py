@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnforge.audit.compare import compare_wheels
     from attnforge.errors import AttnforgeError
+    from attnforge.model.benchmark import BenchReport
     from attnforge.model.request import Request
     from attnforge.workflow.auditing import audit as audit_wheel
+    from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
     from attnforge.workflow.building import Built, build
     from attnforge.workflow.checking import check as check_wheel
     from attnforge.workflow.machine import Machine
@@ -33,11 +35,14 @@ if TYPE_CHECKING:
 # Public name: its module, and its name there. `audit` and `check` are packages, so these verbs end in _wheel.
 _HOMES = {
     "AttnforgeError": ("attnforge.errors", "AttnforgeError"),
+    "BenchOptions": ("attnforge.workflow.benchmarking", "BenchOptions"),
+    "BenchReport": ("attnforge.model.benchmark", "BenchReport"),
     "Built": ("attnforge.workflow.building", "Built"),
     "Machine": ("attnforge.workflow.machine", "Machine"),
     "Planned": ("attnforge.workflow.planning", "Planned"),
     "Request": ("attnforge.model.request", "Request"),
     "audit_wheel": ("attnforge.workflow.auditing", "audit"),
+    "bench_wheels": ("attnforge.workflow.benchmarking", "bench_wheels"),
     "build": ("attnforge.workflow.building", "build"),
     "check_wheel": ("attnforge.workflow.checking", "check"),
     "compare_wheels": ("attnforge.audit.compare", "compare_wheels"),
@@ -46,11 +51,14 @@ _HOMES = {
 
 __all__ = [
     "AttnforgeError",
+    "BenchOptions",
+    "BenchReport",
     "Built",
     "Machine",
     "Planned",
     "Request",
     "audit_wheel",
+    "bench_wheels",
     "build",
     "check_wheel",
     "compare_wheels",

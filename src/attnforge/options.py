@@ -76,7 +76,7 @@ OPTIONS = (
     Option("head-dims", "head_dims", "numbers", "LIST", "keep kernels for these head dimensions alone: 64,128"),
     Option("dtypes", "dtypes", "list", "LIST", "keep kernels for these dtypes alone: fp16,bf16"),
     Option("without", "without", "list", "LIST", "leave out: alibi,softcap,local,dropout,backward,split"),
-    Option("source", "source", "text", "WHERE", "sdist, git, git+URL@REF, or the path of a folder or archive"),
+    Option("source", "source", "text", "WHERE", "sdist, carrier, git, git+URL@REF, or the path of a folder or archive"),
     Option("toolchain", "toolchain", "text", "WHERE", "system (this machine's nvcc) or pypi (from the package index)"),
     Option("label", "label", "text", "LABEL", "local version label of the wheel, or none for upstream's own name"),
     Option("jobs", "jobs", "number", "N", "compiles at once at most (default: the processors of this machine)"),

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from attnforge import Machine
+from standins.real import PYTHON, attnforge, install, printed
 
 pytestmark = [pytest.mark.compile, pytest.mark.network]
 
@@ -30,21 +27,9 @@ COMMAND = [
 LABEL = "2.8.3+cu130torch2.11.sm90.diffusion.hd64.fp16"
 
 
-def environment(cache: Path) -> dict[str, str]:
-    """Ours, with a cache of its own and no CUDA in sight."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("CUDA", "ATTNFORGE"))}
-    return {**kept, "ATTNFORGE_CACHE": str(cache)}
-
-
-def attnforge(cache: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "attnforge", *arguments]
-    return subprocess.run(command, env=environment(cache), capture_output=True, text=True)
-
-
 def test_one_command_makes_a_wheel_that_installs_imports_and_is_good(tmp_path: Path) -> None:
     cache, out = tmp_path / "cache", tmp_path / "dist"
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    choice = ["--torch", "2.11.0", "--python", python, "--toolchain", "pypi"]
+    choice = ["--torch", "2.11.0", "--python", PYTHON, "--toolchain", "pypi"]
     done = attnforge(cache, *COMMAND, *choice, "--out", str(out), "--json")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     events = [json.loads(line) for line in done.stdout.splitlines()]
@@ -66,18 +51,11 @@ def test_one_command_makes_a_wheel_that_installs_imports_and_is_good(tmp_path: P
     assert {(k["head_dim"], k["dtype"]) for k in module["kernels"]} == {(64, "fp16")}
     assert report["audit"]["undefined"] == []
 
-    # A clean environment, with nothing but the wheel and what it requires, from where this machine gets packages.
-    uv = Machine(environment(cache)).uv
-    clean = tmp_path / "clean"
-    uv.venv(clean, sys.executable)
-    interpreter = str(clean / "bin" / "python")
-    uv.install(clean / "bin" / "python", (str(wheel),))
+    # A clean environment, with nothing but the wheel and what it requires.
+    interpreter = install(cache, tmp_path / "clean", str(wheel))
     code = "import torch, flash_attn, flash_attn_2_cuda as c; print(flash_attn.__version__, callable(c.fwd))"
-    imported = subprocess.run([interpreter, "-c", code], capture_output=True, text=True)
-    assert imported.returncode == 0, imported.stderr
-    assert imported.stdout.split()[:2] == ["2.8.3", "True"]
-    version = "import importlib.metadata as m; print(m.version('flash-attn'))"
-    assert subprocess.run([interpreter, "-c", version], capture_output=True, text=True).stdout.strip() == LABEL
+    assert printed(interpreter, code).split()[:2] == ["2.8.3", "True"]
+    assert printed(interpreter, "import importlib.metadata as m; print(m.version('flash-attn'))") == LABEL
 
     # The same command again compiles nothing, and gives the same bytes.
     first = wheel.read_bytes()

@@ -13,6 +13,7 @@ import pytest
 
 import attnforge
 from attnforge import errors
+from attnforge.bench.work import GRIDS, grid
 from attnforge.check.cases import TOPICS
 from attnforge.check.verdicts import CODES
 from attnforge.cli.main import VERBS, parser_for, usage
@@ -22,12 +23,37 @@ from attnforge.knowledge.error_signatures import all_signatures
 from attnforge.knowledge.targets import profiles, targets
 from attnforge.model.audit import AuditReport, ModuleReport
 from attnforge.model.base import Value
+from attnforge.model.benchmark import (
+    Accuracy,
+    Against,
+    BenchReport,
+    Cell,
+    Gpu,
+    Rate,
+    Rates,
+    Result,
+    Shape,
+    Side,
+    Verdict,
+)
 from attnforge.model.check import CaseResult, CheckReport, GpuSeen
 from attnforge.model.events import kinds
 from attnforge.model.finding import Finding
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan
-from attnforge.model.recipe import Amount, Cost, Feature, GitSource, Kernels, Recipe, Release, Remedy
+from attnforge.model.recipe import (
+    Amount,
+    Carrier,
+    Cost,
+    Feature,
+    GitSource,
+    Kernels,
+    KernelSet,
+    Recipe,
+    Release,
+    Remedy,
+    UnitArchitectures,
+)
 from attnforge.options import OPTIONS, merge
 from attnforge.recipes.catalogue import recipes
 from attnforge.recipes.own import read_recipe
@@ -126,7 +152,13 @@ def test_the_configuration_example_is_one() -> None:
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
 def test_every_recipe_has_its_row_with_the_versions_that_it_pins(recipe: Recipe) -> None:
     pinned = [version for release in recipe.releases for version in release.sha256]
-    assert f"| `{recipe.name}` | {', '.join(pinned)} |" in section(page("usage"), "Packages")
+    pinned += [
+        f"{version}, inside the sdist of {one.distribution} {one.version}"
+        for release in recipe.releases
+        for version, one in release.carriers.items()
+    ]
+    row = f"| `{recipe.name}` | {', '.join(pinned)} |" if pinned else f"`{recipe.name}`"
+    assert row in section(page("usage"), "Packages")
 
 
 # --- every page
@@ -282,6 +314,9 @@ PARTS: dict[str, type[Value]] = {
     "remedy": Remedy,
     "feature": Feature,
     "kernels": Kernels,
+    "set": KernelSet,
+    "carrier": Carrier,
+    "unit": UnitArchitectures,
     "cost": Cost,
     "amount": Amount,
     "git": GitSource,
@@ -344,7 +379,29 @@ def test_no_row_is_of_a_message_that_is_gone() -> None:
     assert set(rows) - {"id"} == {signature.id for signature in all_signatures()}
 
 
+# --- benchmarking.md
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_grid_has_its_row_with_how_many_cells_it_has(name: str) -> None:
+    assert f"| `{name}` | {len(grid(name))} |" in section(page("benchmarking"), "What is timed")
+
+
 # --- json.md
+
+BENCHMARK: tuple[type[Value], ...] = (
+    BenchReport,
+    Gpu,
+    Rates,
+    Rate,
+    Side,
+    Cell,
+    Shape,
+    Result,
+    Accuracy,
+    Against,
+    Verdict,
+)
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -361,9 +418,10 @@ def test_every_event_has_its_row_with_its_fields(kind: str) -> None:
         ("plan --json", public_fields(BuildPlan) | {"digest", "decisions", "warnings", "estimate"}),
         ("audit --json", public_fields(AuditReport) | public_fields(ModuleReport) | public_fields(Finding)),
         ("check --json", public_fields(CheckReport) | public_fields(CaseResult) | public_fields(GpuSeen)),
+        ("bench --json", {name for kind in BENCHMARK for name in public_fields(kind)}),
         ("doctor --json", public_fields(Host) | {"schema", "host", "findings", "exit_code"}),
     ],
-    ids=["plan", "audit", "check", "doctor"],
+    ids=["plan", "audit", "check", "bench", "doctor"],
 )
 def test_every_field_of_a_document_is_told(title: str, fields: set[str]) -> None:
     assert fields <= quoted(section(page("json"), title))

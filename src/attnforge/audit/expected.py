@@ -15,6 +15,7 @@ def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: Wh
     planned = set(expected.architectures)
     if planned and there != planned:
         yield _different("architectures", _listed(there), f"the plan says {_listed(planned)}")
+    yield from _check_code(expected, modules)
     absent = set(expected.modules) - {import_name(module.path) for module in modules}
     if absent:
         yield _different("modules", f"no {_listed(absent)}", "the plan says that these modules are built")
@@ -23,15 +24,23 @@ def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: Wh
         yield _different("python", tags, f"the plan says {expected.python}")
 
 
+def _check_code(expected: Expected, modules: Sequence[ModuleReport]) -> Iterator[Finding]:
+    """Say which module lacks what others have: a GPU would find no kernel in it. One may have no kernels at all."""
+    for module in modules:
+        planned, there = set(expected.code.get(import_name(module.path), ())), set(module.architectures)
+        if planned and there and there != planned:
+            yield _different("architectures", _listed(there), f"the plan says {_listed(planned)}", module.path)
+
+
 def _listed(names: set[str]) -> str:
     return ", ".join(sorted(names)) or "none"
 
 
-def _different(what: str, seen: str, means: str) -> Finding:
+def _different(what: str, seen: str, means: str, subject: str = "") -> Finding:
     return Finding(
         code=f"planned-{what}",
         severity=Severity.ERROR,
-        subject=what,
+        subject=subject or what,
         seen=seen,
         means=f"{means}: the build did something else",
         hint="look for what went wrong in the build's log, and build it again",

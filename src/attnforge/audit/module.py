@@ -11,6 +11,7 @@ from attnforge.model.audit import ModuleReport
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.recipe import Kernels
 
+_DRIVER_LIBRARIES = ("libcuda.so", "libnvidia-ml.so")
 _CUDA_LIBRARIES = ("libcudart.so", "libcuda.so", "libc10_cuda.so", "libtorch_cuda.so")
 
 
@@ -43,6 +44,21 @@ def read_module(path: str, elf: Elf, kernels: Kernels | None) -> Module:
         device_functions=len(code.functions),
     )
     return Module(path, elf, code, report)
+
+
+def check_driver(path: str, elf: Elf) -> Iterator[Finding]:
+    """Say that a wheel holds a library of the driver's: it comes with the driver, and a copy hides the real one."""
+    names = {path.rpartition("/")[2], elf.soname}
+    if any(name.startswith(_DRIVER_LIBRARIES) for name in names):
+        yield Finding(
+            code="driver-inside",
+            severity=Severity.ERROR,
+            subject=path,
+            seen="a library of NVIDIA's driver, or a stub of one",
+            means="the machine's own driver is not used, and calls into this copy fail",
+            hint="build it again without packing libcuda.so (auditwheel: --exclude libcuda.so.1)",
+            link="https://github.com/thu-ml/SageAttention/issues/245",
+        )
 
 
 def check_readable(module: Module) -> Iterator[Finding]:

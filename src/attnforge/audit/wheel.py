@@ -14,7 +14,7 @@ from attnforge.audit.expected import check_expected
 from attnforge.audit.linkage import check_linkage
 from attnforge.audit.manylinux import Platform, platform_of, satisfied_by
 from attnforge.audit.metadata import WheelName, check_module
-from attnforge.audit.module import Module, check_code, check_paths, check_readable, read_module
+from attnforge.audit.module import Module, check_code, check_driver, check_paths, check_readable, read_module
 from attnforge.audit.site import TorchSite, open_elf
 from attnforge.audit.symbols import link
 from attnforge.errors import WheelError
@@ -94,6 +94,7 @@ def _unreadable(path: str, error: WheelError) -> Finding:
 
 def _check_module(module: Module, name: WheelName | None) -> Iterator[Finding]:
     yield from check_readable(module)
+    yield from check_driver(module.path, module.elf)
     yield from check_code(module)
     yield from check_paths(module)
     if name is not None:

@@ -67,6 +67,10 @@ def _facts(release: Release) -> Iterator[str]:
             yield f"{name} {specifier}"
     if release.sha256:
         yield f"pinned by hash: {', '.join(release.sha256)}"
+    for version, one in release.carriers.items():
+        yield f"{version} pinned by hash, in the sdist of {one.distribution} {one.version}"
+    for version, commit in release.commits.items():
+        yield f"{version} is commit {commit[:8]}"
 
 
 def _target_lines() -> Iterator[str]:

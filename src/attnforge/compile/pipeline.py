@@ -42,7 +42,7 @@ def passes_for(
         *own,
         *([group(plan.groups, folder, read_source)] if plan.groups else []),
         define(plan.defines),
-        architectures(plan.target.architectures),
+        architectures(plan.target.architectures, recipe.unit_architectures),
         compress(plan.toolchain.cuda),
         collect(plan.toolchain.host_compiler),
         price(cost_key, dispatch),

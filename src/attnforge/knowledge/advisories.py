@@ -13,7 +13,10 @@ from attnforge.model.target import Architecture
 
 
 class Advisory(Value):
-    """A known-bad combination. A condition that is empty always holds."""
+    """A known-bad combination. A condition that is empty always holds.
+
+    ``commits`` are those of a source from git; "" among them is a source whose commit is not known.
+    """
 
     id: str
     severity: Literal["error", "warning"]
@@ -22,6 +25,7 @@ class Advisory(Value):
     link: str
     packages: tuple[str, ...] = ()
     versions: str = ""
+    commits: tuple[str, ...] = ()
     torch: str = ""
     cuda: str = ""
     gpus: tuple[str, ...] = ()
@@ -29,12 +33,19 @@ class Advisory(Value):
     gpus_from: str = ""
 
     def concerns(
-        self, package: str, version: str, torch: str, cuda: str, capabilities: tuple[Architecture, ...]
+        self,
+        package: str,
+        version: str,
+        torch: str,
+        cuda: str,
+        capabilities: tuple[Architecture, ...],
+        commit: str = "",
     ) -> bool:
         """Say whether the combination is this one."""
         return (
             (not self.packages or package in self.packages)
             and _matches(self.versions, version)
+            and (not self.commits or commit in self.commits)
             and _matches(self.torch, torch)
             and _matches(self.cuda, cuda)
             and self._gpu(capabilities)

@@ -15,8 +15,24 @@ from attnforge.model.base import Value
 V = TypeVar("V")
 
 
+class TargetPackage(Value):
+    """What a package means in a named target.
+
+    ``package`` names a version, and may name another distribution: what upstream called it then. ``source`` is a kind
+    of source that its recipe has, ``gpus`` those of the target that it serves; empty: the recipe's first, and all.
+    """
+
+    package: str
+    source: str = ""
+    gpus: tuple[str, ...] = ()
+
+
 class NamedTarget(Value):
-    """A target that one word stands for. ``packages`` pins versions; ``label`` "none" keeps upstream's wheel names."""
+    """A target that one word stands for.
+
+    ``packages`` says what a package that is named without a version means in it; ``label`` "none" keeps upstream's
+    wheel names.
+    """
 
     name: str
     summary: str
@@ -25,7 +41,7 @@ class NamedTarget(Value):
     cuda: str
     gpus: tuple[str, ...]
     label: str = ""
-    packages: dict[str, str] = Field(default_factory=dict)
+    packages: dict[str, TargetPackage] = Field(default_factory=dict)
 
 
 class Profile(Value):

@@ -42,11 +42,12 @@ class ModuleReport(Value):
 class Expected(Value):
     """What a plan says that the wheel has: exact ``architectures``, ``modules`` by import name, ``python`` (cp312).
 
-    An empty field expects nothing.
+    ``code`` is the machine code of single modules, by import name, where they have any. An empty field expects nothing.
     """
 
     architectures: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
+    code: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     python: str = ""
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from attnforge.model.base import Value
+from attnforge.model.recipe import Carrier
 from attnforge.model.target import Target
 
 UNSTATED = "0"
@@ -56,7 +57,8 @@ class SourcePin(Value):
     named by its ``commit``, whose hash covers every file and the commits of its submodules, so it can be pinned before
     anything is fetched; ``sha256`` is "" then. ``url`` is where the commit is had, without credentials, "" for a folder
     or bundle of this machine. ``submodules`` are those that are checked out, () for all. ``subdirectory`` is the folder
-    of the repository that is built, "" for its top.
+    of the repository or archive that is built, "" for its top. ``carrier`` is the other distribution whose sdist holds
+    the source, None where the sdist is the package's own.
     """
 
     kind: Literal["sdist", "archive", "folder", "git"]
@@ -66,6 +68,7 @@ class SourcePin(Value):
     commit: str = ""
     submodules: tuple[str, ...] = ()
     subdirectory: str = ""
+    carrier: Carrier | None = None
 
     @model_validator(mode="after")
     def _is_pinned(self) -> SourcePin:
@@ -118,9 +121,10 @@ class BuildPlan(Value):
     """All that determines the bytes of a wheel, and nothing else of the machine that builds it.
 
     Jobs, memory and paths are decided when it runs. ``groups`` names the kernels whose units are compiled as one: that
-    moves functions about in a wheel and changes none of them. ``recipe`` is the digest of what the recipe does to units
-    beside what stands here (Recipe.rules_digest). ``digest`` names the build folder, the finished wheel and
-    the provenance inside it.
+    moves functions about in a wheel and changes none of them. ``requires_torch`` is the specifier of the PyTorch
+    versions that the modules load with (``==2.11.*``), "" for a wheel without modules. ``recipe`` is the digest of
+    what the recipe does to units beside what stands here (Recipe.rules_digest). ``digest`` names the build folder, the
+    finished wheel and the provenance inside it.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -134,6 +138,7 @@ class BuildPlan(Value):
     requirements: tuple[str, ...]
     settings: tuple[tuple[str, str], ...] = ()
     defines: tuple[str, ...] = ()
+    requires_torch: str = ""
     groups: tuple[tuple[str, ...], ...] = ()
     recipe: str = ""
     label: str

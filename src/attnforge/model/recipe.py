@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Annotated, Literal, NamedTuple
 
 from packaging.requirements import Requirement
@@ -95,15 +97,18 @@ Commit = Annotated[str, AfterValidator(_commit), Field(json_schema_extra={"patte
 CanonicalName = Annotated[str, AfterValidator(_canonical)]
 ImportName = Annotated[str, AfterValidator(_dotted)]
 
-_KERNEL_NAME = re.compile(r"(?P<kind>[\w-]+?)-hdim(?P<head_dim>\d+)-(?P<dtype>\w+)(?P<causal>-causal)?")
+_KERNEL_NAME = re.compile(r"(?P<kind>[\w-]+?)-hdim(?P<head_dim>\d+)-(?P<dtype>[^\W_]+)(?P<variant>(?:-[^\W_]+)*)")
 
 JOINT = "+"
 """Between the names of the kernels of merged units."""
 
 
-def kernel_name(kind: str, head_dim: int | str, dtype: str, causal: bool) -> str:
-    """Return the name of a unit's kernels, such as ``forward-hdim64-bf16-causal``: in plans, units, costs, coverage."""
-    return f"{kind}-hdim{head_dim}-{dtype}" + ("-causal" if causal else "")
+def kernel_name(kind: str, head_dim: int | str, dtype: str, variant: str = "") -> str:
+    """Return the name of a unit's kernels, such as ``forward-hdim64-bf16-causal``: in plans, units, costs, coverage.
+
+    ``variant`` is what stands in upstream's file name behind the dtype, in words: ``causal``, ``paged-split``.
+    """
+    return f"{kind}-hdim{head_dim}-{dtype}" + (f"-{variant}" if variant else "")
 
 
 class KernelName(NamedTuple):
@@ -112,7 +117,12 @@ class KernelName(NamedTuple):
     kind: str
     head_dim: int
     dtype: str
-    causal: bool
+    variant: str
+
+    @property
+    def words(self) -> frozenset[str]:
+        """The words of the variant."""
+        return frozenset(self.variant.split("-"))
 
     @classmethod
     def parse(cls, name: str) -> KernelName:
@@ -120,7 +130,7 @@ class KernelName(NamedTuple):
         match = _KERNEL_NAME.fullmatch(name)
         if match is None:
             raise ValueError(f"{name!r} is no name of kernels such as forward-hdim64-bf16-causal")
-        return cls(match["kind"], int(match["head_dim"]), match["dtype"], bool(match["causal"]))
+        return cls(match["kind"], int(match["head_dim"]), match["dtype"], match["variant"].removeprefix("-"))
 
 
 class Remedy(Value):
@@ -145,6 +155,44 @@ class GitSource(Value):
         default=(), description="paths of the submodules that the build needs; empty: all of them"
     )
     subdirectory: str = Field(default="", description="the folder that is built; empty: the top of the repository")
+
+
+class UnitArchitectures(Value):
+    """What some units can be compiled for, where others of the same package can be compiled for more."""
+
+    units: Expression = Field(description="regular expression over the file names of the units, whole")
+    architectures: tuple[ArchitectureText, ...] = Field(description="what these can be compiled for")
+    source: str = Field(default="", description="where that was seen")
+
+
+def compiled_for(
+    name: str, wanted: Sequence[Architecture], limits: Sequence[UnitArchitectures]
+) -> tuple[Architecture, ...]:
+    """Return those of ``wanted`` that the unit of this file name can be compiled for.
+
+    The first limit that names the unit counts; one that none names can be compiled for all.
+    """
+    limit = next((one for one in limits if re.fullmatch(one.units, name)), None)
+    return tuple(one for one in wanted if limit is None or one.digits in limit.architectures)
+
+
+SourceKind = Literal["sdist", "carrier", "git", "folder", "archive"]
+
+
+class Carrier(Value):
+    """A source archive of another distribution that holds this package's source.
+
+    Paths are those inside the archive, below its top folder.
+    """
+
+    distribution: CanonicalName = Field(description="the distribution, as the package index names it")
+    version: VersionText = Field(description="its version")
+    sha256: Sha256 = Field(description="SHA-256 of its sdist")
+    subdirectory: str = Field(description="the folder that is built")
+    files: dict[str, str] = Field(
+        default_factory=dict, description="files that upstream's build reads and the archive lacks, to their texts"
+    )
+    source: str = Field(default="", description="where that was seen")
 
 
 class Release(Value):
@@ -173,6 +221,31 @@ class Release(Value):
         description="exact version to its commit in the recipe's repository; such a version plans from git without a "
         "network",
     )
+    carriers: dict[VersionText, Carrier] = Field(
+        default_factory=dict,
+        description="exact version to the sdist of another distribution that holds its source, see below",
+    )
+    limited_api: str = Field(
+        default="",
+        description="the tag of the first Python (`cp39`) where the modules use Python's limited API alone: one wheel "
+        "for it and each later one",
+    )
+    stable_abi: Specifier = Field(
+        default="",
+        description="the PyTorch versions for which upstream's build uses PyTorch's stable ABI alone: the wheel serves "
+        "the target's PyTorch and later ones",
+    )
+    modules: tuple[ImportName, ...] | None = Field(
+        default=None, description="in place of the recipe's, where they differ"
+    )
+    sources: tuple[SourceKind, ...] | None = Field(default=None, description="likewise")
+    requirements: tuple[RequirementText, ...] | None = Field(default=None, description="likewise")
+    settings: dict[str, str] | None = Field(default=None, description="likewise")
+    module_architectures: dict[ImportName, tuple[ArchitectureText, ...]] = Field(
+        default_factory=dict,
+        description="modules that the build makes only for a target with one of these architectures, and whose code is "
+        "for these alone",
+    )
     remedies: tuple[Remedy, ...] = Field(default=(), description="definitions that some CUDA versions need, see below")
     source: str = Field(default="", description="where these facts come from")
 
@@ -190,9 +263,42 @@ class Feature(Value):
 
     summary: str = Field(description="what it is; stands in the error of a call that asks for it")
     macro: str = Field(default="", description="the compiler macro that drops it from kernels")
+    setting: str = Field(
+        default="", description="the environment variable that drops it from upstream's build where it is `TRUE`"
+    )
     kinds: tuple[str, ...] = Field(default=(), description="kinds of kernel that exist for it alone")
+    variants: tuple[str, ...] = Field(
+        default=(), description="words of variants: a kernel with one of them exists for this feature alone"
+    )
+    head_dims: tuple[int, ...] = Field(
+        default=(), description="the head dimensions that it comes with; it goes with the last of them"
+    )
     guard: str = Field(default="", description="C++ condition on `params`, true for a call that asks for it")
+    refused: str = Field(
+        default="", description="words with which upstream's own host code refuses a call for it, where it does"
+    )
     asks: str = Field(default="", description="the argument of the Python call that asks for it")
+
+
+class KernelSet(Value):
+    """Kernels of one kind: each of these head dimensions with each dtype, value dimension and variant."""
+
+    kind: str = Field(description="the recipe's own kind")
+    head_dims: tuple[int, ...] = Field(default=(), description="empty: those of the release")
+    dtypes: tuple[str, ...] = Field(default=(), description="empty: those of `kernels`")
+    value_dims: tuple[int, ...] = Field(
+        default=(), description="head dimensions of the values, where they are not those of queries and keys"
+    )
+    variants: tuple[str, ...] = Field(
+        default=("",), description='in words as `variant` has them, joined by a dash; `""` for the plain one'
+    )
+
+    def names(self, head_dims: Sequence[int], dtypes: Sequence[str]) -> Iterator[str]:
+        """Yield the names of the kernels; what the set leaves open is that of the release and of ``kernels``."""
+        values = [f"v{dim}" for dim in self.value_dims] or [""]
+        for head_dim, dtype in product(self.head_dims or head_dims, self.dtypes or dtypes):
+            for words in product(values, self.variants):
+                yield kernel_name(self.kind, head_dim, dtype, "-".join(filter(None, words)))
 
 
 class Kernels(Value):
@@ -200,10 +306,20 @@ class Kernels(Value):
 
     pattern: Expression = Field(
         description="regular expression over a unit's file name, with groups `kind`, `head_dim`, `dtype` and, where "
-        "upstream has it, `causal`"
+        "upstream has them, `value_dim` and `variant`"
     )
     kinds: dict[str, str] = Field(description="what group `kind` matches, to the recipe's own kinds")
     dtypes: tuple[str, ...] = Field(description="dtypes that have kernels")
+    file_dtypes: dict[str, str] = Field(
+        default_factory=dict, description="what group `dtype` matches, to dtypes, where these differ"
+    )
+    sets: tuple[KernelSet, ...] = Field(default=(), description="which kernels there are, see below")
+    head_dim_setting: str = Field(
+        default="",
+        description="the environment variable that drops a head dimension from upstream's build where it is `TRUE`, "
+        "with `{head_dim}` in its name",
+    )
+    dtype_settings: dict[str, str] = Field(default_factory=dict, description="the same for each dtype that has one")
     symbol: Expression = Field(
         default="",
         description="regular expression over mangled names of kernels, with groups `head_dim` and `dtype`; for audits",
@@ -222,6 +338,23 @@ class Kernels(Value):
     @classmethod
     def _names_symbols(cls, value: str) -> str:
         return _with_groups(value, "head_dim", "dtype") if value else value
+
+    def named(self, match: re.Match[str]) -> str:
+        """Return the name of the kernels of a unit whose file name ``pattern`` matches."""
+        found = match.groupdict()
+        value = (found.get("value_dim") or "").strip("_")
+        words = [f"v{value}"] if value else []
+        words += (found.get("variant") or "").strip("_").split("_")
+        return kernel_name(
+            self.kinds[found["kind"]],
+            found["head_dim"],
+            self.file_dtypes.get(found["dtype"], found["dtype"]),
+            "-".join(filter(None, words)),
+        )
+
+    def names(self, release: Release) -> tuple[str, ...]:
+        """Return the names of all kernels of a release."""
+        return tuple(name for one in self.sets for name in one.names(release.head_dims, self.dtypes))
 
 
 def _with_groups(pattern: str, *names: str) -> str:
@@ -340,9 +473,12 @@ class Recipe(Value):
         default="",
         description="folder under `recipes/` whose `adapter.py` has the package's own passes; empty for none",
     )
-    sources: tuple[Literal["sdist", "git", "folder", "archive"], ...] = Field(
+    sources: tuple[SourceKind, ...] = Field(
         default=("sdist", "folder", "archive"),
-        description="kinds of source that the package builds from; without `sdist` it is built from git",
+        description="kinds of source that the package builds from; the first is taken where a request names none",
+    )
+    instead: str = Field(
+        default="", description="the package to build for GPUs that this one has no kernels for, shown with that error"
     )
     git: GitSource | None = Field(default=None, description="the repository, for `--source git` and `NAME@TAG`")
     requirements: tuple[RequirementText, ...] = Field(
@@ -354,6 +490,14 @@ class Recipe(Value):
     releases: tuple[Release, ...] = Field(
         default=(), description="facts by version, see below; the first that covers a version counts"
     )
+    unit_architectures: tuple[UnitArchitectures, ...] = Field(
+        default=(),
+        description="units that can't be compiled for all that the package is; the first that matches counts",
+    )
+    asks_for_gpus: bool = Field(
+        default=False,
+        description="whether upstream's build asks for the GPUs of the machine; it then sees those of the target",
+    )
     features: dict[str, Feature] = Field(default_factory=dict, description="what a user may leave out, by name")
     kernels: Kernels | None = Field(default=None, description="how upstream's units name their kernels")
     costs: tuple[Cost, ...] = Field(default=(), description="what units take before anything was measured here")
@@ -362,6 +506,30 @@ class Recipe(Value):
         """Return what holds for a version, or None where the recipe knows nothing of it."""
         return next((release for release in self.releases if release.covers(version)), None)
 
+    def at(self, version: str) -> Recipe:
+        """Return the recipe with what its release of a version has in place of its own."""
+        release = self.release(version)
+        if release is None:
+            return self
+        own = {name: getattr(release, name) for name in ("modules", "sources", "requirements", "settings")}
+        return self.model_copy(update={name: value for name, value in own.items() if value is not None})
+
+    def modules_for(self, version: str, architectures: Sequence[Architecture]) -> tuple[str, ...]:
+        """Return the modules that the build of a version makes for a target."""
+        release = self.release(version)
+        only = release.module_architectures if release else {}
+        there = {architecture.digits for architecture in architectures}
+        return tuple(module for module in self.modules if module not in only or there & set(only[module]))
+
+    def code_of(self, version: str, architectures: Sequence[Architecture]) -> dict[str, tuple[str, ...]]:
+        """Return the machine code (``sm_90a``) that each module of such a build has for the target's architectures."""
+        release = self.release(version)
+        only = release.module_architectures if release else {}
+        return {
+            module: tuple(one.sm for one in architectures if module not in only or one.digits in only[module])
+            for module in self.modules_for(version, architectures)
+        }
+
     def cost(self, kind: str) -> Cost | None:
         """Return what units of a kind cost, or None where nothing is known."""
         return next((cost for cost in self.costs if cost.kind == kind), None)
@@ -369,8 +537,9 @@ class Recipe(Value):
     def rules_digest(self) -> str:
         """Return the hex SHA-256 of what the recipe does to upstream's units and no other part of a plan says.
 
-        That is its adapter, its features and how it tells kernels apart; "" for a recipe that has none of these.
+        That is its adapter, its features, how it tells kernels apart and which units are compiled for what; "" for a
+        recipe that has none of these.
         """
         rules = self.to_json()
-        told = {key: rules[key] for key in ("adapter", "features", "kernels")}
+        told = {key: rules[key] for key in ("adapter", "features", "kernels", "unit_architectures", "asks_for_gpus")}
         return digest_of(told) if any(told.values()) else ""

@@ -7,23 +7,23 @@ import re
 from packaging.requirements import InvalidRequirement, Requirement
 
 
-def relabel(metadata: str, version: str, torch_minor: str) -> str:
-    """Return METADATA with another version; a plain requirement of torch becomes one of that minor.
+def relabel(metadata: str, version: str, requires_torch: str) -> str:
+    """Return METADATA with another version; a plain requirement of torch becomes one of ``requires_torch``.
 
-    Extension modules that use PyTorch's C++ interface load with the minor that they were built for and no other
-    (FA#723), so an installer has to know. ``torch_minor`` is "" for a wheel without such modules.
+    That is a specifier (``==2.11.*``): an installer has to know which PyTorch the modules load with. It is "" for a
+    wheel without modules.
     """
     head, separator, body = metadata.partition("\n\n")
-    lines = [_line(line, version, torch_minor) for line in head.split("\n")]
+    lines = [_line(line, version, requires_torch) for line in head.split("\n")]
     return "\n".join(lines) + separator + body
 
 
-def _line(line: str, version: str, torch_minor: str) -> str:
+def _line(line: str, version: str, requires_torch: str) -> str:
     name, _, value = line.partition(":")
     if name.lower() == "version":
         return f"{name}: {version}"
-    if name.lower() == "requires-dist" and torch_minor and _is_torch(value):
-        return f"{name}: torch=={torch_minor}.*"
+    if name.lower() == "requires-dist" and requires_torch and _is_torch(value):
+        return f"{name}: torch{requires_torch}"
     return line
 
 

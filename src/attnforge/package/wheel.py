@@ -32,7 +32,7 @@ def package_wheel(upstream: Path, folder: Path, plan: BuildPlan, builder: str) -
     new = f"{old.removesuffix('.dist-info').rsplit('-', 1)[0]}-{full}.dist-info"
     moved = {_moved(path, old, new): member for path, member in members.items()}
     compiled = any(path.endswith(".so") for path in moved)
-    labelled = relabel(metadata, full, plan.target.torch_minor if compiled else "")
+    labelled = relabel(metadata, full, plan.requires_torch if compiled else "")
     moved[f"{new}/METADATA"] = Member(labelled.encode())
     moved |= {f"{new}/{path}": Member(data) for path, data in documents(plan, builder).items()}
     wheel = folder / f"{new.removesuffix('.dist-info')}-{'-'.join(tags)}.whl"

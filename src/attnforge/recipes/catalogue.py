@@ -35,6 +35,8 @@ def _generic(name: str) -> Recipe:
         summary="no recipe: built whole, as its own setup says",
         # The versions that FlashAttention 2's recipe was proven with. numpy only quiets a warning of torch's.
         requirements=("setuptools==80.9.0", "wheel==0.45.1", "packaging==25.0", "ninja==1.13.0", "numpy"),
+        # Many a setup asks for a GPU before it compiles anything.
+        asks_for_gpus=True,
         settings={
             # Setups that look for a GPU of the build machine before they compile CUDA code look here first:
             # https://github.com/rusty1s/pytorch_scatter/blob/master/setup.py, and many after its example.

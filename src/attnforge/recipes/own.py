@@ -142,17 +142,29 @@ def _followed(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def mistakes(recipe: Recipe) -> Iterator[Mistake]:
     """Yield what is wrong with a recipe though each of its fields is right."""
+    yield from _wrong_sources(recipe)
     yield from _wrong_versions(recipe)
     yield from _wrong_requirements(recipe)
     yield from _wrong_settings(recipe)
     yield from _wrong_code(recipe)
 
 
+def _wrong_sources(recipe: Recipe) -> Iterator[Mistake]:
+    for key, sources in _in_each(recipe, "sources"):
+        if "git" in sources and recipe.git is None:
+            yield key, "git is named, and no repository", "add a table [git] with its url"
+        if "carrier" in sources and not any(release.carriers for release in recipe.releases):
+            yield key, "carrier is named, and no archive", "add a table [releases.carriers.VERSION]"
+        if not sources:
+            yield key, "is empty", "leave it out for sdist, folder and archive"
+
+
 def _wrong_versions(recipe: Recipe) -> Iterator[Mistake]:
     if recipe.releases and recipe.default_version and recipe.release(recipe.default_version) is None:
         yield "default_version", f"no release covers {recipe.default_version}", "widen releases.versions"
     for index, release in enumerate(recipe.releases):
-        for key, pinned in (("sha256", release.sha256), ("commits", release.commits)):
+        pins = (("sha256", release.sha256), ("commits", release.commits), ("carriers", release.carriers))
+        for key, pinned in pins:
             for version in pinned:
                 if recipe.release(version) is not release:
                     told = f"{version} is not one of this release's versions ({release.versions})"
@@ -160,17 +172,27 @@ def _wrong_versions(recipe: Recipe) -> Iterator[Mistake]:
 
 
 def _wrong_requirements(recipe: Recipe) -> Iterator[Mistake]:
-    for index, text in enumerate(recipe.requirements):
-        operators = {part.operator for part in Requirement(text).specifier}
-        if operators not in ({"=="}, {"==="}) or "*" in text:
-            told = f"{text!r} is not pinned, so that the same plan would not be the same build"
-            yield f"requirements[{index}]", told, f"{Requirement(text).name}==VERSION"
+    for key, requirements in _in_each(recipe, "requirements"):
+        for index, text in enumerate(requirements):
+            operators = {part.operator for part in Requirement(text).specifier}
+            if operators not in ({"=="}, {"==="}) or "*" in text:
+                told = f"{text!r} is not pinned, so that the same plan would not be the same build"
+                yield f"{key}[{index}]", told, f"{Requirement(text).name}==VERSION"
 
 
 def _wrong_settings(recipe: Recipe) -> Iterator[Mistake]:
-    for name, value in recipe.settings.items():
-        if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or "\0" in value:
-            yield f"settings.{_written([name])}", "can't be an environment variable", "letters, digits and _ alone"
+    for key, settings in _in_each(recipe, "settings"):
+        for name, value in settings.items():
+            if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or "\0" in value:
+                yield f"{key}.{_written([name])}", "can't be an environment variable", "letters, digits and _ alone"
+
+
+def _in_each(recipe: Recipe, key: str) -> Iterator[tuple[str, Any]]:
+    """Yield what the recipe and its releases have under a key, with the place of each."""
+    yield key, getattr(recipe, key)
+    for index, release in enumerate(recipe.releases):
+        if (own := getattr(release, key)) is not None:
+            yield f"releases[{index}].{key}", own
 
 
 def _wrong_code(recipe: Recipe) -> Iterator[Mistake]:

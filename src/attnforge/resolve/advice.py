@@ -8,11 +8,11 @@ from attnforge.model.target import Target
 from attnforge.resolve.decisions import Notes
 
 
-def apply_advisories(package: str, version: str, target: Target, notes: Notes) -> None:
+def apply_advisories(package: str, version: str, commit: str, target: Target, notes: Notes) -> None:
     """Warn of what is known to be bad; RequestError for what must not be built."""
     capabilities = tuple(gpu.capability for gpu in target.gpus)
     for advisory in advisories():
-        if not advisory.concerns(package, version, target.torch, target.cuda, capabilities):
+        if not advisory.concerns(package, version, target.torch, target.cuda, capabilities, commit):
             continue
         if advisory.severity == "error":
             raise RequestError(

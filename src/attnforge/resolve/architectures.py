@@ -86,7 +86,8 @@ def _best(gpu: Gpu, offered: Sequence[Architecture], recipe: Recipe) -> Architec
     raise RequestError(
         f"{recipe.title} has no kernels for {gpu.name} (compute capability {capability.dotted})",
         why=f"its sources can be compiled for {_listed(offered)} alone",
-        hint=f"GPUs that it serves: {', '.join(near)} and others of these capabilities",
+        hint=(f"attnforge build {recipe.instead} --gpu {gpu.name}; " if recipe.instead else "")
+        + f"GPUs that it serves: {', '.join(near)} and others of these capabilities",
         link=recipe.homepage,
     )
 

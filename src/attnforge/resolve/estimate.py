@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from attnforge.model.cost import DISPATCH, Prediction, step_key
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan, Estimate, Selection
-from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS, JOINT, Cost, KernelName, Recipe
+from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS, JOINT, Cost, KernelName, Recipe, compiled_for
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
 
@@ -64,8 +64,15 @@ def units(plan: BuildPlan) -> tuple[tuple[str, ...], ...]:
 
 
 def feature_share(recipe: Recipe, selection: Selection) -> float:
-    """Return which part of the features that have a macro is there: each multiplies the instantiations of a unit."""
-    optional = [name for name, feature in recipe.features.items() if feature.macro]
+    """Return which part of the features is there that multiply the instantiations of a unit.
+
+    Those are the ones that are dropped from kernels by a macro or setting and have no kernels of their own.
+    """
+    optional = [
+        name
+        for name, feature in recipe.features.items()
+        if (feature.macro or feature.setting) and not feature.kinds and not feature.variants
+    ]
     return sum(name in selection.features for name in optional) / len(optional) if optional else 1.0
 
 
@@ -119,9 +126,13 @@ def _keyed(key: str, steps: Mapping[str, Prediction]) -> dict[str, Prediction]:
 
 
 def _named(plan: BuildPlan, recipe: Recipe) -> dict[str, dict[str, Prediction]]:
-    """Return the steps of the units that the recipe knows by their file names alone."""
-    found = ((name, cost) for cost in recipe.costs for name in cost.units)
-    return {name: _by_label(cost, 1, 1, 1.0, plan.target.architectures) for name, cost in found}
+    """Return the steps of the units that the recipe knows by their file names alone, each for what it is compiled for.
+
+    A unit that can be compiled for no GPU of the target is not there: upstream's build does not have it then.
+    """
+    target, limits = plan.target.architectures, recipe.unit_architectures
+    found = ((name, cost, compiled_for(name, target, limits)) for cost in recipe.costs for name in cost.units)
+    return {name: _by_label(cost, 1, 1, 1.0, compiled) for name, cost, compiled in found if compiled}
 
 
 def _steps(plan: BuildPlan, recipe: Recipe, kernels: Sequence[str]) -> dict[str, Prediction]:
@@ -140,10 +151,10 @@ def expected_jobs(plan: BuildPlan, recipe: Recipe, predictions: Mapping[str, Pre
     """Yield what has to run one after the other: for each unit its host steps with the first architecture, then the
     device steps of each further architecture, which need not wait for these.
     """
-    first = plan.target.architectures[0].sm if plan.target.architectures else ""
     known = {JOINT.join(kernels): _steps(plan, recipe, kernels) for kernels in units(plan)}
     for name, steps in (known | _named(plan, recipe)).items():
         chains: dict[str, list[Prediction]] = {}
+        first = next(filter(None, (label.partition(" ")[2] for label in steps)), "")
         for label in steps:
             code = label.partition(" ")[2] or first
             chains.setdefault(code, []).append(predictions[step_key(cost_key(plan, name), label)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -10,6 +11,7 @@ from attnforge.knowledge.targets import profiles
 from attnforge.model.plan import Selection, SourcePin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.target import Target
+from attnforge.resolve.selection import homeless
 
 NO_LABEL = "none"
 
@@ -21,8 +23,10 @@ def local_label(target: Target, profile: str, selection: Selection, recipe: Reci
     """Return the label that tells what a wheel is for: CUDA, torch, architectures and, of a subset, what is in it.
 
     ``cu130torch2.11.sm90.diffusion.hd64``: a local version label in the sense of PEP 440, already normalized.
+    ``torch2.11.stable`` is that PyTorch and later ones.
     """
     parts = [f"{target.cuda_tag}torch{target.torch_minor}"]
+    parts += ["stable"] if uses_stable_abi(release, target) else []
     parts += [architecture.sm.replace("_", "") for architecture in target.architectures]
     parts += _subset(profile, selection, recipe, release)
     return ".".join(parts)
@@ -32,7 +36,8 @@ def _subset(profile: str, selection: Selection, recipe: Recipe, release: Release
     if recipe.kernels is None or release is None or not selection.is_subset:
         return []
     parts = [profile] if profile != "full" else []
-    parts += [f"no{name}" for name in selection.without if name not in profiles()[profile].without]
+    told = {*profiles()[profile].without, *homeless(recipe, selection.head_dims)}
+    parts += [f"no{name}" for name in selection.without if name not in told]
     if selection.head_dims != release.head_dims:
         parts += [f"hd{head_dim}" for head_dim in selection.head_dims]
     if selection.dtypes != recipe.kernels.dtypes:
@@ -67,9 +72,27 @@ def check_label(label: str) -> str:
     return local
 
 
-def wheel_name(package: str, version: str, label: str, target: Target) -> str:
-    """Return the file name of the wheel for one Python and one platform, or for any of both."""
+def uses_stable_abi(release: Release | None, target: Target) -> bool:
+    """Say whether upstream's build for the target's PyTorch uses PyTorch's stable ABI alone."""
+    stable = release.stable_abi if release else ""
+    return bool(stable) and SpecifierSet(stable).contains(target.torch)
+
+
+def torch_requirement(target: Target, release: Release | None) -> str:
+    """Return the specifier of the PyTorch versions that a compiled wheel loads with.
+
+    Extension modules that use PyTorch's C++ interface load with the minor that they were built for and no other
+    (FA#723). Those of the stable ABI load with later ones too; with earlier ones only where they use nothing newer,
+    which the headers of the target's PyTorch do not say.
+    """
+    return f">={target.torch_minor}" if uses_stable_abi(release, target) else f"=={target.torch_minor}.*"
+
+
+def wheel_name(package: str, version: str, label: str, target: Target, release: Release | None = None) -> str:
+    """Return the file name of the wheel: for one Python, each from one on, or any; for one platform or any."""
     full = Version(version) if not label else Version(f"{Version(version).public}+{label}")
     name = canonicalize_name(package).replace("-", "_")
-    tags = f"{target.python_tag}-{target.python_tag}" if target.platform != "any" else "py3-none"
+    limited = release.limited_api if release else ""
+    tags = f"{limited}-abi3" if limited else f"{target.python_tag}-{target.python_tag}"
+    tags = tags if target.platform != "any" else "py3-none"
     return f"{name}-{full}-{tags}-{target.platform}.whl"

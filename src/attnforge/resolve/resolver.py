@@ -19,9 +19,16 @@ from attnforge.resolve.architectures import choose_architectures, choose_gpus
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import estimate, expected_jobs, priors
 from attnforge.resolve.grouping import choose_groups
-from attnforge.resolve.naming import chosen_label, local_label, wheel_name, with_commit
+from attnforge.resolve.naming import (
+    chosen_label,
+    local_label,
+    torch_requirement,
+    uses_stable_abi,
+    wheel_name,
+    with_commit,
+)
 from attnforge.resolve.pure import resolve_pure
-from attnforge.resolve.selection import choose_selection
+from attnforge.resolve.selection import choose_selection, settings_of
 from attnforge.resolve.toolchain import choose_toolchain
 from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
 
@@ -31,15 +38,16 @@ def with_target(request: Request, package: str) -> Request:
     if not request.target:
         return request
     named = find_target(request.target)
+    meant = named.packages.get(package) if "==" not in request.package else None
     filled = {
         "python": request.python or named.python,
         "torch": request.torch or named.torch,
         "cuda": request.cuda or named.cuda,
-        "gpus": request.gpus or named.gpus,
+        "gpus": request.gpus or (meant.gpus if meant else ()) or named.gpus,
         "label": request.label or named.label,
     }
-    if "==" not in request.package and package in named.packages:
-        filled["package"] = f"{package}=={named.packages[package]}"
+    if meant and not request.source:
+        filled |= {"package": meant.package, "source": meant.source}
     return request.model_copy(update=filled)
 
 
@@ -64,14 +72,16 @@ def resolve(
         return resolve_pure(request, recipe, release, version, source, host, notes)
     target = _target(request, recipe, release, host, notes)
     _check_release(recipe, release, target)
-    apply_advisories(recipe.name, version, target, notes)
+    apply_advisories(recipe.name, version, source.commit, target, notes)
     toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes)
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)
+    requires_torch = torch_requirement(target, release)
     label = chosen_label(request.label, with_commit(local_label(target, profile, selection, recipe, release), source))
-    name = wheel_name(recipe.name, version, label, target)
+    name = wheel_name(recipe.name, version, label, target, release)
     notes.decide("wheel", name, "name, version and local label, Python, platform")
+    notes.decide("requires", f"torch{requires_torch}", _why_torch(release, target))
     plan = BuildPlan(
         package=recipe.name,
         version=version,
@@ -81,8 +91,9 @@ def resolve(
         selection=selection,
         toolchain=toolchain,
         requirements=recipe.requirements,
-        settings=tuple(sorted(recipe.settings.items())),
+        settings=tuple(sorted(settings_of(recipe, release, selection).items())),
         defines=defines,
+        requires_torch=requires_torch,
         groups=groups,
         recipe=recipe.rules_digest(),
         label=label,
@@ -120,6 +131,12 @@ def _check_release(recipe: Recipe, release: Release | None, target: Target) -> N
                 f"{recipe.title} needs {what} {specifier}, the target has {version}",
                 hint=f"{option} of another version",
             )
+
+
+def _why_torch(release: Release | None, target: Target) -> str:
+    if uses_stable_abi(release, target):
+        return "upstream's build uses PyTorch's stable ABI alone: later versions load the same modules"
+    return "modules load with the PyTorch minor that they were compiled for and no other"
 
 
 def _defines(release: Release | None, cuda: str, notes: Notes) -> tuple[str, ...]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.targets import find_profile
 from attnforge.model.plan import Selection
-from attnforge.model.recipe import Kernels, Recipe, Release, kernel_name
+from attnforge.model.recipe import KernelName, Kernels, Recipe, Release
 from attnforge.model.request import Request
 from attnforge.resolve.decisions import Notes
 
@@ -22,8 +22,9 @@ def choose_selection(request: Request, recipe: Recipe, release: Release | None, 
     if recipe.kernels is None or release is None:
         return profile.name, _unknown_kernels(request, recipe, profile.name, notes)
     _known("feature", request.without, recipe.features, "--without")
-    without = tuple(sorted((set(profile.without) & set(recipe.features)) | set(request.without)))
     head_dims = _chosen("head dimension", request.head_dims, release.head_dims, "--head-dims")
+    left_out = {*profile.without} & {*recipe.features} | {*request.without} | homeless(recipe, head_dims)
+    without = tuple(sorted(left_out))
     dtypes = _chosen("dtype", request.dtypes, recipe.kernels.dtypes, "--dtypes")
     selection = _select(recipe, recipe.kernels, release, without, head_dims, dtypes)
     notes.decide(
@@ -35,8 +36,17 @@ def choose_selection(request: Request, recipe: Recipe, release: Release | None, 
     return profile.name, selection
 
 
+def homeless(recipe: Recipe, head_dims: Collection[int]) -> set[str]:
+    """Return the features that come with head dimensions none of which is kept."""
+    features = recipe.features.items()
+    return {name for name, one in features if one.head_dims and not set(one.head_dims) & set(head_dims)}
+
+
 def _cause(feature: str, request: Request) -> str:
-    return "--without" if feature in request.without else f"profile {request.profile}"
+    if feature in request.without:
+        return "--without"
+    profile = find_profile(request.profile or "full")
+    return f"profile {profile.name}" if feature in profile.without else "--head-dims"
 
 
 def _unknown_kernels(request: Request, recipe: Recipe, profile: str, notes: Notes) -> Selection:
@@ -58,23 +68,46 @@ def _select(
     head_dims: Sequence[int],
     dtypes: Sequence[str],
 ) -> Selection:
-    gone = {kind for name in without for kind in recipe.features[name].kinds}
-    kept: list[str] = []
-    dropped: list[str] = []
-    for kind in kernels.kinds.values():
-        for head_dim in release.head_dims:
-            for dtype in kernels.dtypes:
-                stays = kind not in gone and head_dim in head_dims and dtype in dtypes
-                for causal in (False, True):
-                    (kept if stays else dropped).append(kernel_name(kind, head_dim, dtype, causal))
+    gone = [recipe.features[name] for name in without]
+    kinds = {kind for feature in gone for kind in feature.kinds}
+    words = {word for feature in gone for word in feature.variants}
+
+    def stays(name: str) -> bool:
+        kernel = KernelName.parse(name)
+        chosen = kernel.head_dim in head_dims and kernel.dtype in dtypes
+        return chosen and kernel.kind not in kinds and not words & kernel.words
+
+    every = kernels.names(release)
+    kept, dropped = partition(every, stays)
     return Selection(
         features=tuple(sorted(set(recipe.features) - set(without))),
         without=tuple(without),
         head_dims=tuple(head_dims),
         dtypes=tuple(dtypes),
-        kept=tuple(kept),
-        dropped=tuple(dropped),
+        kept=kept,
+        dropped=dropped,
     )
+
+
+def partition(names: Iterable[str], stays: Callable[[str], bool]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names that stay and the others, both in their order."""
+    kept: list[str] = []
+    dropped: list[str] = []
+    for name in names:
+        (kept if stays(name) else dropped).append(name)
+    return tuple(kept), tuple(dropped)
+
+
+def settings_of(recipe: Recipe, release: Release | None, selection: Selection) -> dict[str, str]:
+    """Return the environment of upstream's build: the recipe's own, and what drops there what was not selected."""
+    dropping = [recipe.features[name].setting for name in selection.without]
+    kernels = recipe.kernels
+    if kernels is not None and release is not None and selection.kept:
+        if kernels.head_dim_setting:
+            gone = (head_dim for head_dim in release.head_dims if head_dim not in selection.head_dims)
+            dropping += [kernels.head_dim_setting.replace("{head_dim}", str(head_dim)) for head_dim in gone]
+        dropping += [name for dtype, name in kernels.dtype_settings.items() if dtype not in selection.dtypes]
+    return {**recipe.settings, **{name: "TRUE" for name in dropping if name}}
 
 
 def _chosen(what: str, asked: Sequence[T], offered: Sequence[T], option: str) -> tuple[T, ...]:

@@ -30,7 +30,10 @@ from attnforge.model.events import Finished, Message, Observer, StageFinished, S
 from attnforge.model.host import HostCompiler
 from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.package.wheel import package_wheel
+from attnforge.provision.carrier import lay_out_carrier
+from attnforge.provision.driver import provide_driver_stub
 from attnforge.provision.environment import BuildEnvironment, site_include_dirs
+from attnforge.provision.gpus import virtual_gpus
 from attnforge.provision.indexes import file_sha256
 from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpack
 from attnforge.provision.toolchain import Toolchain, provide_toolchain
@@ -188,7 +191,12 @@ class _Build:
             return folder
         if pin.kind == "sdist":
             folders, settings = self.machine.folders, self.machine.settings
-            return unpack(fetch_sdist(self.plan.package, self.plan.version, pin.sha256, folders, settings), into)
+            carrier = pin.carrier
+            name, version = (
+                (carrier.distribution, carrier.version) if carrier else (self.plan.package, self.plan.version)
+            )
+            top = unpack(fetch_sdist(name, version, pin.sha256, folders, settings), into)
+            return lay_out_carrier(top, carrier) if carrier else top
         assert path is not None
         laid_out = unpack(path, into) if pin.kind == "archive" else copy_tree(path, into)
         if (file_sha256(path) if pin.kind == "archive" else tree_sha256(laid_out)) != pin.sha256:
@@ -239,9 +247,18 @@ class _Build:
                 reuse=Reuse(cache, Prefixes(prefixes)),
             ) as engine,
         ):
-            environment = build_environment(plan, ground, engine.seat_folder, slots, self.machine.environ)
+            environment = {
+                **build_environment(plan, ground, engine.seat_folder, slots, self.machine.environ),
+                "LIBRARY_PATH": str(self._driver_stub(ground)),
+                **(virtual_gpus(plan.target.gpus) if recipe.asks_for_gpus else {}),
+            }
             wheel = build_wheel(ground.source, ground.environment.python, environment, engine, self.folder, self.log)
             return wheel, engine.summary
+
+    def _driver_stub(self, ground: _Ground) -> Path:
+        environ = process.base_environment(self.machine.environ)
+        folder = self.folder / "generated" / "stubs"
+        return provide_driver_stub(ground.toolchain.home, ground.compiler.path, folder, self.machine.runner, environ)
 
     def _pure(self, source: Path, environment: BuildEnvironment) -> Path:
         settings = {**dict(self.plan.settings), **_stated_version(self.plan)}
@@ -257,10 +274,12 @@ class _Build:
 
     def _audit(self, wheel: Path, environment: BuildEnvironment) -> AuditReport:
         recipe = self.planned.located.recipe
-        modules = recipe.modules if self.plan.is_compiled else ()
+        target = self.plan.target.architectures
+        code = recipe.code_of(self.plan.version, target) if self.plan.is_compiled else {}
         expected = Expected(
-            architectures=tuple(one.sm for one in self.plan.target.architectures) if modules else (),
-            modules=modules,
+            architectures=tuple(one.sm for one in target) if code else (),
+            modules=tuple(code),
+            code=code,
             python=self.plan.target.python_tag,
         )
         return audit_wheel(wheel, torch_site=environment.site_packages, recipe=recipe, expected=expected)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -64,6 +64,7 @@ def plan(machine: Machine, request: Request) -> Planned:
     name = _split(request.package)[0] if wish is None and not is_path(request.package) else ""
     request = with_target(request, name)
     located = _from_git(machine, wish) if wish else locate(machine, request)
+    located = replace(located, recipe=located.recipe.at(located.version))
     expect = CostModel(machine.folders.costs).expect
     resolution = resolve(request, located.recipe, located.version, located.source, machine.host, expect)
     return Planned(request, located, _with_found(resolution, located))
@@ -99,9 +100,12 @@ def locate(machine: Machine, request: Request) -> Located:
     if recipe is None:
         name, version = _split(request.package)
         recipe = find_recipe(name)
-    source = request.source or ("sdist" if "sdist" in recipe.sources else "git")
+    source = request.source or recipe.at(version or recipe.default_version or UNSTATED).sources[0]
     if source == "git" or is_git(source):
         return _from_git(machine, sourced_wish(recipe, version, source))
+    _check_kind(source, recipe, version)
+    if source == "carrier":
+        return _carried(recipe, version or recipe.default_version)
     if source != "sdist":
         local = open_local(Path(source).expanduser())
         return _local(local, recipe, version)
@@ -169,6 +173,32 @@ def _submodules(folder: Path, recipe: Recipe) -> tuple[PlanWarning, ...]:
     if needed:
         raise RequestError(what, why=f"the build of {recipe.name} needs it", hint=hint)
     return (PlanWarning(subject="source", message=what, hint=hint),)
+
+
+def _check_kind(source: str, recipe: Recipe, version: str) -> None:
+    """Refuse to look for a source where the recipe names none: another's package may have that name there."""
+    kinds = recipe.at(version or recipe.default_version or UNSTATED).sources
+    if source in ("sdist", "carrier") and source not in kinds:
+        raise RequestError(
+            f"{recipe.name} has no source of the kind {source}",
+            why=f"its recipe names {', '.join(kinds)}",
+            hint=f"--source {kinds[0]}",
+        )
+
+
+def _carried(recipe: Recipe, version: str) -> Located:
+    carriers = {known: one for release in recipe.releases for known, one in release.carriers.items()}
+    if version not in carriers:
+        raise RequestError(
+            f"no source archive is known that holds {recipe.name} {version}".rstrip(),
+            why=f"its recipe names one for {', '.join(carriers) or 'no version'}",
+            hint=f"attnforge build {recipe.name}=={version} --source git",
+        )
+    carrier = carriers[version]
+    name = f"{carrier.distribution.replace('-', '_')}-{carrier.version}.tar.gz"
+    pin = SourcePin(kind="sdist", name=name, sha256=carrier.sha256, subdirectory=carrier.subdirectory, carrier=carrier)
+    told = f"{version} from the {carrier.subdirectory} of {carrier.distribution} {carrier.version}"
+    return Located(recipe, version, pin, decisions=(Decision(subject="carrier", choice=told, reason=carrier.source),))
 
 
 def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -> Located:

@@ -153,6 +153,9 @@ MODULE = ModuleReport(
         (Expected(architectures=("sm_80", "sm_90", "sm_100")), ["planned-architectures"]),
         (Expected(modules=("flash_attn_2_cuda", "flash_attn_3._C")), ["planned-modules"]),
         (Expected(python="cp312"), ["planned-python"]),
+        (Expected(code={"flash_attn_2_cuda": ("sm_90", "sm_80")}), []),
+        (Expected(code={"flash_attn_2_cuda": ("sm_90",)}), ["planned-architectures"]),
+        (Expected(code={"another": ("sm_90",)}), []),
     ],
 )
 def test_what_was_planned(expected: Expected, codes: list[str]) -> None:
@@ -256,3 +259,16 @@ def test_a_private_symbol_of_an_allowed_library_keeps_a_wheel_from_manylinux() -
 )
 def test_which_promises_hold(needs: str, claimed: str, good: bool) -> None:
     assert satisfied_by(needs, claimed) is good
+
+
+def test_a_module_that_lacks_what_the_others_have_is_named() -> None:
+    modules = [
+        ModuleReport(path=f"pkg/{name}.so", architectures=codes, size=1)
+        for name, codes in (("_a", ("sm_89", "sm_90a")), ("_b", ("sm_90a",)), ("_c", ("sm_90a",)), ("_host", ()))
+    ]
+    both = ("sm_89", "sm_90a")
+    code = {"pkg._a": both, "pkg._b": ("sm_90a",), "pkg._c": both, "pkg._host": both}
+    expected = Expected(architectures=both, modules=tuple(code), code=code)
+    (finding,) = check_expected(expected, modules, None)
+    assert (finding.code, finding.subject, finding.seen) == ("planned-architectures", "pkg/_c.so", "sm_90a")
+    assert "sm_89, sm_90a" in finding.means

@@ -320,3 +320,16 @@ def test_no_space_to_unpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         audit_wheel(wheel, torch_site=None)
     assert caught.value.exit_code == 3
     assert "TMPDIR" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["libcuda.so.1", "libcuda.so", "libnvidia-ml.so.1"])
+def test_a_library_of_the_driver_makes_a_wheel_bad(audit: Callable[..., AuditReport], name: str) -> None:
+    inside = {f"demo.libs/{name}": library([Sym("malloc")], needed=["libc.so.6"])}
+    report = audit({"demo/__init__.py": b"", MODULE: extension(), **inside})
+    (finding,) = [finding for finding in report.findings if finding.code == "driver-inside"]
+    assert (finding.subject, report.verdict) == (f"demo.libs/{name}", "bad")
+
+
+def test_a_module_may_ask_for_the_driver(audit: Callable[..., AuditReport]) -> None:
+    code = library([Sym(SET_DEVICE), Sym("PyModule_Create2")], needed=["libcuda.so.1"], fatbin=machine_code(90, "k"))
+    assert errors(audit({"demo/__init__.py": b"", MODULE: code})) == []

@@ -15,9 +15,12 @@ from attnforge.knowledge.host_compilers import compiler_limits
 from attnforge.knowledge.targets import find_profile, find_target, profiles, targets
 from attnforge.knowledge.toolchains import pypi_toolchains
 from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_releases
-from attnforge.model.recipe import Recipe
+from attnforge.model.recipe import KernelName, Recipe
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_adapter, find_recipe, recipes, suggestions
+
+TAG = "eb615cf6cf4d221338033340ee2de1c37fbdba4a"
+LATER = "d1a57a546c3d395b1ffcbeecc66d81db76f3b4b5"
 
 
 @pytest.mark.parametrize("release", torch_releases(), ids=lambda release: release.version)
@@ -70,27 +73,37 @@ def test_advisories_have_different_ids() -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "version", "cuda", "gpu", "ids"),
+    ("package", "version", "commit", "cuda", "gpu", "ids"),
     [
-        ("flash-attn-3", "3.0.0b1", "12.8", "L40S", {"fa3-below-hopper"}),
-        ("flash-attn-3", "3.0.0b1", "12.8", "H100", set()),
-        ("flash-attn-3", "3.0.0b1", "12.6", "H100", {"fa3-ptxas-warpgroup-wait"}),
-        ("sageattention", "2.2.0", "12.6", "L40S", {"sage-89-launches"}),
-        ("sageattention", "2.2.0", "12.6", "H100", set()),
-        ("sageattention", "1.0.6", "12.6", "L40S", set()),
-        ("flash-attn", "2.8.3", "12.6", "B200", {"blackwell-below-12.8"}),
-        ("flash-attn", "2.8.3", "13.0", "B200", set()),
+        ("flash-attn-3", "3.0.0b1", "", "12.8", "H100", set()),
+        ("flash-attn-3", "3.0.0b1", "", "12.6", "H100", {"fa3-ptxas-warpgroup-wait"}),
+        ("sageattention", "2.2.0", LATER, "12.6", "L40S", {"sage-89-launches"}),
+        ("sageattention", "2.2.0", LATER, "12.3", "L40S", {"sage-89-launches", "sage-89-below-12.4"}),
+        ("sageattention", "2.2.0", LATER, "12.6", "H100", set()),
+        ("sageattention", "2.2.0", LATER, "12.3", "H100", {"sage-90-below-12.4"}),
+        ("sageattention", "2.2.0", LATER, "12.2", "H100", {"sage-90-below-12.3"}),
+        ("sageattention", "2.2.0", LATER, "12.6", "RTX 5090", {"blackwell-below-12.8"}),
+        # One version, several commits: that of the tag gives noise on 9.0, and a folder does not say which it is.
+        ("sageattention", "2.2.0", TAG, "12.8", "H100", {"sage-90-noise"}),
+        ("sageattention", "2.2.0", TAG, "12.8", "L40S", set()),
+        ("sageattention", "2.2.0", "", "12.8", "H100", {"sage-90-unknown-commit"}),
+        ("sageattention", "1.0.6", "", "12.6", "L40S", set()),
+        ("flash-attn", "2.8.3", "", "12.6", "B200", {"blackwell-below-12.8"}),
+        ("flash-attn", "2.8.3", "", "13.0", "B200", set()),
     ],
 )
-def test_advisories_concern_what_they_say(package: str, version: str, cuda: str, gpu: str, ids: set[str]) -> None:
+def test_advisories_concern_what_they_say(
+    package: str, version: str, commit: str, cuda: str, gpu: str, ids: set[str]
+) -> None:
     capabilities = (find_gpu(gpu).capability,)
-    assert {a.id for a in advisories() if a.concerns(package, version, "2.7.1", cuda, capabilities)} == ids
+    assert {a.id for a in advisories() if a.concerns(package, version, "2.7.1", cuda, capabilities, commit)} == ids
 
 
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)
 def test_recipes_agree_with_themselves(recipe: Recipe) -> None:
     assert recipe.release(recipe.default_version) is not None
-    assert any(recipe.default_version in release.sha256 for release in recipe.releases)
+    pinned = [{*release.sha256, *release.carriers, *release.commits} for release in recipe.releases]
+    assert any(recipe.default_version in versions for versions in pinned)
     assert all("==" in requirement for requirement in recipe.requirements)
     for release in recipe.releases:
         assert release.source
@@ -115,18 +128,24 @@ def test_kernels_and_features_of_recipes_agree(recipe: Recipe) -> None:
     kernels = recipe.kernels
     assert kernels is not None
     kinds = set(kernels.kinds.values())
+    assert {one.kind for one in kernels.sets} == kinds
+    names = [KernelName.parse(name) for release in recipe.releases for name in kernels.names(release)]
+    words = {word for name in names for word in name.words}
     for feature in recipe.features.values():
         assert set(feature.kinds) <= kinds
         assert feature.asks
-        # What is left out has to be noticed: by a guard on the call, or because no kernel of that kind is there.
-        assert feature.guard or feature.kinds
-    assert {cost.kind for cost in recipe.costs} <= kinds | {"dispatch"}
+        # What is left out has to be noticed: by a guard on the call, by upstream's own code, or because no kernel of
+        # that kind is there.
+        assert feature.guard or feature.kinds or feature.refused
+        assert set(feature.variants) <= words
+    assert {cost.kind for cost in recipe.costs if not cost.units} <= kinds | {"dispatch"}
     assert kinds <= {cost.kind for cost in recipe.costs}
     for cost in recipe.costs:
         assert 0 < cost.slim_seconds <= cost.full_seconds
         assert 0 < cost.slim_bytes <= cost.full_bytes
         assert cost.source
     assert set(kernels.symbol_dtypes.values()) == set(kernels.dtypes)
+    assert set(kernels.file_dtypes.values()) | set(kernels.dtype_settings) <= set(kernels.dtypes)
     # Macros drop features from kernels in silence: without an adapter that guards the calls, results would be wrong.
     assert recipe.adapter or not any(feature.macro for feature in recipe.features.values())
 
@@ -142,22 +161,31 @@ def test_profiles_leave_out_features_that_exist(profile: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("symbol", "head_dim", "dtype"),
+    ("package", "symbol", "head_dim", "dtype"),
     [
         (
+            "flash-attn-3",
+            "_ZN7cutlass13device_kernelIN5flash20enable_sm90_or_laterINS1_16FlashAttnFwdSm90INS1_25CollectiveMainloopFwdSm90"
+            "ILi2EN4cute5tupleIJNS5_1CILi1EEES8_S8_EEENS6_IJNS7_ILi128EEENS7_ILi176EEESA_EEELi128ENS_10bfloat16_tEfNS_4arch",
+            "128",
+            "bfloat16_t",
+        ),
+        (
+            "flash-attn",
             "_ZN5flash16flash_fwd_kernelI23Flash_fwd_kernel_traitsILi64ELi128ELi128ELi4ELb0ELb0EN7cutlass6half_tE19Flash",
             "64",
             "half_t",
         ),
         (
+            "flash-attn",
             "_ZN5flash24flash_fwd_splitkv_kernelI23Flash_fwd_kernel_traitsILi128ELi64ELi128ELi4ELb0ELb0EN7cutlass10bfloat16_tE",
             "128",
             "bfloat16_t",
         ),
     ],
 )
-def test_kernels_are_known_by_their_symbols(symbol: str, head_dim: str, dtype: str) -> None:
-    kernels = find_recipe("flash-attn").kernels
+def test_kernels_are_known_by_their_symbols(package: str, symbol: str, head_dim: str, dtype: str) -> None:
+    kernels = find_recipe(package).kernels
     assert kernels is not None
     match = re.search(kernels.symbol, symbol)
     assert match is not None
@@ -166,7 +194,7 @@ def test_kernels_are_known_by_their_symbols(symbol: str, head_dim: str, dtype: s
 
 def test_names_are_found_in_every_spelling() -> None:
     assert find_recipe("Flash_Attn").title == "FlashAttention 2"
-    assert suggestions("flashattn") == ["flash-attn"]
+    assert suggestions("flashattn")[0] == "flash-attn"
     assert find_recipe("not-here").releases == ()
     assert find_recipe("not-here").settings["NOT_HERE_FORCE_BUILD"] == "TRUE"
 

@@ -167,4 +167,8 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_only_a_plain_requirement_of_torch_is_bound(line: str, expected: str) -> None:
-    assert relabel(line, "1", "2.11") == expected
+    assert relabel(line, "1", "==2.11.*") == expected
+
+
+def test_modules_of_the_stable_abi_are_for_later_pytorch_too() -> None:
+    assert relabel("Requires-Dist: torch", "1", ">=2.11") == "Requires-Dist: torch>=2.11"

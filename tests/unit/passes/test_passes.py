@@ -17,7 +17,7 @@ from attnforge.compile.pipeline import passes_for
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.plan import BuildPlan
-from attnforge.model.recipe import kernel_name
+from attnforge.model.recipe import UnitArchitectures, compiled_for, kernel_name
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_adapter, find_recipe
 from attnforge.recipes.flash_attn.adapter import HEADER
@@ -70,7 +70,7 @@ def test_units_are_classified_by_their_names(make_plan: Callable[..., BuildPlan]
     assert by_name["flash_fwd_split_hdim128_bf16_causal_sm80.cu"] == "split-hdim128-bf16-causal"
     assert by_name["flash_bwd_hdim256_fp16_causal_sm80.cu"] == "backward-hdim256-fp16-causal"
     assert by_name["flash_api.cpp"] == ""
-    assert kernel_name("forward", 64, "fp16", False) in by_name.values()
+    assert kernel_name("forward", 64, "fp16") in by_name.values()
 
 
 def test_a_kernel_that_the_recipe_does_not_know_stops_the_build(make_plan: Callable[..., BuildPlan]) -> None:
@@ -229,3 +229,74 @@ def test_machine_code_is_compressed_where_every_driver_can_read_it(cuda: str, pa
 def test_gcc_alone_is_told_of_its_heap(compiler: str, told: bool) -> None:
     graph = collect(compiler)(CompileGraph((cxx("a.cpp"), NVCC_UNIT)))
     assert ["--param" in unit.argv for unit in graph.units] == [told, False]
+
+
+# --- what single units can be compiled for
+
+SAGE = find_recipe("sageattention")
+CODES = ("80", "86", "89", "90a", "100a", "120a", "121a")
+
+
+def codes_of(unit: Unit) -> list[str]:
+    """The architectures of a command, in its order."""
+    return [word.rpartition("sm_")[2] for word in unit.argv if word.startswith("arch=")]
+
+
+def retargeted(wanted: Sequence[str], *units: Unit) -> list[list[str]]:
+    one = architectures([Architecture.parse(code) for code in wanted], SAGE.unit_architectures)
+    return [codes_of(unit) for unit in one(CompileGraph(units)).units]
+
+
+def test_each_source_is_compiled_for_what_it_can_be() -> None:
+    names = [
+        "qk_int_sv_f16_cuda_sm80.cu",
+        "sm89_qk_int8_sv_f8_accum_f32_attn.cu",
+        "qk_int_sv_f8_cuda_sm89.cu",
+        "qk_int_sv_f8_cuda_sm90.cu",
+        "qk_int_sv_f8_cuda_dsk_sm90.cu",
+        "fused.cu",
+    ]
+    found = dict(zip(names, retargeted(["80", "89", "90a"], *map(cuda, names)), strict=True))
+    assert found == {
+        "qk_int_sv_f16_cuda_sm80.cu": ["90a", "89", "80"],
+        "sm89_qk_int8_sv_f8_accum_f32_attn.cu": ["90a", "89"],
+        "qk_int_sv_f8_cuda_sm89.cu": ["90a", "89"],
+        "qk_int_sv_f8_cuda_sm90.cu": ["90a"],
+        "qk_int_sv_f8_cuda_dsk_sm90.cu": ["90a"],
+        "fused.cu": ["90a", "89", "80"],
+    }
+
+
+def test_a_unit_that_no_gpu_of_the_target_can_use_stops_the_build() -> None:
+    with pytest.raises(BuildError, match=r"qk_int_sv_f8_cuda_sm90\.cu, which can't be compiled") as caught:
+        retargeted(["80", "89"], cuda("qk_int_sv_f8_cuda_sm90.cu"))
+    assert "sm_80, sm_89" in caught.value.why
+
+
+def test_units_that_are_not_compiled_for_gpus_have_no_limits() -> None:
+    empty = Unit("/b/x.o", ("/s/qk_int_sv_f8_cuda_sm90.cu",), ("nvcc",), "/b", Language.CUDA, empty=True)
+    host = cxx("qk_int_sv_f8_cuda_sm90.cu")
+    graph = CompileGraph((empty, host))
+    assert architectures([Architecture.parse("80")], SAGE.unit_architectures)(graph) == graph
+
+
+@given(
+    wanted=st.lists(st.sampled_from(CODES), unique=True),
+    limits=st.lists(
+        st.builds(
+            UnitArchitectures,
+            units=st.sampled_from(["a.cu", r"\w\.cu", "b.*"]),
+            architectures=st.lists(st.sampled_from(CODES), unique=True).map(tuple),
+        ),
+        max_size=3,
+    ),
+    name=st.sampled_from(["a.cu", "b.cu", "bb.cu", "xa.cu"]),
+)
+def test_a_unit_gets_those_of_the_target_that_its_first_limit_allows(
+    wanted: list[str], limits: list[UnitArchitectures], name: str
+) -> None:
+    targets = [Architecture.parse(code) for code in wanted]
+    compiled = [one.digits for one in compiled_for(name, targets, limits)]
+    matching = {"a.cu": ("a.cu", r"\w\.cu"), "b.cu": (r"\w\.cu", "b.*"), "bb.cu": ("b.*",), "xa.cu": ()}[name]
+    allowed = next((limit.architectures for limit in limits if limit.units in matching), CODES)
+    assert compiled == [code for code in wanted if code in allowed]

@@ -115,6 +115,17 @@ def test_a_bundled_recipe_can_be_copied_and_changed(tmp_path: Path, recipe: Reci
         ("wheel==0.45.1", "wheel", "is not pinned", "wheel==VERSION"),
         ('default_version = "1.0"', 'default_version = "0.9"', "default_version: no release covers 0.9", "widen"),
         ('"1.0" =', '"2.1" =', 'releases[0].sha256."2.1": 2.1 is not one of this release\'s versions', "facts"),
+        ('"Mine"\n', '"Mine"\nsources = ["git"]\n', "sources: git is named, and no repository", "[git]"),
+        ('"Mine"\n', '"Mine"\nsources = ["carrier"]\n', "sources: carrier is named, and no archive", "carriers"),
+        ('"Mine"\n', '"Mine"\nsources = []\n', "sources: is empty", "leave it out"),
+        ('cuda = ">=12.3"', 'sources = ["git"]', "releases[0].sources: git is named, and no repository", "[git]"),
+        (
+            'cuda = ">=12.3"',
+            'requirements = ["wheel"]',
+            "releases[0].requirements[0]: 'wheel' is not pinned",
+            "VERSION",
+        ),
+        ('cuda = ">=12.3"', 'settings = {"A-B" = "1"}', "releases[0].settings.A-B: can't be an environment", ""),
         ("MY_FORCE_BUILD =", '"MY-FORCE BUILD" =', 'settings."MY-FORCE BUILD": can\'t be an environment variable', ""),
     ],
 )

@@ -31,7 +31,7 @@ RECIPE = find_recipe("flash-attn")
 HOPPER = (Architecture(major=9, minor=0),)
 MACROS = ("alibi", "dropout", "local", "softcap")
 ALL = tuple(
-    kernel_name(kind, head_dim, dtype, causal)
+    kernel_name(kind, head_dim, dtype, "causal" if causal else "")
     for kind in ("forward", "split", "backward")
     for head_dim in (32, 64, 96, 128, 192, 256)
     for dtype in ("fp16", "bf16")

@@ -186,14 +186,11 @@ def test_no_compiler_and_too_new_a_compiler(make_resolution: Make, make_host: Ca
     assert both.plan.toolchain.host_compiler == "g++ 12.3.0"
 
 
-def test_the_reference_target(make_resolution: Make, make_host: Callable[..., Host]) -> None:
-    request = with_target(Request(package="flash-attn", target="reference"), "flash-attn")
-    assert request.package == "flash-attn==2.7.2.post1"
-    host = make_host(toolkits=(Toolkit(home="/cuda", cuda="12.8", nvcc="12.8.93"),))
-    fields = request.model_dump(exclude={"package"})
-    plan = make_resolution(host=host, version="2.7.2.post1", package="flash-attn", **fields).plan
-    assert plan.wheel == "flash_attn-2.7.2.post1-cp311-cp311-linux_x86_64.whl"
-    assert [architecture.sm for architecture in plan.target.architectures] == ["sm_80", "sm_90"]
+def test_a_package_can_mean_another_release_in_a_named_target() -> None:
+    request = with_target(Request(package="flash-attn-3", target="reference"), "flash-attn-3")
+    assert (request.package, request.source, request.gpus) == ("flashattn-hopper==3.0.0b1", "git", ("H100",))
+    named = with_target(Request(package="flash-attn", target="reference", source="/a/clone"), "flash-attn")
+    assert (named.package, named.source, named.gpus) == ("flash-attn", "/a/clone", ("L40S", "H100"))
 
 
 def test_what_the_user_says_wins_over_the_named_target() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.errors import BuildError
+from attnforge.errors import BuildError, RequestError
 from attnforge.model.host import Host
 from attnforge.model.request import Request
 from attnforge.workflow import machine as machines
@@ -48,3 +48,37 @@ def test_a_source_that_changes_after_it_was_planned_is_refused(
     with pytest.raises(BuildError, match="changed after it was planned"):
         build(machine, planned, tmp_path / "dist")
     assert not (tmp_path / "dist").exists()
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch, make_host: Callable[..., Host], tmp_path: Path) -> Machine:
+    """A machine whose package index would have to be asked, and can't be."""
+    monkeypatch.setattr(machines, "probe", lambda *_: make_host())
+    return Machine({"HOME": str(tmp_path), "PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "UV_NO_CONFIG": "1"})
+
+
+def test_a_source_in_the_archive_of_another_package_plans_without_a_network(offline: Machine) -> None:
+    pin = plan(offline, Request(package="flash-attn-3", gpus=("H100",))).plan.source
+    assert (pin.kind, pin.name) == ("sdist", "xformers-0.0.35.dev1117.tar.gz")
+    assert pin.carrier is not None
+    assert pin.sha256 == pin.carrier.sha256
+    assert pin.subdirectory == "third_party/flash-attention/hopper"
+
+
+@pytest.mark.parametrize(
+    ("package", "source", "said", "hint"),
+    [
+        # Whoever takes that name on the index must not be built in its place.
+        ("flash-attn-3", "sdist", "flash-attn-3 has no source of the kind sdist", "--source carrier"),
+        ("flashattn-hopper", "sdist", "flashattn-hopper has no source of the kind sdist", "--source git"),
+        ("flash-attn", "carrier", "flash-attn has no source of the kind carrier", "--source sdist"),
+        ("flash-attn-3==3.0.1", "", "no source archive is known that holds flash-attn-3 3.0.1", "--source git"),
+    ],
+)
+def test_a_source_is_taken_where_the_recipe_says_and_nowhere_else(
+    offline: Machine, package: str, source: str, said: str, hint: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        plan(offline, Request(package=package, source=source, gpus=("H100",)))
+    assert said in caught.value.what
+    assert hint in caught.value.hint

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Pass, Unit
+from attnforge.model.recipe import UnitArchitectures, compiled_for
 from attnforge.model.target import Architecture
 
 _JOINED = (
@@ -30,29 +32,46 @@ _SEPARATE = (
 )
 
 
-def architectures(wanted: Sequence[Architecture]) -> Pass:
+def architectures(wanted: Sequence[Architecture], limits: Sequence[UnitArchitectures] = ()) -> Pass:
     """Return the pass that compiles every CUDA unit for ``wanted`` (machine code, no PTX), one after the other.
+
+    A unit that one of ``limits`` names is compiled for those alone that it can be compiled for; BuildError where these
+    are none. (SageAttention 2 gives all units one list: SA#291, ``wgmma not supported on .target``.)
 
     The lowest comes last: the host's code registers the kernels of the last one, and a recipe may leave kernels out of
     the code for later architectures (nvcc lets each architecture's compile write the same stub file).
     ``--threads`` goes too: it holds one device compiler for each architecture in memory at once (four times the
     memory with four, measured), and the scheduler already fills the slots.
     """
-    flags = tuple(
-        word
-        for architecture in sorted(wanted, reverse=True)
-        for word in ("-gencode", f"arch=compute_{architecture.digits},code={architecture.sm}")
-    )
 
     def retarget(unit: Unit) -> Unit:
         if unit.language not in (Language.CUDA, Language.DEVICE_LINK) or unit.empty:
             return unit
+        flags = tuple(
+            word
+            for architecture in sorted(_for_unit(unit.name, wanted, limits), reverse=True)
+            for word in ("-gencode", f"arch=compute_{architecture.digits},code={architecture.sm}")
+        )
         return replace(unit, argv=(*without_architectures(unit.argv), *flags))
 
     def apply(graph: CompileGraph) -> CompileGraph:
         return graph.map(retarget)
 
     return apply
+
+
+def _for_unit(name: str, wanted: Sequence[Architecture], limits: Sequence[UnitArchitectures]) -> Sequence[Architecture]:
+    """Return what of the target's architectures a unit is compiled for."""
+    chosen = compiled_for(name, wanted, limits)
+    if wanted and not chosen:
+        raise BuildError(
+            f"upstream's build has {name}, which can't be compiled for any GPU of the target",
+            why="by the recipe it can be compiled for others than "
+            + ", ".join(architecture.sm for architecture in wanted)
+            + " alone",
+            hint="name a GPU that it serves too (`attnforge packages` lists them)",
+        )
+    return chosen
 
 
 def without_architectures(argv: Sequence[str]) -> tuple[str, ...]:

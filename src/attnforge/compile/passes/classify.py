@@ -8,7 +8,7 @@ from dataclasses import replace
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Pass, Unit
 from attnforge.model.plan import Selection
-from attnforge.model.recipe import Kernels, kernel_name
+from attnforge.model.recipe import Kernels
 
 
 def classify(kernels: Kernels, selection: Selection) -> Pass:
@@ -23,9 +23,7 @@ def classify(kernels: Kernels, selection: Selection) -> Pass:
         match = re.fullmatch(kernels.pattern, unit.name)
         if match is None:
             return unit
-        kernel = kernel_name(
-            kernels.kinds[match["kind"]], match["head_dim"], match["dtype"], bool(match.groupdict().get("causal"))
-        )
+        kernel = kernels.named(match)
         if kernel not in known:
             raise BuildError(
                 f"upstream's build has {unit.name}, which the recipe does not know for this version",

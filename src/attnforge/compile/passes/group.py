@@ -84,7 +84,9 @@ def _ground(unit: Unit, read: Read) -> _Ground | None:
     if obstacles(text):
         return None
     words = tuple(_SOURCE if word in named else word for word in argv)
-    return _Ground(words, unit.cwd, str(PurePath(source).parent), tuple(_directives(_without_comments(text))[0]))
+    directives = _directives(_without_comments(text))[0]
+    includes = tuple(line for line in directives if _HARMLESS.fullmatch(line))
+    return _Ground(words, unit.cwd, str(PurePath(source).parent), includes)
 
 
 def _is_source(unit: Unit, word: str) -> bool:
@@ -120,6 +122,7 @@ _LITERAL = (
 _LITERALS = re.compile(_LITERAL, re.DOTALL)
 _COMMENTS_AND_LITERALS = re.compile(rf"//[^\n]*|/\*.*?\*/|(?P<literal>{_LITERAL})", re.DOTALL)
 _HARMLESS = re.compile(r"#\s*(?:include\b.*|pragma\s+once)\s*")
+_CONDITION = re.compile(r"#\s*(?:if|ifdef|ifndef|elif|else|endif)\b.*")
 _NAMESPACE = re.compile(r"(?:inline\s+)?namespace\s+(?:\w|::|\s)+")
 _UNENDED = "declarations or braces that do not end"
 _SHOWN = 60
@@ -128,12 +131,18 @@ _SHOWN = 60
 def obstacles(text: str) -> tuple[str, ...]:
     """Return why a source has to stay a unit of its own, in its order; nothing where it can be merged.
 
-    At namespace scope it may have what brings no name into being: includes, explicit specializations and
-    instantiations of templates. Macros, static and anonymous names, using-directives, variables and whatever else is
-    declared there could meet those of another member, or change what its code means.
+    At namespace scope it may have what brings no name into being: includes, conditions after the last of them (which
+    then see the same macros in each member), explicit specializations and instantiations of templates. Macros, static
+    and anonymous names, using-directives, variables and whatever else is declared there could meet those of another
+    member, or change what its code means.
     """
     directives, code = _directives(_without_comments(text))
-    refused = [f"the directive {line[:_SHOWN]}" for line in directives if not _HARMLESS.fullmatch(line)]
+    last = max((at for at, line in enumerate(directives) if _HARMLESS.fullmatch(line)), default=-1)
+    refused = [
+        f"the directive {line[:_SHOWN]}"
+        for at, line in enumerate(directives)
+        if not _HARMLESS.fullmatch(line) and not (at > last and _CONDITION.fullmatch(line))
+    ]
     return (*refused, *_declared(_LITERALS.sub('""', code)))
 
 

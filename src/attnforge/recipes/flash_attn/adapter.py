@@ -17,15 +17,15 @@ variants.py.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 
-from attnforge.model.graph import CompileGraph, GeneratedFile, Pass, Unit
+from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.recipes.flash_attn import kernels
 from attnforge.recipes.flash_attn.host import lean_host
 from attnforge.recipes.flash_attn.variants import left_out
+from attnforge.recipes.refusals import include_header, refusals, what_and_command
 
 HEADER = "attnforge_dispatch.h"
 
@@ -44,34 +44,7 @@ _TEMPLATE = """\
 
 namespace cutlass {{ struct half_t; struct bfloat16_t; }}
 
-namespace attnforge {{
-
-[[noreturn]] inline void left_out(const std::string &what, const std::string &command) {{
-    throw std::runtime_error("this wheel of {package} {version} was built without " + what +
-                             ". A wheel with it: " + command);
-}}
-
-template<typename T> constexpr const char *dtype_name() {{
-    return std::is_same_v<T, cutlass::half_t> ? "fp16" : "bf16";
-}}
-
-template<typename T, int HeadDim> constexpr bool has_kernel() {{
-    return ({head_dims}) && ({dtypes});
-}}
-
-template<typename T, int HeadDim> [[noreturn]] void no_kernel() {{
-    left_out(std::string("kernels for head dimension ") + std::to_string(HeadDim) + " in " + dtype_name<T>(),
-             std::string("{base} --head-dims {kept_dims}") + (({head_dims}) ? "" : "," + std::to_string(HeadDim)) +
-             " --dtypes {kept_dtypes}" + (({dtypes}) ? "" : std::string(",") + dtype_name<T>()){rest});
-}}
-
-template<typename Params> void guard(const Params &params) {{
-    (void)params;
-{guards}
-}}
-
-}}  // namespace attnforge
-
+{refusals}
 #ifdef FLASH_NAMESPACE
 namespace FLASH_NAMESPACE {{
 #endif
@@ -144,82 +117,21 @@ class FlashAttention2:
 ADAPTER = FlashAttention2()
 
 
-def include_header(unit_name: str, path: str, text: str) -> Pass:
-    """Return the pass that compiles one unit with a file of ours included before it."""
-
-    def include(unit: Unit) -> Unit:
-        return replace(unit, argv=(*unit.argv, "-include", path)) if unit.name == unit_name else unit
-
-    def apply(graph: CompileGraph) -> CompileGraph:
-        if not any(unit.name == unit_name for unit in graph.units):
-            return graph
-        return graph.map(include).with_files(GeneratedFile(path, text))
-
-    return apply
-
-
 def header(plan: BuildPlan, recipe: Recipe) -> str:
     """Return the header for a plan."""
-    selection = plan.selection
     return _TEMPLATE.format(
         digest=plan.digest,
-        package=plan.package,
-        version=plan.version,
-        head_dims=_any(f"HeadDim == {head_dim}" for head_dim in selection.head_dims),
-        dtypes=_any(f"std::is_same_v<T, {_CPP_DTYPES[dtype]}>" for dtype in selection.dtypes),
-        kept_dims=",".join(map(str, selection.head_dims)),
-        kept_dtypes=",".join(selection.dtypes),
-        base=_command(plan),
-        rest=f' + "{_without(selection.without)}"' if selection.without else "",
-        guards="\n".join(_guard(plan, recipe, name) for name in selection.without if recipe.features[name].guard),
+        refusals=refusals(plan, recipe, _CPP_DTYPES),
         functions="\n".join(_function(plan, recipe, kind) for kind in _ENTRIES),
         renames="\n".join(f"#define {entry} attnforge_{kind}" for kind, entry in _ENTRIES.items()),
     )
-
-
-def _any(conditions: Iterable[str]) -> str:
-    return " || ".join(conditions) or "false"
-
-
-def _command(plan: BuildPlan) -> str:
-    target = plan.target
-    gpus = ",".join(gpu.name.replace(" ", "-") for gpu in target.gpus)
-    of = f"--python {target.python} --torch {target.torch} --cuda {target.cuda}"
-    return f"attnforge build {plan.package}=={plan.version} --gpu {gpus} {of}"
-
-
-def _without(names: Iterable[str]) -> str:
-    return f" --without {','.join(names)}"
-
-
-def rebuild_command(plan: BuildPlan, restored: str) -> str:
-    """Return the command that builds the wheel with one feature more."""
-    rest = [name for name in plan.selection.without if name != restored]
-    dims = ",".join(map(str, plan.selection.head_dims))
-    dtypes = ",".join(plan.selection.dtypes)
-    return f"{_command(plan)} --head-dims {dims} --dtypes {dtypes}" + (_without(rest) if rest else "")
-
-
-def _guard(plan: BuildPlan, recipe: Recipe, name: str) -> str:
-    condition = recipe.features[name].guard
-    return f"    if ({condition}) left_out({_what(recipe, name)}, {_quoted(rebuild_command(plan, name))});"
-
-
-def _what(recipe: Recipe, name: str) -> str:
-    feature = recipe.features[name]
-    return _quoted(f"{name} ({feature.summary}; asked for by {feature.asks})")
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _function(plan: BuildPlan, recipe: Recipe, kind: str) -> str:
     missing = next((name for name in plan.selection.without if kind in recipe.features[name].kinds), None)
     if missing is None:
         return _CALL.format(kind=kind, params=_PARAMS[kind], entry=_ENTRIES[kind])
-    what, command = _what(recipe, missing), _quoted(rebuild_command(plan, missing))
+    what, command = what_and_command(plan, recipe, missing)
     if kind == "split":
         return _PLAIN_FOR_SPLIT.format(what=what, command=command)
     return _RAISE.format(kind=kind, params=_PARAMS[kind], what=what, command=command)

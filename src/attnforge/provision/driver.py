@@ -1,0 +1,66 @@
+"""A stand-in for the driver's library, so that ``-lcuda`` links on a machine that has no driver.
+
+It is never shipped: a module that is linked against it asks for ``libcuda.so.1``, which the driver of the machine
+where it runs brings.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from attnforge.errors import HostError
+from attnforge.process import Command, Runner
+
+SONAME = "libcuda.so.1"
+
+# Where toolkits have one of NVIDIA's.
+_STUBS = ("lib64/stubs/libcuda.so", "lib/stubs/libcuda.so", "targets/x86_64-linux/lib/stubs/libcuda.so")
+
+_TOOLS = "/usr/bin:/bin"  # where the compiler's linker is
+
+_DECLARED = re.compile(r"\bCUresult\s+(cu[A-Z]\w*)\s*\(")
+
+
+def provide_driver_stub(home: Path, compiler: str, folder: Path, runner: Runner, environ: Mapping[str, str]) -> Path:
+    """Return a folder with a ``libcuda.so`` for the linker, made in ``folder``: the toolkit's own, or one of ours.
+
+    Ours exports what the toolkit's cuda.h declares, so that a symbol that is there at run time is there for the linker.
+    HostError where the compiler can't make it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    library = folder / "libcuda.so"
+    library.unlink(missing_ok=True)
+    known = next((home / name for name in _STUBS if (home / name).is_file()), None)
+    if known is not None:
+        library.symlink_to(known)
+        return folder
+    header = home / "include" / "cuda.h"
+    source = folder / "stub.c"
+    symbols = _declared(header, compiler, folder, runner, environ) if header.is_file() else ()
+    source.write_text("".join(f"void {symbol}(void) {{}}\n" for symbol in symbols), encoding="utf-8")
+    staged = folder / f".libcuda.{os.getpid()}.so"
+    words = ("-x", "c", "-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{SONAME}", "-o", str(staged), str(source))
+    _run((compiler, *words), folder, runner, environ)
+    staged.replace(library)
+    return folder
+
+
+def _declared(header: Path, compiler: str, folder: Path, runner: Runner, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the functions that cuda.h declares, by the names that its macros give them (cuMemAlloc_v2)."""
+    output = _run((compiler, "-E", "-P", "-x", "c++", str(header)), folder, runner, environ)
+    return tuple(sorted(set(_DECLARED.findall(output))))
+
+
+def _run(argv: tuple[str, ...], folder: Path, runner: Runner, environ: Mapping[str, str]) -> str:
+    path = os.pathsep.join((str(Path(argv[0]).parent), _TOOLS))
+    outcome = runner(Command(argv, folder, {**environ, "PATH": path}, timeout=120))
+    if not outcome.ok:
+        raise HostError(
+            "a stand-in for the driver's library could not be made",
+            why=outcome.output.strip()[-500:],
+            hint="install NVIDIA's driver or its stubs (cuda-driver-dev), or look at `attnforge doctor`",
+        )
+    return outcome.output

@@ -1,0 +1,1 @@
+"""FlashAttention 3, in its present layout."""

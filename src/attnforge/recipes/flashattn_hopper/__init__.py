@@ -1,0 +1,1 @@
+"""FlashAttention 3, in the layout of 2024."""

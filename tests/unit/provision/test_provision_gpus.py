@@ -1,0 +1,105 @@
+"""GPUs of the target in a build's processes: a real interpreter, with a package that plays PyTorch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from attnforge.knowledge.gpus import find_gpu
+from attnforge.provision.gpus import virtual_gpus
+
+# As torch does: the package imports torch.cuda itself, which asks the machine, and others import names from it.
+TORCH = "from . import cuda\n"
+CUDA = """\
+def is_available(): return False
+def device_count(): return 0
+def current_device(): raise RuntimeError("no GPU")
+def get_device_name(device=None): raise RuntimeError("no GPU")
+def get_device_capability(device=None): raise RuntimeError("no GPU")
+def get_device_properties(device=None): raise RuntimeError("no GPU")
+def synchronize(): raise RuntimeError("no GPU")
+"""
+ASK = """\
+import json, sys
+import torch
+from torch.cuda import is_available
+count = torch.cuda.device_count()
+print(json.dumps({
+    "available": is_available(),
+    "capabilities": [torch.cuda.get_device_capability(i) for i in range(count)],
+    "names": [torch.cuda.get_device_name(f"cuda:{i}") for i in range(count)],
+    "first": [*map(torch.cuda.get_device_capability, (None, "cuda")), torch.cuda.current_device()],
+    "properties": [(p.name, p.major, p.minor) for p in map(torch.cuda.get_device_properties, range(count))],
+}))
+"""
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    for name, text in (("torch/__init__.py", TORCH), ("torch/cuda/__init__.py", CUDA), ("json2/__init__.py", "")):
+        path = tmp_path / "site" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "site"
+
+
+def ask(site: Path, code: str, *gpus: str, isolated: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a program where the package lies on the path, in a build's environment where GPUs are named."""
+    variables = virtual_gpus(map(find_gpu, gpus)) if gpus else {}
+    program = f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"
+    words = [sys.executable, *(["-I"] if isolated else []), "-c", program]
+    return subprocess.run(words, env={"PATH": os.defpath, **variables}, capture_output=True, text=True)
+
+
+def told(site: Path, *gpus: str) -> dict[str, Any]:
+    done = ask(site, ASK, *gpus)
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_a_setup_sees_the_gpus_of_the_target(site: Path) -> None:
+    assert told(site, "L40S", "H100") == {
+        "available": True,
+        "capabilities": [[8, 9], [9, 0]],
+        "names": ["L40S", "H100"],
+        "first": [[8, 9], [8, 9], 0],
+        "properties": [["L40S", 8, 9], ["H100", 9, 0]],
+    }
+
+
+def test_no_other_process_sees_them(site: Path) -> None:
+    done = ask(site, "import torch; print(torch.cuda.is_available())")
+    assert (done.returncode, done.stdout) == (0, "False\n")
+    assert os.environ.get("ATTNFORGE_GPUS") is None
+    # The seat and our own programs run with -I, and see the machine.
+    done = ask(site, "import torch; print(torch.cuda.is_available())", "H100", isolated=True)
+    assert (done.returncode, done.stdout) == (0, "False\n")
+
+
+def test_processes_that_a_setup_starts_see_them_too(site: Path) -> None:
+    child = f"import sys; sys.path.insert(0, {str(site)!r}); import torch; print(torch.cuda.device_count())"
+    done = ask(site, f"import subprocess; subprocess.run([sys.executable, '-c', {child!r}], check=True)", "H100")
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+def test_what_no_setup_asks_is_left_to_pytorch(site: Path) -> None:
+    done = ask(site, "import torch; torch.cuda.synchronize()", "H100")
+    assert "RuntimeError: no GPU" in done.stderr
+
+
+def test_a_number_that_is_too_high_is_refused_as_pytorch_does(site: Path) -> None:
+    done = ask(site, "import torch; torch.cuda.get_device_capability(1)", "H100")
+    assert "Error" in done.stderr
+    assert done.returncode == 1
+
+
+def test_a_build_without_torch_is_not_touched(site: Path) -> None:
+    done = ask(site, "import json2; print('torch' in sys.modules, 'torch.cuda' in sys.modules)", "H100")
+    assert (done.returncode, done.stdout) == (0, "False False\n")
