@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
@@ -125,8 +126,7 @@ def _of_error(case: Case, error: Mapping[str, Any]) -> tuple[str, str, str]:
     if kind == "Hang":
         return "failed", "hang", text
     if kind == "Crash":
-        words = [line for line in str(error.get("trace", "")).splitlines() if line.strip()]
-        return "failed", "crash", "; ".join((text, *words[-1:]))
+        return "failed", "crash", "; ".join((text, *last_words(str(error["trace"]))))
     said = f"{kind}: {first}"[:300]
     if any(message in text for message in _NO_IMAGE):
         return "failed", "no-kernel-image", said
@@ -137,6 +137,13 @@ def _of_error(case: Case, error: Mapping[str, Any]) -> tuple[str, str, str]:
     if case.kernel and not case.promised:
         return "refused", "", said
     return "failed", "call-failed", said
+
+
+def last_words(trace: str) -> Iterator[str]:
+    """Yield the last line that a process printed before it crashed, and where it was then (Python's faulthandler)."""
+    before, _, stack = trace.partition("Fatal Python error:")
+    yield from [line.strip() for line in before.splitlines() if line.strip()][-1:]
+    yield from [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")][:1]
 
 
 def _of_left_out(case: Case, raised: str | None) -> tuple[str, str, str]:
@@ -158,7 +165,7 @@ def _figures(answer: Mapping[str, Any]) -> dict[str, float]:
         if bounded:
             worst = max(bounded, key=lambda measure: measure["largest_error"] / measure["bound"])
             found |= {name: worst[name] for name in ("largest_error", "bound", "plain_error")}
-    return {name: float(f"{value:.6g}") for name, value in found.items()}
+    return {name: float(f"{value:.6g}") for name, value in found.items() if math.isfinite(value)}
 
 
 def findings_of(results: Iterable[CaseResult]) -> tuple[Finding, ...]:

@@ -138,7 +138,7 @@ class _Run:
         copies = [_copy(tensor) for tensor in tensors]
         with _filled_when_made():
             out = call(*copies)
-        changed = [name for name, one, other in zip("qkv", copies, tensors) if not torch.equal(one, other)]
+        changed = [name for name, one, other in zip("qkv", copies, tensors) if not _same(one, other)]
         self.told["changed_inputs"] = changed
         copies = [_copy(tensor) for tensor in tensors]
         self.poison(out)

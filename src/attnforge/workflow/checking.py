@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from attnforge.check.cases import cases_for, subject_of
-from attnforge.check.verdicts import findings_of, is_fatal, not_run, result_of
+from attnforge.check.verdicts import findings_of, is_fatal, last_words, not_run, result_of
+from attnforge.errors import HostError
 from attnforge.knowledge.behaviour import Behaviour, find_behaviour
 from attnforge.model.audit import verdict_of
 from attnforge.model.check import Case, CaseResult, CheckReport, GpuSeen
@@ -106,9 +107,20 @@ class _Check:
     def all(self) -> None:
         """Look at all that can be looked at."""
         self.here = self.child.ask("about", {"do": "look"}, START_SECONDS)
+        if "error" in self.here:
+            error, self.here = self.here["error"], {}
+            raise HostError(
+                "PyTorch can't say what is on this machine",
+                why=f"{error['type']}: {error['text']}",
+                hint="nvidia-smi shows whether driver and GPU work; --python PATH names another interpreter",
+            )
         audited = audit_against(self.wheel.path, Path(self.here["site"]))
-        self.findings += [one for one in audited.findings if one.severity is not Severity.OK]
-        if not self._imports(tuple(_modules_of(audited.modules, self.behaviour))):
+        imported = self._imports(tuple(_modules_of(audited.modules, self.behaviour)))
+        # What was imported has all its symbols: Python has them all bound at once.
+        settled = ("symbols-unchecked",) if imported else ()
+        told = (one for one in audited.findings if one.severity is not Severity.OK and one.code not in settled)
+        self.findings[:0] = told
+        if not imported:
             return
         if self.behaviour is None:
             self.findings.append(_unknown(self.wheel.package))
@@ -206,10 +218,9 @@ def _modules_of(modules: tuple[Any, ...], behaviour: Behaviour | None) -> Iterat
 
 def _not_imported(module: str, error: Mapping[str, Any]) -> Finding:
     lines = str(error["text"]).strip().splitlines() or [""]
-    words = [line for line in str(error.get("trace", "")).splitlines() if line.strip()]
     seen = f"{error['type']}: {lines[0]}"[:400]
-    if error["type"] in ("Crash", "Hang"):
-        seen = "; ".join((seen, *words[-1:]))
+    if error["type"] == "Crash":
+        seen = "; ".join((seen, *last_words(str(error["trace"]))))
     undefined = "undefined symbol" in seen
     return Finding(
         code="import-failed",

@@ -35,7 +35,18 @@ _CHILD = Path(attnforge.ongpu.__file__).with_name("child.py")
 START_SECONDS = 300.0
 
 # What the program gets of the user's environment besides the base: where compilers, drivers and GPUs are.
-_PASSED = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME", "CC")
+_PASSED = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "LIBRARY_PATH",
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CC",
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "TRITON_LIBCUDA_PATH",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,22 @@
 """Packs wheels of the stand-ins: good ones, and for each thing that can be wrong one that has just that wrong.
 
-``python -m standins.attention.wheels FOLDER`` (in tests/) writes them all, for a machine with a GPU:
-``attnforge check FOLDER/*.whl --quick --python PATH`` has to find each bad one, by the code and topic that it prints.
+``python -m standins.attention.wheels FOLDER`` (in tests/) writes them all and prints what a check of each has to find.
+With ``--check PATH``, an interpreter with PyTorch, it checks them on the GPU of this machine (``--device cpu``:
+without one) and exits 1 where one was not found by name, or the good ones are not good.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
+import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attnforge.check.cases import TOPICS
 from attnforge.package.archive import Member, write_wheel
 
 HERE = Path(__file__).parent
@@ -174,14 +179,42 @@ def pack_mutant(folder: Path, mutant: Mutant) -> Path:
     )
 
 
-def main(folder: Path) -> None:
-    """Write all wheels and print what a check of each has to find."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for package in ("flash-attn", "sageattention"):
-        print(f"{pack(folder, package=package).name}: good")
-    for mutant in MUTANTS:
-        print(f"{pack_mutant(folder, mutant).name}: {mutant.severity} {mutant.code}, {mutant.subject}")
+def caught(wheel: Path, mutant: Mutant | None, python: str, device: str) -> bool:
+    """Check a wheel and say whether what is wrong with it was found by its name; of None, whether nothing was."""
+    from attnforge import Machine, check_wheel
+
+    only = (mutant.subject,) if mutant and mutant.subject in TOPICS else () if mutant is None else ("dense",)
+    timeout = 5.0 if mutant and mutant.code == "hang" else 120.0
+    machine = Machine(os.environ)
+    report = check_wheel(machine, wheel, python=python, quick=True, only=only, timeout=timeout, device=device)
+    found = [(one.severity.value, one.code, one.subject) for one in report.findings]
+    good = report.verdict == "good" if mutant is None else (mutant.severity, mutant.code, mutant.subject) in found
+    notable = "; ".join(" ".join(one) for one in found if one[0] not in ("ok", "info"))
+    print(
+        f"{'ok   ' if good else 'MISS '}{wheel.name}: {report.verdict}; {notable} ({report.seconds:.1f} s)", flush=True
+    )
+    return good
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Write all wheels; print what a check of each has to find, or check them."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--check", metavar="PATH", help="check them with this interpreter, which has PyTorch")
+    parser.add_argument("--device", default="cuda")
+    given = parser.parse_args(arguments)
+    given.folder.mkdir(parents=True, exist_ok=True)
+    wheels: list[tuple[Path, Mutant | None]] = [
+        *((pack(given.folder, package=package), None) for package in ("flash-attn", "sageattention")),
+        *((pack_mutant(given.folder, mutant), mutant) for mutant in MUTANTS),
+    ]
+    if given.check:
+        found = [caught(wheel, mutant, given.check, given.device) for wheel, mutant in wheels]
+        return 0 if all(found) else 1
+    for wheel, mutant in wheels:
+        print(f"{wheel.name}: {f'{mutant.severity} {mutant.code}, {mutant.subject}' if mutant else 'good'}")
+    return 0
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))
