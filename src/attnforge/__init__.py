@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from attnforge.audit.compare import compare_wheels
     from attnforge.errors import AttnforgeError
+    from attnforge.model.benchmark import BenchReport
     from attnforge.model.request import Request
     from attnforge.workflow.auditing import audit as audit_wheel
+    from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
     from attnforge.workflow.building import Built, build
     from attnforge.workflow.machine import Machine
     from attnforge.workflow.planning import Planned, plan
@@ -31,17 +33,33 @@ if TYPE_CHECKING:
 # Public name: its module, and its name there. `audit` is the package that audits, so the verb is audit_wheel.
 _HOMES = {
     "AttnforgeError": ("attnforge.errors", "AttnforgeError"),
+    "BenchOptions": ("attnforge.workflow.benchmarking", "BenchOptions"),
+    "BenchReport": ("attnforge.model.benchmark", "BenchReport"),
     "Built": ("attnforge.workflow.building", "Built"),
     "Machine": ("attnforge.workflow.machine", "Machine"),
     "Planned": ("attnforge.workflow.planning", "Planned"),
     "Request": ("attnforge.model.request", "Request"),
     "audit_wheel": ("attnforge.workflow.auditing", "audit"),
+    "bench_wheels": ("attnforge.workflow.benchmarking", "bench_wheels"),
     "build": ("attnforge.workflow.building", "build"),
     "compare_wheels": ("attnforge.audit.compare", "compare_wheels"),
     "plan": ("attnforge.workflow.planning", "plan"),
 }
 
-__all__ = ["AttnforgeError", "Built", "Machine", "Planned", "Request", "audit_wheel", "build", "compare_wheels", "plan"]
+__all__ = [
+    "AttnforgeError",
+    "BenchOptions",
+    "BenchReport",
+    "Built",
+    "Machine",
+    "Planned",
+    "Request",
+    "audit_wheel",
+    "bench_wheels",
+    "build",
+    "compare_wheels",
+    "plan",
+]
 
 
 def __getattr__(name: str) -> Any:

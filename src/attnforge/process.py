@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +99,94 @@ def _tee(process: subprocess.Popen[str], log: IO[str]) -> str:
         log.flush()
     process.wait()
     return "".join(lines)
+
+
+class Conversation:
+    """A program that answers each line on its stdin with a line on its stdout; in a process group of its own.
+
+    What it prints to stderr is kept, for when it dies. Use it as a context manager: on leaving, the whole group is
+    ended. Raises FileNotFoundError or PermissionError where the program can't be started.
+    """
+
+    def __init__(self, command: Command) -> None:
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115  # closed on leaving
+        try:
+            self._process = subprocess.Popen(
+                command.argv,
+                cwd=command.cwd,
+                env=dict(command.env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                bufsize=0,
+                start_new_session=True,
+            )
+        except OSError:
+            self._words.close()
+            raise
+        self._unread = b""
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._words.close()
+
+    def ask(self, line: str, timeout: float) -> str:
+        """Send a line and return the line that answers it.
+
+        Raises TimeoutError where none came within ``timeout`` seconds, EOFError where the program ended instead.
+        """
+        if self._process.returncode is not None:
+            raise EOFError
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode() + b"\n")
+        except BrokenPipeError:
+            raise EOFError from None
+        return self._answer(time.monotonic() + timeout)
+
+    def _answer(self, deadline: float) -> str:
+        assert self._process.stdout is not None
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([self._process.stdout], [], [], left)[0]:
+                raise TimeoutError
+            read = os.read(self._process.stdout.fileno(), 1 << 16)
+            if not read:
+                raise EOFError
+            self._unread += read
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line.decode(errors="replace")
+
+    def end(self, grace: float = 5.0) -> int:
+        """End the program and its group; return its exit code, or the signal that ended it, negative.
+
+        Its stdin is closed, at which it should end; after ``grace`` seconds it is killed.
+        """
+        if self._process.returncode is None:
+            assert self._process.stdin is not None and self._process.stdout is not None
+            self._process.stdin.close()
+            # Before it is waited for: then its process id, which is the group's, is still its own.
+            self._drain(time.monotonic() + grace)
+            kill_group(self._process.pid)
+            self._process.wait()
+            self._process.stdout.close()
+        return self._process.returncode
+
+    def _drain(self, deadline: float) -> None:
+        try:
+            while True:
+                self._unread = b""
+                self._answer(deadline)
+        except (EOFError, TimeoutError):
+            return
+
+    def last_words(self, most: int = 4000) -> str:
+        """Return the end of what it printed to stderr, at most so many bytes, without credentials."""
+        self._words.seek(max(0, self._words.seek(0, os.SEEK_END) - most))
+        return redact(self._words.read().decode(errors="replace"))
 
 
 def kill_group(pid: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import attnforge
 
 ROOT = Path(attnforge.__file__).parent
-VERBS = {"audit", "compile", "host", "package", "provision", "recipes", "resolve"}
+VERBS = {"audit", "bench", "check", "compile", "host", "package", "provision", "recipes", "resolve"}
 GROUND = {"model", "errors", "process", "paths", "version"}
 
 
@@ -46,10 +47,23 @@ def test_arrows_go_one_way(path: Path) -> None:
         "knowledge": {"model", "errors"},
         "options": {"errors"},
         "config": {"errors", "options"},
-        "workflow": VERBS | GROUND | {"knowledge"},
+        "ongpu": set(),
+        "workflow": VERBS | GROUND | {"knowledge", "ongpu"},
     }.get(here, {here, "knowledge", *GROUND} if here in VERBS else None)
     if allowed is not None:
         assert there - {here} <= allowed
+
+
+ON_GPU = sorted((ROOT / "ongpu").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", ON_GPU, ids=lambda path: path.name)
+def test_what_runs_beside_the_wheel_needs_torch_alone_and_an_older_python(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
+        assert {name.split(".")[0] for name in names} <= sys.stdlib_module_names | {"torch"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -13,6 +13,7 @@ import pytest
 
 import attnforge
 from attnforge import errors
+from attnforge.bench.work import GRIDS, grid
 from attnforge.cli.main import VERBS, parser_for, usage
 from attnforge.cli.packages import recipe_schema
 from attnforge.config import _OTHER_VARIABLES
@@ -20,6 +21,19 @@ from attnforge.knowledge.error_signatures import all_signatures
 from attnforge.knowledge.targets import profiles, targets
 from attnforge.model.audit import AuditReport, ModuleReport
 from attnforge.model.base import Value
+from attnforge.model.benchmark import (
+    Accuracy,
+    Against,
+    BenchReport,
+    Cell,
+    Gpu,
+    Rate,
+    Rates,
+    Result,
+    Shape,
+    Side,
+    Verdict,
+)
 from attnforge.model.events import kinds
 from attnforge.model.finding import Finding
 from attnforge.model.host import Host
@@ -340,7 +354,29 @@ def test_no_row_is_of_a_message_that_is_gone() -> None:
     assert set(rows) - {"id"} == {signature.id for signature in all_signatures()}
 
 
+# --- benchmarking.md
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_grid_has_its_row_with_how_many_cells_it_has(name: str) -> None:
+    assert f"| `{name}` | {len(grid(name))} |" in section(page("benchmarking"), "What is timed")
+
+
 # --- json.md
+
+BENCHMARK: tuple[type[Value], ...] = (
+    BenchReport,
+    Gpu,
+    Rates,
+    Rate,
+    Side,
+    Cell,
+    Shape,
+    Result,
+    Accuracy,
+    Against,
+    Verdict,
+)
 
 
 @pytest.mark.parametrize("kind", kinds())
@@ -356,9 +392,10 @@ def test_every_event_has_its_row_with_its_fields(kind: str) -> None:
     [
         ("plan --json", public_fields(BuildPlan) | {"digest", "decisions", "warnings", "estimate"}),
         ("audit --json", public_fields(AuditReport) | public_fields(ModuleReport) | public_fields(Finding)),
+        ("bench --json", {name for kind in BENCHMARK for name in public_fields(kind)}),
         ("doctor --json", public_fields(Host) | {"schema", "host", "findings", "exit_code"}),
     ],
-    ids=["plan", "audit", "doctor"],
+    ids=["plan", "audit", "bench", "doctor"],
 )
 def test_every_field_of_a_document_is_told(title: str, fields: set[str]) -> None:
     assert fields <= quoted(section(page("json"), title))

@@ -1,0 +1,111 @@
+"""``attnforge bench``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TextIO
+
+from attnforge.bench.work import GRIDS
+from attnforge.cli.figures import show
+from attnforge.errors import RequestError
+from attnforge.model.benchmark import BenchReport
+from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
+from attnforge.workflow.machine import Machine
+
+# What --out gets.
+_JSON, _PAGE = "benchmark.json", "benchmark.html"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument("wheels", nargs="*", metavar="WHEEL", type=Path)
+    parser.add_argument(
+        "--against", nargs=2, metavar=("A", "B"), type=Path, help="two wheels of one package: is B faster than A?"
+    )
+    parser.add_argument(
+        "--grid",
+        default="quick",
+        metavar="NAME",
+        help=f"{', '.join(GRIDS)}, or shapes by name; several with commas (default: quick)",
+    )
+    parser.add_argument("--dtype", default="bf16", choices=("bf16", "fp16"), help="of the inputs (default: bf16)")
+    parser.add_argument("--python", metavar="PATH", help="an interpreter with PyTorch; nothing is installed")
+    parser.add_argument("--torch", metavar="VERSION", help="the PyTorch of the clean environments")
+    parser.add_argument(
+        "--rounds", type=int, default=0, metavar="N", help="turns of each side (default: 7; --against 15)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, metavar="S", help="for each side in each cell (default: 0.02 a round)"
+    )
+    parser.add_argument("--no-sdpa", action="store_true", help="without PyTorch's own backends")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help=f"where {_JSON} and {_PAGE} go (default: nowhere)")
+    parser.add_argument("--report", metavar="FILE", type=Path, help=f"show an earlier {_JSON}; nothing is timed")
+    parser.add_argument("--json", action="store_true", help="the report as JSON")
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+    """Time wheels, or show an earlier report."""
+    if arguments.out:
+        _make(arguments.out)  # before minutes are spent
+    report = _read(arguments.report) if arguments.report else _timed(arguments, environ, _teller(arguments.json, out))
+    if arguments.json:
+        out.write(json.dumps(report.to_json(), indent=1) + "\n")
+    else:
+        show(report, out)
+    if arguments.out:
+        for path in write(report, arguments.out):
+            if not arguments.json:
+                out.write(f"wrote {path}\n")
+    return report.exit_code
+
+
+def _teller(as_json: bool, out: TextIO) -> Callable[[str], None]:
+    def tell(line: str) -> None:
+        if not as_json:
+            out.write(f"{line} …\n")
+            out.flush()
+
+    return tell
+
+
+def _timed(arguments: argparse.Namespace, environ: Mapping[str, str], tell: Callable[[str], None]) -> BenchReport:
+    options = BenchOptions(
+        grid=arguments.grid,
+        dtype=arguments.dtype,
+        python=arguments.python or "",
+        torch=arguments.torch or "",
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        sdpa=not arguments.no_sdpa,
+    )
+    return bench_wheels(Machine(environ), arguments.wheels, arguments.against or (), options, tell)
+
+
+def _read(path: Path) -> BenchReport:
+    try:
+        return BenchReport.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RequestError(f"{path} can't be read", why=str(error), hint=f"--report FOLDER/{_JSON}") from error
+    except ValueError as error:
+        raise RequestError(f"{path} is no report of a benchmark", why=str(error).splitlines()[0]) from error
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{folder} can't be made", why=str(error), hint="--out FOLDER") from error
+
+
+def write(report: BenchReport, folder: Path) -> tuple[Path, ...]:
+    """Write the report as JSON and as a page into a folder that is there, and return their paths."""
+    from attnforge.bench.page import page
+    from attnforge.provision.store import write_atomically
+
+    texts = {folder / _JSON: json.dumps(report.to_json(), indent=1) + "\n", folder / _PAGE: page(report)}
+    for path, text in texts.items():
+        write_atomically(path, text)
+    return tuple(texts)

@@ -1,0 +1,254 @@
+"""One way to call every package: FlashAttention 2 and 3, SageAttention 1 and 2, PyTorch's own attention (SDPA).
+
+``open_package`` imports one and returns a ``Package``. Its calls take q of (batch, rows, heads, head_dim), k and v of
+(batch, columns, kv_heads, head_dim), and give out of q's shape, whatever layout the package itself likes best.
+Options have one name for all packages (``OPTIONS``); a call with an option that the package's own function lacks
+raises ``UnsupportedError``.
+
+Signatures: flash_attn/flash_attn_interface.py of the 2.8.3 sdist, hopper/flash_attn_interface.py of FlashAttention,
+sageattention/core.py of 1.0.6 and of https://github.com/thu-ml/SageAttention.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+import torch
+
+# causal: aligned at the end; scale: of scores, default head_dim ** -0.5; window: (left, right), -1 is no limit;
+# alibi: slopes of (heads,) in float32; dropout: probability; deterministic: gradients without atomics;
+# descale_q, descale_k, descale_v: factors of fp8 inputs, (batch, kv_heads) in float32.
+OPTIONS = (
+    "causal",
+    "scale",
+    "window",
+    "softcap",
+    "alibi",
+    "dropout",
+    "deterministic",
+    "descale_q",
+    "descale_k",
+    "descale_v",
+)
+# Of calls with a cache, besides: lengths (batch,) int32 of what is used of it; table (batch, pages) int32 of a paged
+# one, whose k and v are (pages, page_size, kv_heads, head_dim); index (batch,) int32 of the rows of the cache that
+# are meant; new_k, new_v (batch, new, kv_heads, head_dim), appended in place; splits: how many split-KV parts, 0 by
+# heuristic.
+CACHE_OPTIONS = ("lengths", "table", "index", "new_k", "new_v", "splits")
+
+Call = Callable[..., torch.Tensor]
+
+
+class UnsupportedError(Exception):
+    """The package's own function has no such option."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """An imported package.
+
+    ``dense(q, k, v, **options)``; ``varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, **options)`` on packed
+    (total, heads, head_dim) with int32 starts of (sequences + 1,); ``cached(q, k_cache, v_cache, **options)``. The
+    last two are None where the package has no such call. ``kernels`` are all its functions that are called as
+    ``dense`` is, by upstream's names. ``takes`` are the options of ``dense`` and ``cached`` that it has. ``layouts``
+    are those that ``dense(..., layout=)`` can hand over: NHD as it is, HND as a transposed copy.
+    """
+
+    name: str
+    version: str
+    dense: Call
+    varlen: Call | None = None
+    cached: Call | None = None
+    kernels: Mapping[str, Call] = field(default_factory=dict)
+    takes: frozenset[str] = frozenset()
+    layouts: tuple[str, ...] = ("NHD",)
+
+
+_FLASH_2 = {
+    "causal": "causal",
+    "scale": "softmax_scale",
+    "window": "window_size",
+    "softcap": "softcap",
+    "alibi": "alibi_slopes",
+    "dropout": "dropout_p",
+    "deterministic": "deterministic",
+}
+_FLASH_2_CACHE = {
+    **_FLASH_2,
+    "lengths": "cache_seqlens",
+    "table": "block_table",
+    "index": "cache_batch_idx",
+    "new_k": "k",
+    "new_v": "v",
+    "splits": "num_splits",
+}
+_FLASH_3 = {
+    "causal": "causal",
+    "scale": "softmax_scale",
+    "window": "window_size",
+    "softcap": "softcap",
+    "deterministic": "deterministic",
+    "descale_q": "q_descale",
+    "descale_k": "k_descale",
+    "descale_v": "v_descale",
+}
+_FLASH_3_CACHE = {**_FLASH_2_CACHE, **_FLASH_3, "table": "page_table"}
+_SAGE = {"causal": "is_causal", "scale": "sm_scale", "layout": "tensor_layout"}
+
+
+def open_package(name: str) -> Package:
+    """Import a package by its distribution name: flash-attn, flash-attn-3, flashattn-hopper, sageattention; or
+    ``sdpa``.
+
+    Raises ImportError where it can't be imported, KeyError for a name that is not known here.
+    """
+    return _OPENERS[name]()
+
+
+def knows(name: str) -> bool:
+    """Whether ``open_package`` knows a distribution name."""
+    return name in _OPENERS
+
+
+def _flash_2() -> Package:
+    module = importlib.import_module("flash_attn")
+    return _flash("flash-attn", module, getattr(module, "__version__", ""), _FLASH_2, _FLASH_2_CACHE)
+
+
+def _flash_3() -> Package:
+    module = importlib.import_module("flash_attn_interface")
+    return _flash("flash-attn-3", module, "", _FLASH_3, _FLASH_3_CACHE)
+
+
+def _flash(name: str, module: Any, version: str, names: Mapping[str, str], cache_names: Mapping[str, str]) -> Package:
+    function, cached = module.flash_attn_func, getattr(module, "flash_attn_with_kvcache", None)
+    dense = _translated(function, names)
+    kernels = {"flash_attn_func": dense}
+    if hasattr(module, "flash_attn_qkvpacked_func"):
+        packed = _translated(module.flash_attn_qkvpacked_func, names)
+        kernels["flash_attn_qkvpacked_func"] = lambda q, k, v, **options: packed(torch.stack((q, k, v), 2), **options)
+    if hasattr(module, "flash_attn_kvpacked_func"):
+        half = _translated(module.flash_attn_kvpacked_func, names)
+        kernels["flash_attn_kvpacked_func"] = lambda q, k, v, **options: half(q, torch.stack((k, v), 2), **options)
+    return Package(
+        name=name,
+        version=version,
+        dense=dense,
+        varlen=_translated(module.flash_attn_varlen_func, names),
+        cached=_translated(cached, cache_names) if cached else None,
+        kernels=kernels,
+        takes=_taken(function, names) | (_taken(cached, cache_names) if cached else frozenset()),
+    )
+
+
+def _sage() -> Package:
+    module = importlib.import_module("sageattention")
+    kernels = {
+        name: _in_layout(_translated(getattr(module, name), _SAGE))
+        for name in sorted(vars(module))
+        if name.startswith("sageattn") and name != "sageattn_varlen" and callable(getattr(module, name))
+    }
+    varlen = getattr(module, "sageattn_varlen", None)
+    return Package(
+        name="sageattention",
+        version=getattr(module, "__version__", ""),
+        dense=kernels["sageattn"],
+        varlen=_translated(varlen, _SAGE) if varlen else None,
+        kernels=kernels,
+        takes=_taken(module.sageattn, _SAGE) - {"layout"},
+        layouts=("NHD", "HND"),
+    )
+
+
+def _sdpa() -> Package:
+    kernels = {name: _backend(name) for name in ("flash", "efficient", "cudnn", "math")}
+    return Package(
+        name="sdpa",
+        version=torch.__version__,
+        dense=_backend(""),
+        kernels=kernels,
+        takes=frozenset({"causal", "scale", "dropout"}),
+    )
+
+
+_OPENERS: dict[str, Callable[[], Package]] = {
+    "flash-attn": _flash_2,
+    "flash-attn-3": _flash_3,
+    "flashattn-hopper": _flash_3,
+    "sageattention": _sage,
+    "sdpa": _sdpa,
+}
+
+
+def _translated(function: Callable[..., Any], names: Mapping[str, str]) -> Call:
+    """Call a package's function with our names of options; of several results the first is the output."""
+    taken = _taken(function, names)
+
+    def call(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
+        missing = sorted(options.keys() - taken)
+        if missing:
+            raise UnsupportedError(f"{function.__name__} has no option for {', '.join(missing)}")
+        result = function(*tensors, **{names[option]: value for option, value in options.items()})
+        out: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
+        return out
+
+    return call
+
+
+def _taken(function: Callable[..., Any], names: Mapping[str, str]) -> frozenset[str]:
+    parameters = inspect.signature(function).parameters
+    return frozenset(option for option, name in names.items() if name in parameters)
+
+
+def _in_layout(call: Call) -> Call:
+    """Call a function of SageAttention, whose own default layout is HND: (batch, heads, rows, head_dim)."""
+
+    def in_layout(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layout: str = "NHD", **options: Any
+    ) -> torch.Tensor:
+        if layout == "NHD":
+            return call(q, k, v, layout=layout, **options)
+        swapped = (x.transpose(1, 2).contiguous() for x in (q, k, v))
+        return call(*swapped, layout=layout, **options).transpose(1, 2)
+
+    return in_layout
+
+
+def _backend(name: str) -> Call:
+    """Call PyTorch's attention with one backend; "" lets it choose. Raises RuntimeError where it can't serve a call."""
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    backends = {
+        "flash": SDPBackend.FLASH_ATTENTION,
+        "efficient": SDPBackend.EFFICIENT_ATTENTION,
+        "cudnn": SDPBackend.CUDNN_ATTENTION,
+        "math": SDPBackend.MATH,
+    }
+    allowed = [backends[name]] if name else list(backends.values())
+
+    def call(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        causal: bool = False,
+        scale: float | None = None,
+        dropout: float = 0.0,
+    ) -> torch.Tensor:
+        options: dict[str, Any] = {"scale": scale, "dropout_p": dropout}
+        if q.shape[2] != k.shape[2]:
+            options["enable_gqa"] = True
+        if causal and q.shape[1] == k.shape[1]:
+            options["is_causal"] = True
+        elif causal and q.shape[1] > 1:  # is_causal is aligned at the start; one row, at the end, sees all
+            from torch.nn.attention.bias import causal_lower_right
+
+            options["attn_mask"] = causal_lower_right(q.shape[1], k.shape[1])
+        with sdpa_kernel(allowed):
+            swapped = (x.transpose(1, 2) for x in (q, k, v))
+            return torch.nn.functional.scaled_dot_product_attention(*swapped, **options).transpose(1, 2)
+
+    return call

@@ -1,0 +1,76 @@
+"""The program that works with a wheel: answers each line of JSON on stdin with a line of JSON on stdout.
+
+A request names a module of this folder and what it gets: ``{"module": "about", "request": {...}}``. That module's
+``answer`` returns the answer. An exception is the answer ``{"error": {"type", "text", "trace", "sticky"}}``;
+``sticky`` says that the GPU's context is lost, so that nothing more can be asked of this process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+# What this folder is called in this process: no name that a package could have.
+PACKAGE = "attnforge_ongpu"
+
+
+def install() -> None:
+    """Make this folder the package PACKAGE and take it off the search path: its modules must not hide any other."""
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [folder for folder in sys.path if Path(folder or ".").resolve() != here]
+    spec = importlib.util.spec_from_file_location(PACKAGE, here / "__init__.py", submodule_search_locations=[str(here)])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[PACKAGE] = module
+    spec.loader.exec_module(module)
+
+
+def answer_to(line: str) -> dict[str, Any]:
+    """Return the answer to a request; its exception where it raised one."""
+    try:
+        asked = json.loads(line)
+        module = importlib.import_module(f"{PACKAGE}.{asked['module']}")
+        found: dict[str, Any] = module.answer(asked["request"])
+        return found
+    except Exception as error:
+        return {"error": told(error)}
+
+
+def told(error: BaseException) -> dict[str, Any]:
+    """Return an exception as JSON types. The text is its first 2,000 characters, the trace its last 4,000."""
+    trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+    kind = type(error).__name__
+    return {"type": kind, "text": str(error)[:2000], "trace": trace[-4000:], "sticky": context_is_lost()}
+
+
+def context_is_lost() -> bool:
+    """Whether the GPU no longer does anything for this process: a fault in a kernel ends the context for good."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+        return bool(torch.ones(1, device="cuda").sum().item() != 1)
+    except Exception:
+        return True
+
+
+def main() -> None:
+    """Answer requests until stdin ends."""
+    # Packages print, and so do libraries below Python: that goes to stderr, stdout is for answers alone.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    install()
+    for line in sys.stdin:
+        answers.write(json.dumps(answer_to(line)) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

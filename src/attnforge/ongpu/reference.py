@@ -1,0 +1,161 @@
+"""What is right: attention in float32 or float64 in slices that fit, and how far from it a result may be.
+
+Rules are upstream's own. FlashAttention 2, tests/test_flash_attn.py: no further from attention in float32 than twice
+what plain PyTorch attention in the same dtype is (three times for gradients). FlashAttention 3,
+hopper/test_flash_attn.py: twice that (three times with softcap), and twice what rounding to the dtype makes of adding
+0.3 and taking it away. SageAttention computes with quantized operands: cosine similarity above 0.99 and a mean
+relative error below 0.05, as integrators test it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+# Upstream's tests add this to their bounds, for results that plain PyTorch hits exactly.
+_ABSOLUTE = 1e-5
+
+# Bytes of scores that are held at once.
+_SLICE_BYTES = 2**30
+
+
+def attention(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    window: tuple[int, int] = (-1, -1),
+    softcap: float = 0.0,
+    alibi: torch.Tensor | None = None,
+    dtype: torch.dtype | None = torch.float32,
+    slice_bytes: int = _SLICE_BYTES,
+) -> torch.Tensor:
+    """Return attention of q (batch, rows, heads, head_dim) and k, v (batch, columns, kv_heads, head_dim).
+
+    Computed and returned in ``dtype``; None keeps the inputs' own, which is what plain PyTorch gives. Masks are
+    aligned at the end of rows and columns. A row that sees no column is 0. Sliced by batch and rows, so that scores
+    and what is made of them take about ``slice_bytes``; gradients go through.
+    """
+    if dtype is not None:
+        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
+    rows, heads, columns = q.shape[1], q.shape[2], k.shape[1]
+    options = {"causal": causal, "scale": scale or q.shape[-1] ** -0.5, "window": window, "softcap": softcap}
+    step = max(1, slice_bytes // (4 * q.element_size() * heads * max(1, columns)))
+    done = []
+    for b in range(q.shape[0]):
+        keys, values = (x[b].transpose(0, 1).repeat_interleave(heads // x.shape[2], 0) for x in (k, v))
+        slopes = None if alibi is None else (alibi if alibi.dim() == 1 else alibi[b])
+        parts = [
+            _rows(q[b, at : at + step].transpose(0, 1), keys, values, at, rows, slopes, options)
+            for at in range(0, rows, step)
+        ]
+        done.append(torch.cat(parts, 1).transpose(0, 1) if parts else q[b])
+    return torch.stack(done)
+
+
+def _rows(
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    at: int,
+    rows: int,
+    slopes: torch.Tensor | None,
+    options: dict[str, Any],
+) -> torch.Tensor:
+    """Return some rows of all heads, (heads, rows, head_dim), from row ``at`` of ``rows`` on."""
+    scores = (q * options["scale"]) @ k.transpose(1, 2)
+    if options["softcap"]:
+        scores = options["softcap"] * torch.tanh(scores / options["softcap"])
+    # How far a column lies behind the row's own, which is aligned at the end.
+    row = torch.arange(at, at + q.shape[1], device=q.device)[:, None] + k.shape[1] - rows
+    behind = row - torch.arange(k.shape[1], device=q.device)[None, :]
+    if slopes is not None:
+        scores = scores - slopes[:, None, None].to(scores.dtype) * behind.abs()
+    hidden = _hidden(behind, options["causal"], *options["window"])
+    if hidden is None:
+        return torch.softmax(scores, -1) @ v
+    weights = torch.softmax(scores.masked_fill(hidden, float("-inf")), -1)
+    # A row that sees nothing: softmax gives NaN, and it has to be 0.
+    return weights.masked_fill(hidden.all(-1, keepdim=True), 0.0) @ v
+
+
+def _hidden(behind: torch.Tensor, causal: bool, left: int, right: int) -> torch.Tensor | None:
+    """Return what a row does not see, or None where it sees all."""
+    right = 0 if causal else right
+    hidden = None
+    if right >= 0:
+        hidden = behind < -right
+    if left >= 0:
+        hidden = behind > left if hidden is None else hidden | (behind > left)
+    return hidden
+
+
+def exact() -> None:
+    """Have float32 matrix products computed in float32: TF32 would be a reference with 10 bits."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+
+
+def figures(out: torch.Tensor, expected: torch.Tensor) -> dict[str, Any]:
+    """Return how far a result is from what is expected, where both are finite.
+
+    ``largest_error``: of any element; ``cosine``: similarity of the whole; ``mean_relative``: the sum of errors over
+    the sum of what is expected, both absolute; ``not_finite``: how many elements are NaN or infinite where the
+    expected is not.
+    """
+    out, expected = out.detach().double(), expected.detach().double()
+    good = torch.isfinite(out)
+    found, wanted = torch.where(good, out, 0.0), torch.where(good, expected, 0.0)
+    size = wanted.abs().sum().item()
+    norms = (found.norm() * wanted.norm()).item()
+    error = (found - wanted).abs()
+    return {
+        "largest_error": error.max().item() if error.numel() else 0.0,
+        "cosine": (found * wanted).sum().item() / norms if norms else 1.0,
+        "mean_relative": error.sum().item() / size if size else 0.0,
+        "not_finite": int((~good & torch.isfinite(expected)).sum().item()),
+    }
+
+
+def judge(
+    rule: str,
+    out: torch.Tensor,
+    expected: torch.Tensor,
+    plain: torch.Tensor | None = None,
+    *,
+    gradient: bool = False,
+    softcap: bool = False,
+) -> dict[str, Any]:
+    """Return ``figures``, with ``ok`` and the bound that it is by.
+
+    ``rule`` is ``flash2``, ``flash3`` or ``quantized``; the first two need ``plain``, plain PyTorch attention in the
+    inputs' dtype, and give its largest error as ``plain_error`` and the ``bound``. NaN where a number is expected is
+    never ok.
+    """
+    seen = figures(out, expected)
+    if out.shape != expected.shape:
+        return {**seen, "ok": False, "shape": list(out.shape), "expected_shape": list(expected.shape)}
+    if rule == "quantized":
+        ok = seen["cosine"] > 0.99 and seen["mean_relative"] < 0.05
+        return {**seen, "ok": ok and not seen["not_finite"]}
+    assert plain is not None
+    plain_error = figures(plain, expected)["largest_error"]
+    bound = _factor(rule, gradient, softcap) * plain_error + _absolute(rule, expected, plain.dtype)
+    ok = seen["largest_error"] <= bound and not seen["not_finite"]
+    return {**seen, "plain_error": plain_error, "bound": bound, "ok": ok}
+
+
+def _factor(rule: str, gradient: bool, softcap: bool) -> float:
+    if rule == "flash3":
+        return 3.0 if softcap else 2.0
+    return 3.0 if gradient else 2.0
+
+
+def _absolute(rule: str, expected: torch.Tensor, dtype: torch.dtype) -> float:
+    if rule != "flash3" or not expected.numel():
+        return _ABSOLUTE
+    rounded = expected.detach().to(dtype)
+    return 2 * float((rounded + 0.3 - 0.3 - rounded).abs().max()) + _ABSOLUTE
