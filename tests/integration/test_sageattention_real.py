@@ -141,6 +141,17 @@ def test_the_tag_which_asks_for_gpus_sees_those_of_the_target(cache: Path, repos
     assert [event["event"] for event in events].count("GraphReceived") == 3
 
 
+def test_a_source_that_gives_noise_on_9_0_is_refused_before_anything_is_made(cache: Path, repository: Path) -> None:
+    fake = '@register_fake("sage::attention")\ndef attention(query): ...\n'
+    (repository / "sageattention" / "sm90_compile.py").write_text(fake)
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "noise")
+    words = ["sageattention==2.2.0", "--source", f"git+{repository.as_uri()}", "--gpu", "L40S,H100", *TARGET]
+    done = attnforge(cache, "build", *words)
+    assert done.returncode == 2, done.stderr
+    assert "launches no kernel" in done.stderr
+
+
 def test_a_commit_that_is_not_there_is_said_before_anything_is_made(cache: Path, repository: Path) -> None:
     source = f"git+{repository.as_uri()}@{'0' * 39}1"
     words = ["sageattention==2.2.0", "--source", source, "--gpu", "L40S", *TARGET]
