@@ -4,13 +4,14 @@ The Python interface is what the command line uses::
 
     import os
     from pathlib import Path
-    from attnforge import Machine, Request, audit_wheel, build, plan
+    from attnforge import Machine, Request, audit_wheel, build, check_wheel, plan
 
     machine = Machine(os.environ)
     planned = plan(machine, Request(package="flash-attn", gpus=("H100",), profile="diffusion"))
     built = build(machine, planned, Path("dist"))
     print(built.wheel, built.audit.verdict)
     print(audit_wheel(machine, built.wheel).platform_tag)
+    print(check_wheel(machine, built.wheel).verdict)
 
 Names are loaded when they are first used, so that importing this package costs nothing.
 """
@@ -27,10 +28,11 @@ if TYPE_CHECKING:
     from attnforge.workflow.auditing import audit as audit_wheel
     from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
     from attnforge.workflow.building import Built, build
+    from attnforge.workflow.checking import check as check_wheel
     from attnforge.workflow.machine import Machine
     from attnforge.workflow.planning import Planned, plan
 
-# Public name: its module, and its name there. `audit` is the package that audits, so the verb is audit_wheel.
+# Public name: its module, and its name there. `audit` and `check` are packages, so these verbs end in _wheel.
 _HOMES = {
     "AttnforgeError": ("attnforge.errors", "AttnforgeError"),
     "BenchOptions": ("attnforge.workflow.benchmarking", "BenchOptions"),
@@ -42,6 +44,7 @@ _HOMES = {
     "audit_wheel": ("attnforge.workflow.auditing", "audit"),
     "bench_wheels": ("attnforge.workflow.benchmarking", "bench_wheels"),
     "build": ("attnforge.workflow.building", "build"),
+    "check_wheel": ("attnforge.workflow.checking", "check"),
     "compare_wheels": ("attnforge.audit.compare", "compare_wheels"),
     "plan": ("attnforge.workflow.planning", "plan"),
 }
@@ -57,6 +60,7 @@ __all__ = [
     "audit_wheel",
     "bench_wheels",
     "build",
+    "check_wheel",
     "compare_wheels",
     "plan",
 ]

@@ -247,3 +247,17 @@ def test_upstream_never_sees_what_could_change_its_build(forge: Forge) -> None:
     assert environ["MAX_JOBS"] == "2"
     assert environ["TORCH_CUDA_ARCH_LIST"] == "9.0"
     assert Path(environ["PATH"].split(os.pathsep)[0]).name == "seat"
+
+
+def test_a_build_is_checked_as_far_as_this_machine_can(forge: Forge) -> None:
+    done = forge.build(house.tinykernels(forge.folder / "tinykernels"), "--check")
+    assert done.code == 6
+    assert done.events[-1]["event"] == "Checked"
+    checked = json.loads(Path(f"{forge.wheel()}.check.json").read_text())
+    assert {"event": "Checked", **checked} == done.events[-1]
+    # In an environment of its own, from the folder of wheels; its modules were imported there.
+    assert (checked["torch"], checked["verdict"]) == ("2.11.0+cu130", "unchecked")
+    codes = {finding["code"]: finding["seen"] for finding in checked["findings"]}
+    assert codes["import"] == "tinykernels._C"
+    assert "no-cases" in codes
+    assert not list(forge.cache.glob("environments/trial-*"))

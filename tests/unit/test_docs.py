@@ -14,6 +14,8 @@ import pytest
 import attnforge
 from attnforge import errors
 from attnforge.bench.work import GRIDS, grid
+from attnforge.check.cases import TOPICS
+from attnforge.check.verdicts import CODES
 from attnforge.cli.main import VERBS, parser_for, usage
 from attnforge.cli.packages import recipe_schema
 from attnforge.config import _OTHER_VARIABLES
@@ -34,6 +36,7 @@ from attnforge.model.benchmark import (
     Side,
     Verdict,
 )
+from attnforge.model.check import CaseResult, CheckReport, GpuSeen
 from attnforge.model.events import kinds
 from attnforge.model.finding import Finding
 from attnforge.model.host import Host
@@ -54,6 +57,7 @@ from attnforge.model.recipe import (
 from attnforge.options import OPTIONS, merge
 from attnforge.recipes.catalogue import recipes
 from attnforge.recipes.own import read_recipe
+from standins.attention.wheels import MUTANTS
 
 SOURCE = Path(attnforge.__file__).parent
 DOCS = Path(__file__).parents[2] / "docs"
@@ -281,6 +285,27 @@ def test_codes_are_found_however_they_are_written() -> None:
     assert {"rpath", "dist-info", "wheel-name", "record-hash", "planned-python"} <= finding_codes()
 
 
+# --- checking.md
+
+
+def test_every_topic_has_its_row_in_order() -> None:
+    rows = [line for line in section(page("checking"), "What it does").splitlines() if line.startswith("| `")]
+    assert [name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])] == list(TOPICS)
+
+
+def test_every_finding_of_a_check_has_its_row() -> None:
+    rows = [line for line in section(page("checking"), "How to read it").splitlines() if line.startswith("| `")]
+    named = [name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])]
+    source = (SOURCE / "workflow" / "checking.py", SOURCE / "check" / "verdicts.py")
+    written = {code for path in source for code in _codes_of(path)} | set(CODES)
+    assert len(named) == len(set(named))
+    assert set(named) == written
+
+
+def test_the_number_of_mutants_is_the_one_that_is_told() -> None:
+    assert f"from these {len(MUTANTS)} with one thing wrong" in page("checking")
+
+
 # --- recipes.md
 
 PARTS: dict[str, type[Value]] = {
@@ -392,10 +417,11 @@ def test_every_event_has_its_row_with_its_fields(kind: str) -> None:
     [
         ("plan --json", public_fields(BuildPlan) | {"digest", "decisions", "warnings", "estimate"}),
         ("audit --json", public_fields(AuditReport) | public_fields(ModuleReport) | public_fields(Finding)),
+        ("check --json", public_fields(CheckReport) | public_fields(CaseResult) | public_fields(GpuSeen)),
         ("bench --json", {name for kind in BENCHMARK for name in public_fields(kind)}),
         ("doctor --json", public_fields(Host) | {"schema", "host", "findings", "exit_code"}),
     ],
-    ids=["plan", "audit", "bench", "doctor"],
+    ids=["plan", "audit", "check", "bench", "doctor"],
 )
 def test_every_field_of_a_document_is_told(title: str, fields: set[str]) -> None:
     assert fields <= quoted(section(page("json"), title))

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TextIO
 
+from attnforge.cli.check import tell_check, worst
 from attnforge.cli.display import observer
 from attnforge.cli.requests import add_request_options, read_out, read_requests
 from attnforge.cli.show import plan_lines
 from attnforge.model.events import Event
 from attnforge.workflow.building import build
+from attnforge.workflow.checking import check, write_check
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
 
@@ -23,6 +26,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="what happens as JSON, an event a line; the last is the result"
     )
+    parser.add_argument(
+        "--check", action="store_true", help="check each wheel on the GPU of this machine; the report lies beside it"
+    )
     parser.add_argument("--plain", action="store_true", help="plain lines also on a terminal")
 
 
@@ -31,7 +37,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
     machine = Machine(environ)
     planned = [plan(machine, request) for request in read_requests(arguments, environ)]
     folder = read_out(arguments, environ)
-    code = 0
+    codes: list[int] = []
     for one in planned:
         if arguments.json:
             _line({"event": "Planned", **one.resolution.public()}, out)
@@ -41,8 +47,19 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
             out.write("\n".join(plan_lines(one.resolution, explain=False)) + "\n")
             with observer(out, plain=arguments.plain) as observe:
                 built = build(machine, one, folder, observe)
-        code = max(code, built.audit.exit_code)
-    return code
+        codes.append(built.audit.exit_code)
+        if arguments.check:
+            codes.append(_checked(machine, built.wheel, arguments.json, out))
+    return worst(codes)
+
+
+def _checked(machine: Machine, wheel: Path, as_json: bool, out: TextIO) -> int:
+    """Check a wheel that was built, keep the report beside it, and return the exit code."""
+    report = check(machine, wheel) if as_json else tell_check(machine, wheel, out)
+    write_check(report, wheel)
+    if as_json:
+        _line({"event": "Checked", **report.to_json()}, out)
+    return report.exit_code
 
 
 def _line(document: Mapping[str, object] | Event, out: TextIO) -> None:

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import platform
 import sys
+from pathlib import Path
 from typing import Any
 
 
@@ -21,7 +22,8 @@ def _place(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _look(request: dict[str, Any]) -> dict[str, Any]:
-    """Say what is here; ``gpus`` is empty where torch sees none. Memory is in bytes."""
+    """Say what is here; ``gpus`` is empty where torch sees none, memory in bytes, ``site`` the folder that has
+    torch."""
     import torch
 
     gpus = []
@@ -33,6 +35,7 @@ def _look(request: dict[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "cuda": torch.version.cuda or "",
+        "site": str(Path(torch.__file__).resolve().parent.parent),
         "gpus": gpus,
     }
 

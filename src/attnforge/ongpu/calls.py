@@ -54,17 +54,21 @@ class Package:
     ``dense(q, k, v, **options)``; ``varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, **options)`` on packed
     (total, heads, head_dim) with int32 starts of (sequences + 1,); ``cached(q, k_cache, v_cache, **options)``. The
     last two are None where the package has no such call. ``kernels`` are all its functions that are called as
-    ``dense`` is, by upstream's names. ``takes`` are the options of ``dense`` and ``cached`` that it has. ``layouts``
-    are those that ``dense(..., layout=)`` can hand over: NHD as it is, HND as a transposed copy.
+    ``dense`` is, by upstream's names. ``takes`` are the options of ``dense`` and ``cached`` that it has,
+    ``varlen_takes`` those of ``varlen``. ``layouts`` are those that ``dense(..., layout=)`` can hand over: NHD as it
+    is, HND as a transposed copy.
     """
 
     name: str
     version: str
+    main: str
+    function: Callable[..., Any]
     dense: Call
     varlen: Call | None = None
     cached: Call | None = None
     kernels: Mapping[str, Call] = field(default_factory=dict)
     takes: frozenset[str] = frozenset()
+    varlen_takes: frozenset[str] = frozenset()
     layouts: tuple[str, ...] = ("NHD",)
 
 
@@ -86,6 +90,7 @@ _FLASH_2_CACHE = {
     "new_v": "v",
     "splits": "num_splits",
 }
+_FLASH_2_VARLEN = {**_FLASH_2, "table": "block_table"}
 _FLASH_3 = {
     "causal": "causal",
     "scale": "softmax_scale",
@@ -137,10 +142,13 @@ def _flash(name: str, module: Any, version: str, names: Mapping[str, str], cache
     return Package(
         name=name,
         version=version,
+        main="flash_attn_func",
+        function=function,
         dense=dense,
-        varlen=_translated(module.flash_attn_varlen_func, names),
+        varlen=_translated(module.flash_attn_varlen_func, _FLASH_2_VARLEN),
         cached=_translated(cached, cache_names) if cached else None,
         kernels=kernels,
+        varlen_takes=_taken(module.flash_attn_varlen_func, _FLASH_2_VARLEN),
         takes=_taken(function, names) | (_taken(cached, cache_names) if cached else frozenset()),
     )
 
@@ -156,6 +164,8 @@ def _sage() -> Package:
     return Package(
         name="sageattention",
         version=getattr(module, "__version__", ""),
+        main="sageattn",
+        function=module.sageattn,
         dense=kernels["sageattn"],
         varlen=_translated(varlen, _SAGE) if varlen else None,
         kernels=kernels,
@@ -169,6 +179,8 @@ def _sdpa() -> Package:
     return Package(
         name="sdpa",
         version=torch.__version__,
+        main="",
+        function=torch.nn.functional.scaled_dot_product_attention,
         dense=_backend(""),
         kernels=kernels,
         takes=frozenset({"causal", "scale", "dropout"}),

@@ -7,10 +7,12 @@ A request names a module of this folder and what it gets: ``{"module": "about", 
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import importlib.util
 import json
 import os
+import resource
 import sys
 import traceback
 from pathlib import Path
@@ -63,6 +65,9 @@ def context_is_lost() -> bool:
 
 def main() -> None:
     """Answer requests until stdin ends."""
+    # A crash is told by where it was, and leaves no core: that of a process with a GPU is as large as its memory.
+    faulthandler.enable()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Packages print, and so do libraries below Python: that goes to stderr, stdout is for answers alone.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

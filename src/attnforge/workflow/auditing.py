@@ -32,6 +32,11 @@ def audit(machine: Machine, wheel: Path, python: str = "", torch: str = "") -> A
     return audit_wheel(wheel, torch_site=site, recipe=_recipe(wheel))
 
 
+def audit_against(wheel: Path, site: Path) -> AuditReport:
+    """Audit a wheel against the PyTorch in a site-packages folder."""
+    return audit_wheel(wheel, torch_site=site, recipe=_recipe(wheel))
+
+
 def _recipe(wheel: Path) -> Recipe | None:
     try:
         name = parse_wheel_filename(wheel.name)[0]

@@ -24,7 +24,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 import attnforge.ongpu
 from attnforge import process
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
-from attnforge.knowledge.torch import find_torch
+from attnforge.knowledge.torch import default_torch, find_torch
 from attnforge.model.plan import BuildPlan
 from attnforge.workflow.auditing import embedded_plan
 from attnforge.workflow.machine import Machine
@@ -35,7 +35,18 @@ _CHILD = Path(attnforge.ongpu.__file__).with_name("child.py")
 START_SECONDS = 300.0
 
 # What the program gets of the user's environment besides the base: where compilers, drivers and GPUs are.
-_PASSED = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CUDA_HOME", "CC")
+_PASSED = (
+    "PATH",
+    "LD_LIBRARY_PATH",
+    "LIBRARY_PATH",
+    "CPATH",
+    "C_INCLUDE_PATH",
+    "CC",
+    "CUDA_HOME",
+    "CUDA_VISIBLE_DEVICES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "TRITON_LIBCUDA_PATH",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +160,17 @@ def _python_of(wheel: WheelFile, plan: BuildPlan | None) -> str:
 
 
 def _torch_requirement(wheel: Path) -> str:
-    """Return what the wheel's metadata asks of torch; ``torch`` where it says nothing."""
+    """Return the PyTorch that attnforge takes by default, unless the wheel's metadata asks for another."""
+    default = default_torch().version
     for line in metadata(wheel).get_all("Requires-Dist") or ():
         try:
             requirement = Requirement(line)
         except InvalidRequirement:
             continue
         if canonicalize_name(requirement.name) == "torch":
-            return f"torch{requirement.specifier}"
-    return "torch"
+            fits = requirement.specifier.contains(default)
+            return f"torch=={default}" if fits else f"torch{requirement.specifier}"
+    return f"torch=={default}"
 
 
 def metadata(wheel: Path) -> Any:

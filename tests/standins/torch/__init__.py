@@ -3,9 +3,17 @@
 import ctypes
 from pathlib import Path
 
-from torch.version import __version__, cuda
+from torch.version import __version__
 
 __all__ = ["__version__", "cuda"]
+
+
+class cuda:  # noqa: N801 - a module in PyTorch
+    """No GPU, on any machine."""
+
+    is_available = staticmethod(lambda: False)
+    is_initialized = staticmethod(lambda: False)
+
 
 # Extension modules name these libraries without a folder: like PyTorch, they have to be in the process already.
 _HERE = Path(__file__).parent

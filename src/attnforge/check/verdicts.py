@@ -1,0 +1,252 @@
+"""What results mean: from a child's answers to results, and from these to findings. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from attnforge.model.check import Case, CaseResult
+from attnforge.model.finding import Finding, Severity
+
+# The worst of several measurements: the largest of these, the smallest of the others.
+_LARGEST = ("largest_error", "mean_relative", "not_finite")
+_SMALLEST = ("cosine",)
+
+# Messages of CUDA for a kernel that was not compiled for this GPU.
+_NO_IMAGE = ("no kernel image is available", "cudaErrorNoKernelImageForDevice", "device kernel image is invalid")
+_CUDA = ("CUDA error", "CUDA driver error", "cudaError", "AcceleratorError", "an illegal memory access")
+
+# What a code means and what mends it, and where that is told.
+_MEANINGS: dict[str, tuple[str, str, str]] = {
+    "wrong-result": ("the results are wrong", "do not use the wheel; build it anew from upstream's release", ""),
+    "unwritten-output": (
+        "elements of results were never written: they are what lay in memory before",
+        "do not use the wheel; of SageAttention build a later commit",
+        "https://github.com/thu-ml/SageAttention/issues/320",
+    ),
+    "not-repeatable": ("the same call gives other results", "do not use the wheel: kernels race", ""),
+    "call-failed": (
+        "a call for something that the wheel has to have raises",
+        "attnforge build makes a wheel with it",
+        "",
+    ),
+    "no-kernel-image": (
+        "the wheel has no machine code for this GPU",
+        "build it for this GPU: attnforge build PACKAGE --gpu native",
+        "https://github.com/Dao-AILab/flash-attention/issues/1146",
+    ),
+    "cuda-error": ("a kernel failed on the GPU", "do not use the wheel on this GPU", ""),
+    "crash": ("a call ended the process", "do not use the wheel; the report has its last words", ""),
+    "hang": ("a call did not return", "do not use the wheel; --timeout gives a slow machine more time", ""),
+    "left-out-silent": (
+        "a call for something that was left out computes a result in silence, and it can't be right",
+        "do not use the wheel; attnforge build makes one that raises",
+        "",
+    ),
+    "left-out-unnamed": (
+        "a call for something that was left out raises, but does not say what was left out and what builds it",
+        "build the wheel anew with this attnforge",
+        "",
+    ),
+    "graph-break": (
+        "torch.compile can't take the call into one graph",
+        "a later version may have custom operators",
+        "",
+    ),
+}
+
+# The codes of cases that failed.
+CODES = tuple(_MEANINGS)
+
+
+def result_of(case: Case, answer: Mapping[str, Any]) -> CaseResult:
+    """Return what an answer of ongpu/checks.py, or an error of the child, means for a case."""
+    status, code, said = _outcome(case, answer)
+    return CaseResult(
+        name=case.name,
+        topic=case.topic,
+        dtype=case.dtype,
+        head_dim=case.head_dim,
+        status=status,
+        code=code,
+        said=said,
+        figures=_figures(answer),
+        changed_inputs=tuple(answer.get("changed_inputs", ())),
+        promised=case.promised,
+        seconds=round(float(answer.get("seconds", 0.0)), 4),
+    )
+
+
+def not_run(case: Case, why: str) -> CaseResult:
+    """Return the result of a case that was not tried."""
+    return CaseResult(
+        name=case.name, topic=case.topic, dtype=case.dtype, head_dim=case.head_dim, status="not-run", said=why
+    )
+
+
+def is_fatal(result: CaseResult) -> bool:
+    """Whether nothing else can be learned after this: no kernel of the wheel runs on this GPU."""
+    return result.code == "no-kernel-image" and result.promised
+
+
+def _outcome(case: Case, answer: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return status, code and what was seen."""
+    if "error" in answer:
+        return _of_error(case, answer["error"])
+    if case.left_out:
+        return _of_left_out(case, answer["raised"])
+    if "skipped" in answer:
+        return "skipped", "", str(answer["skipped"])
+    if any(measure["not_finite"] for measure in answer["measures"]):
+        count = sum(measure["not_finite"] for measure in answer["measures"])
+        return "failed", "unwritten-output", f"{count} elements are NaN or infinite and should be numbers"
+    if "wrong" in answer:
+        return "failed", "wrong-result", str(answer["wrong"])
+    bad = [measure for measure in answer["measures"] if not measure["ok"]]
+    if bad:
+        return "failed", "wrong-result", _off(bad[0])
+    if not answer.get("repeats", True):
+        return "failed", "not-repeatable", "the same call twice gives two results"
+    return "passed", "", str(answer.get("output", ""))
+
+
+def _off(measure: Mapping[str, Any]) -> str:
+    if "shape" in measure:
+        return f"the result has the shape {measure['shape']} and should have {measure['expected_shape']}"
+    if "bound" in measure:
+        return f"largest error {measure['largest_error']:.5f}, allowed {measure['bound']:.5f}"
+    return f"cosine similarity {measure['cosine']:.5f}, mean relative error {measure['mean_relative']:.4f}"
+
+
+def _of_error(case: Case, error: Mapping[str, Any]) -> tuple[str, str, str]:
+    kind, text = str(error["type"]), str(error["text"])
+    first = text.strip().splitlines()[0] if text.strip() else ""
+    if kind == "Hang":
+        return "failed", "hang", text
+    if kind == "Crash":
+        return "failed", "crash", "; ".join((text, *last_words(str(error["trace"]))))
+    said = f"{kind}: {first}"[:300]
+    if any(message in text for message in _NO_IMAGE):
+        return "failed", "no-kernel-image", said
+    if error["sticky"] or any(message in f"{kind}: {text}" for message in _CUDA):
+        return "failed", "cuda-error", said
+    if case.call == "compile":
+        return "failed", "graph-break", said
+    if case.kernel and not case.promised:
+        return "refused", "", said
+    return "failed", "call-failed", said
+
+
+def last_words(trace: str) -> Iterator[str]:
+    """Yield the last line that a process printed before it crashed, and where it was then (Python's faulthandler)."""
+    before, _, stack = trace.partition("Fatal Python error:")
+    yield from [line.strip() for line in before.splitlines() if line.strip()][-1:]
+    yield from [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")][:1]
+
+
+def _of_left_out(case: Case, raised: str | None) -> tuple[str, str, str]:
+    if raised is None:
+        return "failed", "left-out-silent", f"{case.left_out} was left out, and the call raised nothing"
+    if not all(any(word in raised for word in words) for words in case.words):
+        return "failed", "left-out-unnamed", raised.splitlines()[0][:300]
+    return "raised", "", raised.splitlines()[0][:300]
+
+
+def _figures(answer: Mapping[str, Any]) -> dict[str, float]:
+    """Return the worst figures of an answer. The bound is that of the measurement that comes nearest to its own."""
+    measures: Sequence[Mapping[str, Any]] = answer.get("measures", ())
+    found: dict[str, float] = dict(answer.get("figures", {}))
+    if measures:
+        found |= {name: max(measure[name] for measure in measures) for name in _LARGEST}
+        found |= {name: min(measure[name] for measure in measures) for name in _SMALLEST}
+        bounded = [measure for measure in measures if measure.get("bound")]
+        if bounded:
+            worst = max(bounded, key=lambda measure: measure["largest_error"] / measure["bound"])
+            found |= {name: worst[name] for name in ("largest_error", "bound", "plain_error")}
+    return {name: float(f"{value:.6g}") for name, value in found.items() if math.isfinite(value)}
+
+
+def findings_of(results: Iterable[CaseResult]) -> tuple[Finding, ...]:
+    """Return what results say, a finding for each code and topic, and one of what was not run and what was skipped."""
+    listed = list(results)
+    return (*_failures(listed), *_changed(listed), *_refused(listed), *_not_run(listed), *_skipped(listed))
+
+
+def _failures(results: Sequence[CaseResult]) -> Iterator[Finding]:
+    failed = sorted(
+        (result for result in results if result.status == "failed"),
+        key=lambda result: (not result.promised, list(_MEANINGS).index(result.code), result.topic),
+    )
+    for (code, topic, promised), group in groupby(failed, key=lambda one: (one.code, one.topic, one.promised)):
+        cases = list(group)
+        total = sum(result.topic == topic for result in results)
+        worst = max(cases, key=_badness)
+        means, hint, link = _MEANINGS[code]
+        yield Finding(
+            code=code,
+            severity=Severity.ERROR if promised else Severity.WARNING,
+            subject=topic,
+            seen=f"{len(cases)} of {total} cases; {worst.name}: {worst.said}",
+            means=means if promised else f"{means}; upstream does not promise that it works",
+            hint=hint if promised else "",
+            link=link,
+        )
+
+
+def _badness(result: CaseResult) -> float:
+    figures = result.figures
+    return figures.get("largest_error", 0.0) / (figures.get("bound") or 1.0) + figures.get("mean_relative", 0.0)
+
+
+def _changed(results: Sequence[CaseResult]) -> Iterator[Finding]:
+    """A call that writes into its inputs gives other results where they are used again: SageAttention 1.0.6 does."""
+    changing = [result for result in results if result.changed_inputs]
+    if changing:
+        names = sorted({name for result in changing for name in result.changed_inputs})
+        yield Finding(
+            code="inputs-changed",
+            severity=Severity.WARNING,
+            subject=", ".join(names),
+            seen=f"{len(changing)} of {len(results)} cases; {changing[0].name}",
+            means=f"a call writes into {', '.join(names)}, which the caller may still need",
+            hint="hand over copies where they are used again",
+        )
+
+
+def _refused(results: Sequence[CaseResult]) -> Iterator[Finding]:
+    for said, group in groupby((one for one in results if one.status == "refused"), key=lambda one: one.said):
+        cases = list(group)
+        yield Finding(
+            code="kernel-refused",
+            severity=Severity.INFO,
+            subject=cases[0].topic,
+            seen=f"{len(cases)} cases; {cases[0].name}: {said}",
+            means="upstream has a function for each sort of GPU, and this one is not for it",
+        )
+
+
+def _not_run(results: Sequence[CaseResult]) -> Iterator[Finding]:
+    left = [result for result in results if result.status == "not-run"]
+    if left:
+        topics = ", ".join(dict.fromkeys(result.topic for result in left))
+        yield Finding(
+            code="not-run",
+            severity=Severity.UNCHECKED,
+            subject=topics,
+            seen=f"{len(left)} of {len(results)} cases were not tried: {left[0].said}",
+            means="nothing is known of these",
+        )
+
+
+def _skipped(results: Sequence[CaseResult]) -> Iterator[Finding]:
+    for result in results:
+        if result.status == "skipped":
+            yield Finding(
+                code="skipped",
+                severity=Severity.INFO,
+                subject=result.topic,
+                seen=result.said,
+                means="this was not tried; it does not change the verdict",
+            )

@@ -1,0 +1,126 @@
+"""``attnforge check``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from attnforge.check.cases import TOPICS
+from attnforge.cli.show import error_document
+from attnforge.cli.show_check import check_lines, topic_line
+from attnforge.errors import AttnforgeError, RequestError
+from attnforge.model.check import CaseResult, CheckReport
+from attnforge.workflow.checking import TIMEOUT, check
+from attnforge.workflow.machine import Machine
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument("wheels", nargs="+", metavar="WHEEL", type=Path)
+    parser.add_argument(
+        "--python", metavar="PATH", help="an interpreter with PyTorch: the wheel lies beside it, nothing is installed"
+    )
+    parser.add_argument("--torch", metavar="VERSION", help="the PyTorch of the environment that is made otherwise")
+    parser.add_argument("--only", metavar="TOPICS", help="only cases of these topics: softcap,paged")
+    parser.add_argument("--quick", action="store_true", help="fewer shapes: the same calls, a fraction of the time")
+    parser.add_argument(
+        "--timeout", metavar="SECONDS", type=_seconds, default=TIMEOUT, help=f"for each case (default: {TIMEOUT:g})"
+    )
+    parser.add_argument("--json", action="store_true", help="the reports as JSON; an array where there are several")
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise RequestError(f"--timeout can't be {text!r}", hint="a number of seconds: --timeout 60")
+    return seconds
+
+
+def _topics(text: str) -> tuple[str, ...]:
+    """Read topics; RequestError for one that no package has."""
+    named = tuple(word.strip() for word in text.split(",") if word.strip())
+    unknown = [word for word in named if word not in TOPICS]
+    if unknown:
+        raise RequestError(f"there is no topic {unknown[0]}", hint=f"--only takes {', '.join(TOPICS)}")
+    return named
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+    """Check the wheels, one after the other; the exit code is the worst of them."""
+    machine = Machine(environ)
+    wheels: list[Path] = arguments.wheels
+    if len(wheels) == 1:
+        report = checked(machine, wheels[0], arguments, out)
+        if arguments.json:
+            out.write(json.dumps(report.to_json(), indent=1) + "\n")
+        return report.exit_code
+    results = [_told(machine, wheel, arguments, out) for wheel in wheels]
+    if arguments.json:
+        out.write(json.dumps([document for document, _ in results], indent=1) + "\n")
+    return worst(code for _, code in results)
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the exit code of several: a bad wheel is said before one that could not be checked."""
+    found = list(codes)
+    return 5 if 5 in found else max(found, default=0)
+
+
+def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: TextIO) -> CheckReport:
+    """Check a wheel with the options of the command line; unless JSON is asked for, tell what comes of it."""
+    options: dict[str, Any] = {
+        "python": arguments.python or "",
+        "torch": arguments.torch or "",
+        "quick": arguments.quick,
+        "only": _topics(arguments.only or ""),
+        "timeout": arguments.timeout,
+    }
+    return check(machine, wheel, **options) if arguments.json else tell_check(machine, wheel, out, **options)
+
+
+def tell_check(machine: Machine, wheel: Path, out: TextIO, **options: Any) -> CheckReport:
+    """Check a wheel and write a line for each topic when its cases are done, and at the end what was found."""
+    out.write(f"{wheel.name}\n")
+    topics = _Topics(out)
+    report = check(machine, wheel, **options, observe=topics.add)
+    topics.flush()
+    out.write("\n".join(check_lines(report)) + "\n")
+    return report
+
+
+def _told(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: TextIO) -> tuple[dict[str, Any], int]:
+    """Check one of several: a wheel that can't be tried must not keep the others from being checked."""
+    try:
+        report = checked(machine, wheel, arguments, out)
+    except AttnforgeError as error:
+        if not arguments.json:
+            out.write(f"{wheel.name}: {error}\n")
+        return {"wheel": wheel.name, **error_document(error)}, error.exit_code
+    return report.to_json(), report.exit_code
+
+
+class _Topics:
+    """Writes a line for each topic as soon as its last case is done: results come one topic after another."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._open: list[CaseResult] = []
+
+    def add(self, result: CaseResult) -> None:
+        """Take the next result."""
+        if self._open and self._open[0].topic != result.topic:
+            self.flush()
+        self._open.append(result)
+
+    def flush(self) -> None:
+        """Write the topic that is open."""
+        if self._open:
+            self._out.write(topic_line(self._open) + "\n")
+            self._out.flush()
+        self._open = []

@@ -1,0 +1,45 @@
+"""Turns what a check found into lines of text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from attnforge.cli.show import duration, finding_lines
+from attnforge.model.check import CaseResult, CheckReport
+from attnforge.model.finding import Severity
+
+
+def topic_line(results: Sequence[CaseResult]) -> str:
+    """Return the line of a topic: how its cases went, and the figures that came nearest to what is allowed."""
+    counts = Counter(result.status for result in results)
+    bad = any(result.status == "failed" and result.promised for result in results)
+    mark = "BAD " if bad else "????" if counts["not-run"] else "warn" if counts["failed"] else "ok  "
+    told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
+    line = f"  {mark}  {results[0].topic:<9} {told}{_figures(results)}"
+    smoke = results[0].said if results[0].topic == "smoke" else ""
+    return f"{line}\n{smoke}" if smoke.startswith("output") else line
+
+
+def _figures(results: Sequence[CaseResult]) -> str:
+    measured = [result.figures for result in results if result.status != "not-run"]
+    bounded = [figures for figures in measured if figures.get("bound")]
+    if bounded:
+        worst = max(bounded, key=lambda figures: figures["largest_error"] / figures["bound"])
+        return f"; largest error {worst['largest_error']:.5f} of {worst['bound']:.5f} allowed"
+    cosines = [figures["cosine"] for figures in measured if "cosine" in figures]
+    if cosines:
+        relative = max(figures["mean_relative"] for figures in measured if "mean_relative" in figures)
+        return f"; cosine similarity {min(cosines):.5f} or more, mean relative error {relative:.4f} or less"
+    return ""
+
+
+def check_lines(report: CheckReport) -> Iterator[str]:
+    """Yield the lines at the end of a check: what it was tried with, what was found, the verdict."""
+    if report.torch:
+        gpus = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in report.gpus) or "no GPU"
+        yield f"  tried with Python {report.python}, PyTorch {report.torch}, {gpus}, in {duration(report.seconds)}"
+    for finding in report.findings:
+        if finding.severity is not Severity.OK:
+            yield from (f"  {line}" for line in finding_lines(finding))
+    yield f"{report.wheel}: {report.verdict}"

@@ -1,0 +1,64 @@
+"""What upstream says that its functions do, for each package that can be checked on a GPU."""
+
+from __future__ import annotations
+
+import tomllib
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+from pydantic import Field
+
+from attnforge.model.base import Value
+
+Rule = Literal["flash2", "flash3", "quantized"]
+
+# The name that FlashAttention 3 had in 2024.
+_FORMER = {"flashattn-hopper": "flash-attn-3"}
+
+
+class Behaviour(Value):
+    """What a package's functions take and promise.
+
+    ``rule`` says how far results may be off (ongpu/reference.py). ``modules`` are imported, ``interface`` has the
+    functions, with at least the ``parameters`` of each. ``head_dims`` and ``dtypes`` are those of all its kernels.
+    ``smaller_head_dims``: sizes below a kernel's are served by it; ``odd_head_dims``: those that are no multiple of 8
+    too. ``rounds_up``: a head dimension that was left out is computed by the next larger kernel, and raises only
+    where there is none. ``features`` are the names of what can be left out, with the topics of the cases that then
+    have to raise. The rest says whether upstream promises it: causal masks with unequal lengths, empty sequences,
+    gradients, the same gradients twice, one graph for torch.compile, calls for another device than the current one.
+    ``varlen_head_dims`` where these are fewer. ``refusals``: one of these is in
+    upstream's own message for what was left out; empty where a wheel of ours says it itself.
+    """
+
+    rule: Rule
+    modules: tuple[str, ...]
+    interface: str
+    head_dims: tuple[int, ...]
+    dtypes: tuple[str, ...]
+    smaller_head_dims: bool
+    odd_head_dims: bool
+    rounds_up: bool
+    unequal_causal: bool
+    empty_sequences: bool
+    gradients: bool
+    deterministic_gradients: bool
+    whole_graph: bool
+    any_device: bool
+    varlen_head_dims: tuple[int, ...] = ()
+    refusals: tuple[str, ...] = ()
+    features: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    parameters: dict[str, tuple[str, ...]]
+    source: str
+
+
+@cache
+def behaviours() -> dict[str, Behaviour]:
+    """Return what is known, by distribution name."""
+    text = resources.files("attnforge.knowledge").joinpath("behaviour.toml").read_text(encoding="utf-8")
+    return {name: Behaviour.model_validate(table) for name, table in tomllib.loads(text).items()}
+
+
+def find_behaviour(package: str) -> Behaviour | None:
+    """Return what is known of a distribution, by its canonical name; None where it can't be checked by numbers."""
+    return behaviours().get(_FORMER.get(package, package))

@@ -1,0 +1,271 @@
+"""Checks a wheel: whether it imports, what its functions take, and on a GPU whether it computes the right thing."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from attnforge.check.cases import cases_for, subject_of
+from attnforge.check.verdicts import findings_of, is_fatal, last_words, not_run, result_of
+from attnforge.errors import HostError
+from attnforge.knowledge.behaviour import Behaviour, find_behaviour
+from attnforge.model.audit import verdict_of
+from attnforge.model.check import Case, CaseResult, CheckReport, GpuSeen
+from attnforge.model.finding import Finding, Severity
+from attnforge.model.target import Architecture
+from attnforge.provision.indexes import file_sha256
+from attnforge.provision.store import write_atomically
+from attnforge.workflow.auditing import audit_against
+from attnforge.workflow.machine import Machine
+from attnforge.workflow.trial import START_SECONDS, Child, WheelFile, coverage, read_name, trial
+
+# After so many crashes, and after so many hangs, nothing more is tried: each costs a start or the whole time limit.
+_MOST_CRASHES = 5
+_MOST_HANGS = 2
+
+TIMEOUT = 120.0
+
+
+def ignore(result: CaseResult) -> None:
+    """Do nothing with a result as it comes."""
+
+
+def check(
+    machine: Machine,
+    wheel: Path,
+    *,
+    python: str = "",
+    torch: str = "",
+    quick: bool = False,
+    only: tuple[str, ...] = (),
+    timeout: float = TIMEOUT,
+    device: str = "cuda",
+    observe: Callable[[CaseResult], None] = ignore,
+) -> CheckReport:
+    """Try a wheel and say what came of it; ``observe`` gets each result as it comes.
+
+    ``python`` names an interpreter with PyTorch, where nothing is installed; else a clean environment is made, with
+    ``torch`` or with what the wheel asks for. ``timeout`` is seconds for each case. ``device`` is ``cpu`` for
+    packages that compute there: tests of our own. Without a GPU the report has what can be told without one, and is
+    unchecked. Raises RequestError, HostError or WheelError where it can't be tried at all.
+    """
+    began = time.monotonic()
+    file = read_name(wheel)
+    with trial(machine, file, python, torch) as place, Child(place) as child:
+        run = _Check(file, child, quick, only, timeout, device, observe)
+        run.all()
+    return CheckReport(
+        wheel=wheel.name,
+        sha256=file_sha256(wheel),
+        package=file.package,
+        version=file.version,
+        python=run.here.get("python", ""),
+        torch=run.here.get("torch", ""),
+        cuda=run.here.get("cuda", ""),
+        gpus=tuple(GpuSeen.model_validate(gpu) for gpu in run.here.get("gpus", ())),
+        quick=quick,
+        only=only,
+        smoke=next((result.said for result in run.results if result.topic == "smoke" and result.said), ""),
+        coverage=run.coverage,
+        results=tuple(run.results),
+        findings=tuple(run.findings),
+        verdict=verdict_of(tuple(run.findings)),
+        seconds=round(time.monotonic() - began, 2),
+    )
+
+
+def write_check(report: CheckReport, wheel: Path) -> Path:
+    """Write ``WHEEL.check.json`` beside a wheel and return its path."""
+    path = wheel.with_name(wheel.name + ".check.json")
+    write_atomically(path, json.dumps(report.to_json(), indent=1) + "\n")
+    return path
+
+
+@dataclass
+class _Check:
+    """One check: what it asks the child, and what it found so far."""
+
+    wheel: WheelFile
+    child: Child
+    quick: bool
+    only: tuple[str, ...]
+    timeout: float
+    device: str
+    observe: Callable[[CaseResult], None]
+    here: dict[str, Any] = field(default_factory=dict)
+    results: list[CaseResult] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.coverage = coverage(self.wheel.path)
+        self.behaviour = find_behaviour(self.wheel.package)
+
+    def all(self) -> None:
+        """Look at all that can be looked at."""
+        self.here = self.child.ask("about", {"do": "look"}, START_SECONDS)
+        if "error" in self.here:
+            error, self.here = self.here["error"], {}
+            raise HostError(
+                "PyTorch can't say what is on this machine",
+                why=f"{error['type']}: {error['text']}",
+                hint="nvidia-smi shows whether driver and GPU work; --python PATH names another interpreter",
+            )
+        audited = audit_against(self.wheel.path, Path(self.here["site"]))
+        imported = self._imports(tuple(_modules_of(audited.modules, self.behaviour)))
+        # What was imported has all its symbols: Python has them all bound at once.
+        settled = ("symbols-unchecked",) if imported else ()
+        told = (one for one in audited.findings if one.severity is not Severity.OK and one.code not in settled)
+        self.findings[:0] = told
+        if not imported:
+            return
+        if self.behaviour is None:
+            self.findings.append(_unknown(self.wheel.package))
+            return
+        self.findings += self._signatures(self.behaviour)
+        absent = self._without_gpu()
+        if absent:
+            self.findings.append(absent)
+            return
+        self.results = list(self._run(self.behaviour))
+        self.findings += findings_of(self.results)
+
+    def _imports(self, modules: tuple[str, ...]) -> bool:
+        """Import each module; say which can't be, and whether all could."""
+        good = True
+        for module in modules:
+            answer = self.child.ask("about", {"do": "load", "modules": [module]}, START_SECONDS)
+            if "error" in answer:
+                good = False
+                self.findings.append(_not_imported(module, answer["error"]))
+        if good:
+            seen = ", ".join(modules)
+            self.findings.append(Finding(code="import", severity=Severity.OK, subject="import", seen=seen))
+        return good
+
+    def _signatures(self, behaviour: Behaviour) -> Iterator[Finding]:
+        """Hold functions against the parameters that upstream's have."""
+        names = list(behaviour.parameters)
+        asked = {"do": "signatures", "module": behaviour.interface, "names": names}
+        found: Mapping[str, list[str]] = self.child.ask("about", asked, START_SECONDS).get("functions", {})
+        wrong = False
+        for name, parameters in behaviour.parameters.items():
+            missing = [one for one in parameters if one not in found.get(name, ())]
+            if missing:
+                wrong = True
+                yield _wrong_signature(f"{behaviour.interface}.{name}", missing, name in found)
+        if not wrong:
+            seen = ", ".join(names)
+            yield Finding(code="signatures", severity=Severity.OK, subject=behaviour.interface, seen=seen)
+
+    def _without_gpu(self) -> Finding | None:
+        """Return why nothing can be computed here, or None."""
+        if self.device == "cpu":
+            return None
+        if not self.here["gpus"]:
+            means = "whether it computes the right thing was not looked at"
+            hint = "run attnforge check on a machine with the GPU that the wheel is for"
+            seen = "torch sees no GPU on this machine"
+            return Finding(
+                code="no-gpu", severity=Severity.UNCHECKED, subject="numbers", seen=seen, means=means, hint=hint
+            )
+        return _not_served(self.here["gpus"][0], (self.coverage or {}).get("architectures", ()))
+
+    def _run(self, behaviour: Behaviour) -> Iterator[CaseResult]:
+        asked = {"package": self.wheel.package, "device": self.device}
+        opened = self.child.ask("checks", {"do": "open", **asked}, START_SECONDS)
+        if "error" in opened:
+            self.findings.append(_not_imported(behaviour.interface, opened["error"]))
+            return
+        cases = cases_for(subject_of(behaviour, self.coverage, opened, self.quick, self.only))
+        stopped, counts = "", {"crash": 0, "hang": 0}
+        for case in cases:
+            result = not_run(case, stopped) if stopped else self._tried(case, behaviour, asked)
+            counts[result.code] = counts.get(result.code, 0) + 1
+            stopped = stopped or _stop(result, counts)
+            self.observe(result)
+            yield result
+
+    def _tried(self, case: Case, behaviour: Behaviour, asked: Mapping[str, Any]) -> CaseResult:
+        request = {"do": "case", **asked, "case": case.to_json(), "rule": behaviour.rule}
+        return result_of(case, self.child.ask("checks", request, self.timeout))
+
+
+def _stop(result: CaseResult, counts: Mapping[str, int]) -> str:
+    """Return why nothing more is to be tried, or "" to go on."""
+    if is_fatal(result):
+        return "no kernel runs on this GPU"
+    if counts["hang"] >= _MOST_HANGS:
+        return f"given up after {counts['hang']} calls that did not return"
+    if counts["crash"] >= _MOST_CRASHES:
+        return f"given up after {counts['crash']} calls that ended the process"
+    return ""
+
+
+def _modules_of(modules: tuple[Any, ...], behaviour: Behaviour | None) -> Iterator[str]:
+    """Return the import names of what is imported: what is known of the package, and each compiled module."""
+    known = behaviour.modules if behaviour else ()
+    yield from known
+    for module in modules:
+        path = Path(module.path)
+        name = ".".join((*path.parent.parts, path.name.split(".")[0]))
+        if "-" not in name and name not in known:
+            yield name
+
+
+def _not_imported(module: str, error: Mapping[str, Any]) -> Finding:
+    lines = str(error["text"]).strip().splitlines() or [""]
+    seen = f"{error['type']}: {lines[0]}"[:400]
+    if error["type"] == "Crash":
+        seen = "; ".join((seen, *last_words(str(error["trace"]))))
+    undefined = "undefined symbol" in seen
+    return Finding(
+        code="import-failed",
+        severity=Severity.ERROR,
+        subject=module,
+        seen=seen,
+        means="it was built for another PyTorch"
+        if undefined
+        else "the wheel can't be used with this Python and PyTorch",
+        hint="build it for this PyTorch: attnforge build PACKAGE --torch VERSION",
+        link="https://github.com/Dao-AILab/flash-attention/issues/723" if undefined else "",
+    )
+
+
+def _wrong_signature(function: str, missing: list[str], is_there: bool) -> Finding:
+    return Finding(
+        code="signature",
+        severity=Severity.ERROR,
+        subject=function,
+        seen=f"it has no {', '.join(missing)}" if is_there else "there is no such function",
+        means="programs that call it as upstream says will fail",
+        hint="build the wheel from upstream's release",
+    )
+
+
+def _not_served(gpu: Mapping[str, Any], architectures: tuple[str, ...]) -> Finding | None:
+    """Say where the wheel does not claim to have code for this GPU; None where it does, or says nothing."""
+    capability = Architecture.parse(gpu["capability"])
+    if not architectures or any(Architecture.parse(one).runs_on(capability) for one in architectures):
+        return None
+    return Finding(
+        code="other-gpu",
+        severity=Severity.UNCHECKED,
+        subject="numbers",
+        seen=f"the wheel is for {', '.join(architectures)}, and this is a {gpu['name']} ({gpu['capability']})",
+        means="whether it computes the right thing was not looked at",
+        hint="run attnforge check on a machine with the GPU that the wheel is for",
+    )
+
+
+def _unknown(package: str) -> Finding:
+    return Finding(
+        code="no-cases",
+        severity=Severity.UNCHECKED,
+        subject="numbers",
+        seen=f"attnforge has no cases for {package}",
+        means="it imports, and whether it computes the right thing was not looked at",
+    )
