@@ -144,7 +144,7 @@ def test_before_2_9_a_wheel_is_for_one_pytorch(
     assert plan.wheel.endswith("-cp39-abi3-linux_x86_64.whl")
 
 
-@pytest.mark.parametrize(("cuda", "torch"), [("12.6", "2.7.1"), ("12.9", "2.9.0")])
+@pytest.mark.parametrize(("cuda", "torch"), [("12.6", "2.7.1"), ("12.9", "2.8.0")])
 def test_it_is_refused_where_upstream_would_download_compilers(
     make_three: Callable[..., BuildPlan], make_host: Callable[..., Host], cuda: str, torch: str
 ) -> None:
