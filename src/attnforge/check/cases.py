@@ -78,15 +78,15 @@ _VARLEN_PLAIN = ((((17, 17), (300, 300), (64, 64)), 4), (((130, 130), (1, 1)), 2
 class Subject:
     """What is known of a wheel and of the package in it, as it was imported.
 
-    ``head_dims`` and ``dtypes`` are those that it has, ``all_head_dims`` upstream's, ``left_out`` the features that
-    it has not, ``ours`` whether a wheel of attnforge's says so itself. ``takes`` are the options of its calls by the
-    names of ongpu/calls.py, ``kernels`` its functions that are called as the main one is. ``quick`` asks for fewer
-    shapes, ``only`` for the cases of some topics, the smoke test besides; empty for all.
+    ``head_dims`` and ``dtypes`` are those that it has, ``head_dims_left_out`` of kernels that it has not,
+    ``left_out`` the features that it has not, ``ours`` whether a wheel of attnforge's says so itself. ``takes`` are
+    the options of its calls by the names of ongpu/calls.py, ``kernels`` its functions that are called as the main one
+    is. ``quick`` asks for fewer shapes, ``only`` for the cases of some topics, the smoke test besides; empty for all.
     """
 
     behaviour: Behaviour
     head_dims: tuple[int, ...]
-    all_head_dims: tuple[int, ...]
+    head_dims_left_out: tuple[int, ...]
     dtypes: tuple[str, ...]
     left_out: frozenset[str]
     ours: bool
@@ -113,7 +113,7 @@ def subject_of(
     return Subject(
         behaviour=behaviour,
         head_dims=tuple(covered.get("head_dims") or behaviour.head_dims),
-        all_head_dims=_head_dims_of(covered.get("kernels_left_out", ())) or behaviour.head_dims,
+        head_dims_left_out=_head_dims_of(covered.get("kernels_left_out", ())),
         dtypes=tuple(covered.get("dtypes") or behaviour.dtypes),
         left_out=frozenset(covered.get("left_out") or ()),
         ours=coverage is not None,
@@ -214,8 +214,9 @@ def _sizes(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
     if not subject.behaviour.smaller_head_dims or dtype == "fp8":
         return
     for less in (8, 3) if subject.behaviour.odd_head_dims else (8,):
-        for causal in (False, True):
-            yield _case("head-dim", "dense", dtype, head_dim - less, causal=causal, **_shape(_SHAPES[2]))
+        for shape in (_SHAPES[0], _SHAPES[2]):
+            for causal in _masks(subject, shape):
+                yield _case("head-dim", "dense", dtype, head_dim - less, causal=causal, **_shape(shape))
 
 
 def _memory(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
@@ -306,7 +307,7 @@ def _not_built(subject: Subject) -> Iterator[Case]:
     if not subject.ours:
         return
     dtype, head_dim = subject.dtypes[0], subject.head_dims[0]
-    for other in subject.all_head_dims:
+    for other in subject.head_dims_left_out:
         if other in subject.head_dims:
             continue
         if subject.behaviour.rounds_up and other < max(subject.head_dims):

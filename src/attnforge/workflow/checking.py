@@ -102,7 +102,7 @@ class _Check:
 
     def __post_init__(self) -> None:
         self.coverage = coverage(self.wheel.path)
-        self.behaviour = find_behaviour(self.wheel.package)
+        self.behaviour = find_behaviour(self.wheel.package, self.wheel.version)
 
     def all(self) -> None:
         """Look at all that can be looked at."""
