@@ -92,6 +92,14 @@ def test_an_extension_for_another_torch_is_told_by_its_symbol(environ: dict[str,
     assert report.exit_code == 5
 
 
+def test_a_module_that_needs_the_driver_is_unchecked_without_one(environ: dict[str, str], tmp_path: Path) -> None:
+    absent = "raise ImportError('libcuda.so.1: cannot open shared object file: No such file or directory')"
+    report = run(environ, make(tmp_path, {EXTENSION: absent}))
+    assert ("unchecked", "no-driver", "flash_attn_2_cuda") in said(report)
+    assert ("ok", "signatures", "flash_attn") in said(report)
+    assert report.exit_code == 6
+
+
 @pytest.mark.parametrize("how", ["import os; os.abort()", "raise SystemExit(0)"])
 def test_a_module_that_ends_the_process_is_told(environ: dict[str, str], tmp_path: Path, how: str) -> None:
     report = run(environ, make(tmp_path, {EXTENSION: how}))
@@ -120,7 +128,9 @@ def test_a_wheel_for_other_gpus_is_not_held_against_this_one(environ: dict[str, 
     (finding,) = [one for one in report.findings if one.code == "other-gpu"]
     assert finding.seen == "the wheel is for sm_80, and this is a NVIDIA H200 (9.0)"
     assert [gpu.name for gpu in report.gpus] == ["NVIDIA H200"]
-    assert report.exit_code == 6
+    # Nor has this one the code that it names: that is told without any GPU.
+    assert ("error", "covered-code", "sm_80") in said(report)
+    assert report.exit_code == 5
 
 
 def test_the_report_lies_beside_the_wheel(environ: dict[str, str], tmp_path: Path) -> None:
