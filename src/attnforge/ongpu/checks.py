@@ -160,7 +160,8 @@ class _Run:
         expected = reference.attention(*tensors, **options)
         plain = None
         if self.rule != "quantized":
-            plain = reference.attention(*tensors, dtype=None, **options)
+            rounded = torch.float8_e4m3fn if self.case["dtype"] == "fp8" else None
+            plain = reference.attention(*tensors, dtype=None, weights_dtype=rounded, **options)
         self.measure(out, expected, plain)
 
     def measure(
