@@ -28,7 +28,8 @@ import torch
 def flash_attn_func(q, k, v, dropout_p=0.0, softmax_scale=None, causal=False):
     if {dies} and q.shape[1] == 1:
         os.abort()
-    time.sleep({slow})
+    if q.shape[1] == 200:
+        time.sleep({slow})
     x, y, z = (t.transpose(1, 2) for t in (q, k, v))
     out = torch.nn.functional.scaled_dot_product_attention(x, y, z, is_causal=causal, enable_gqa=True)
     return out.transpose(1, 2) * {scale}
@@ -49,8 +50,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> BenchReport:
     """One run for all: starting a process with PyTorch takes seconds."""
     machine, folder = Machine(os.environ), tmp_path_factory.mktemp("wheels")
     python = str(machine.environment(PYTHON, "2.11.0", "13.0", ()).python)
-    options = BenchOptions(shapes=SHAPES, python=python, rounds=6, seconds=0.006, device="cpu")
-    against = [wheel(folder, "quick"), wheel(folder, "slow", slow=0.05)]
+    options = BenchOptions(shapes=SHAPES, python=python, rounds=8, seconds=0.008, device="cpu")
+    against = [wheel(folder, "quick"), wheel(folder, "slow", slow=0.3)]
     bad = wheel(folder, "bad", dies=True, scale=1.5)
     return bench_wheels(machine, [bad], against, options)
 
@@ -65,7 +66,7 @@ def test_each_side_is_timed_in_each_cell(report: BenchReport) -> None:
     assert statuses(report, "SDPA flash") == timed
     for cell in report.cells:
         quick = next(result for result in cell.results if result.side == "FlashAttention 2 A")
-        assert len(quick.samples) == 6
+        assert len(quick.samples) == 8
         assert quick.tflops == pytest.approx(cell.flop / quick.ms / 1e9)
         assert quick.matrix_share > 0
 
@@ -100,6 +101,6 @@ def test_what_a_processor_lacks_is_refused(report: BenchReport) -> None:
 
 def test_the_slower_wheel_is_found(report: BenchReport) -> None:
     assert report.against is not None
-    outcomes = {said.cell: said.outcome for said in report.against.cells}
-    assert outcomes["prompt"] == outcomes["next"] == "slower"
+    verdict = next(said for said in report.against.cells if said.cell == "prompt")
+    assert verdict.outcome == "slower", verdict
     assert next(side for side in report.sides if side.name == report.against.b).version == "2.8.3+slow"

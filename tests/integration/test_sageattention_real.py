@@ -1,4 +1,4 @@
-"""SageAttention 2.2.0's build for real, on the stand-in: one wheel for L40S and H100, with no GPU and no driver here.
+"""SageAttention 2.2.0's build for real, on the stand-in: one wheel for L40S and H100, without a GPU or a driver.
 
 Upstream's own source could not be had where these tests were written. The stand-in (standins/sageattention) has its
 build interface around kernels of our own, and is served from a git repository that is made on the spot.
@@ -81,24 +81,26 @@ def code_of(report: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def running(events: list[dict[str, Any]]) -> Iterator[int]:
-    """Yield how many units are compiled at once, after each that begins."""
-    now: set[str] = set()
+    """Yield how many compiles run at once, after each that begins."""
+    slots: set[int] = set()
     for event in events:
-        if event["event"] == "UnitStarted":
-            now.add(event["unit"])
-            yield len(now)
-        elif event["event"] == "UnitFinished":
-            now.discard(event["unit"])
+        if event["event"] == "JobStarted":
+            assert event["slot"] not in slots
+            slots.add(event["slot"])
+            yield len(slots)
+        elif event["event"] == "JobFinished":
+            slots.remove(event["slot"])
 
 
 def test_one_wheel_serves_both_gpus(cache: Path, repository: Path, tmp_path: Path) -> None:
     events = build(cache, repository, "later", "L40S", "H100", out=tmp_path / "dist")
     # Four extensions call ninja at once, and one scheduler with one budget serves them all.
     kinds = [event["event"] for event in events]
-    assert kinds.count("GraphReceived") == 4
-    assert max(at for at, kind in enumerate(kinds) if kind == "GraphReceived") < max(
-        at for at, kind in enumerate(kinds) if kind == "UnitFinished"
-    )
+    units = [event["units"] for event in events if event["event"] == "GraphReceived"]
+    assert sorted(units) == [2, 2, 2, 5]
+    latest = max(at for at, kind in enumerate(kinds) if kind == "GraphReceived")
+    # One after the other, three graphs of two units at least would be done before the fourth comes.
+    assert kinds[:latest].count("UnitFinished") < 6
     assert max(running(events)) == SLOTS
     progress = [event for event in events if event["event"] == "Progress"]
     assert len({event["budget_bytes"] for event in progress}) == 1
@@ -137,6 +139,17 @@ def test_the_tag_which_asks_for_gpus_sees_those_of_the_target(cache: Path, repos
         ("_fused", "_qattn_sm80", "_qattn_sm89"), sorted(both)
     )
     assert [event["event"] for event in events].count("GraphReceived") == 3
+
+
+def test_a_source_that_gives_noise_on_9_0_is_refused_before_anything_is_made(cache: Path, repository: Path) -> None:
+    fake = '@register_fake("sage::attention")\ndef attention(query): ...\n'
+    (repository / "sageattention" / "sm90_compile.py").write_text(fake)
+    git(repository, "add", "--all")
+    git(repository, "commit", "--quiet", "--message", "noise")
+    words = ["sageattention==2.2.0", "--source", f"git+{repository.as_uri()}", "--gpu", "L40S,H100", *TARGET]
+    done = attnforge(cache, "build", *words)
+    assert done.returncode == 2, done.stderr
+    assert "launches no kernel" in done.stderr
 
 
 def test_a_commit_that_is_not_there_is_said_before_anything_is_made(cache: Path, repository: Path) -> None:

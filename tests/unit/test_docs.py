@@ -164,6 +164,11 @@ def test_every_recipe_has_its_row_with_the_versions_that_it_pins(recipe: Recipe)
 # --- every page
 
 
+@pytest.mark.parametrize("path", [*sorted(DOCS.glob("*.md")), DOCS.parent / "README.md"], ids=lambda path: path.name)
+def test_no_page_has_a_merge_mark(path: Path) -> None:
+    assert not re.search(r"^(?:<{7}|>{7}) ", path.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """The calls of attnforge in fenced blocks of shell commands, without variables in front."""
     for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import cache
 from typing import Literal
 
@@ -15,7 +17,9 @@ from attnforge.model.target import Architecture
 class Advisory(Value):
     """A known-bad combination. A condition that is empty always holds.
 
-    ``commits`` are those of a source from git; "" among them is a source whose commit is not known.
+    ``commits`` are those of a source from git; "" among them is a source whose commit is not known. ``file`` is a
+    path in the source and ``pattern`` a regular expression that finds what is wrong in its text: no commit has to be
+    known for that, but the source has to be at hand.
     """
 
     id: str
@@ -26,6 +30,8 @@ class Advisory(Value):
     packages: tuple[str, ...] = ()
     versions: str = ""
     commits: tuple[str, ...] = ()
+    file: str = ""
+    pattern: str = ""
     torch: str = ""
     cuda: str = ""
     gpus: tuple[str, ...] = ()
@@ -50,6 +56,10 @@ class Advisory(Value):
             and _matches(self.cuda, cuda)
             and self._gpu(capabilities)
         )
+
+    def found_in(self, read: Callable[[str], str]) -> bool:
+        """Say whether a source shows it. ``read`` returns the text of a file by its path, "" where there is none."""
+        return bool(self.file) and re.search(self.pattern, read(self.file)) is not None
 
     def _gpu(self, capabilities: tuple[Architecture, ...]) -> bool:
         if not (self.gpus or self.gpus_below or self.gpus_from):

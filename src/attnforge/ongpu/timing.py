@@ -108,6 +108,8 @@ def _prepare(request: dict[str, Any]) -> dict[str, Any]:
     """
     cell, device, kernel = request["cell"], request["device"], request["kernel"]
     reference.exact()
+    if device == "cpu":
+        torch.set_num_threads(1)  # threads that wait for one another would time what else the machine does
     attention = _attention(_package(request["package"]), kernel, cell)
     if not _HELD.inputs:
         _HELD.inputs.extend(_make_inputs(cell, device, request["dtype"]))

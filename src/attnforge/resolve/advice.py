@@ -2,22 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 from attnforge.errors import RequestError
-from attnforge.knowledge.advisories import advisories
+from attnforge.knowledge.advisories import Advisory, advisories
+from attnforge.model.plan import BuildPlan
 from attnforge.model.target import Target
 from attnforge.resolve.decisions import Notes
 
 
 def apply_advisories(package: str, version: str, commit: str, target: Target, notes: Notes) -> None:
-    """Warn of what is known to be bad; RequestError for what must not be built."""
+    """Warn of what is known to be bad; RequestError for what must not be built.
+
+    What the source alone shows is left to ``check_source``.
+    """
+    for advisory in _concerning(package, version, commit, target):
+        if advisory.file:
+            continue
+        _refuse(advisory, package, version)
+        notes.warn(advisory.id, advisory.message, advisory.hint, advisory.link)
+
+
+def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]:
+    """Return what is to be warned of in a source that is laid out; RequestError for one that must not be built.
+
+    ``read`` returns the text of a file by its path in the source, "" where there is none.
+    """
+    found = _concerning(plan.package, plan.version, plan.source.commit, plan.target)
+    shown = [advisory for advisory in found if advisory.found_in(read)]
+    for advisory in shown:
+        _refuse(advisory, plan.package, plan.version)
+    return tuple(f"{advisory.message}; {advisory.hint}" for advisory in shown)
+
+
+def _concerning(package: str, version: str, commit: str, target: Target) -> Iterator[Advisory]:
     capabilities = tuple(gpu.capability for gpu in target.gpus)
     for advisory in advisories():
-        if not advisory.concerns(package, version, target.torch, target.cuda, capabilities, commit):
-            continue
-        if advisory.severity == "error":
-            raise RequestError(
-                f"{package} {version} can't be built for this target: {advisory.message}",
-                hint=advisory.hint,
-                link=advisory.link,
-            )
-        notes.warn(advisory.id, advisory.message, advisory.hint, advisory.link)
+        if advisory.concerns(package, version, target.torch, target.cuda, capabilities, commit):
+            yield advisory
+
+
+def _refuse(advisory: Advisory, package: str, version: str) -> None:
+    if advisory.severity == "error":
+        raise RequestError(
+            f"{package} {version} can't be built for this target: {advisory.message}",
+            hint=advisory.hint,
+            link=advisory.link,
+        )

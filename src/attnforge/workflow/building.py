@@ -38,6 +38,7 @@ from attnforge.provision.indexes import file_sha256
 from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpack
 from attnforge.provision.toolchain import Toolchain, provide_toolchain
 from attnforge.recipes.catalogue import find_adapter
+from attnforge.resolve.advice import check_source
 from attnforge.resolve.estimate import cost_key, memory_budget, priors
 from attnforge.version import BUILDER, fingerprint
 from attnforge.workflow.fromgit import lay_out
@@ -140,6 +141,8 @@ class _Build:
     def run(self, started: float) -> Built:
         finished = self._finished()
         source = self._stage("source", self.plan.source.name, self._source)
+        for warning in check_source(self.plan, lambda name: _text(source / name)):
+            self._warn(warning)
         detail = f"Python {self.plan.target.python}, torch {self.plan.target.torch or 'none'}"
         environment = self._stage("environment", detail, lambda: self._environment(source))
         summary = None
@@ -293,6 +296,10 @@ class _Build:
         report = write_report(placed, self.planned.resolution, environment.freeze, audit, summary, seconds)
         self.observe(Finished(self.plan.package, str(placed), str(report), seconds))
         return Built(placed, report, audit, summary, seconds)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _copy(source: Path, target: Path) -> Path:

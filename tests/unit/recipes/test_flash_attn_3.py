@@ -144,6 +144,15 @@ def test_before_2_9_a_wheel_is_for_one_pytorch(
     assert plan.wheel.endswith("-cp39-abi3-linux_x86_64.whl")
 
 
+@pytest.mark.parametrize(("cuda", "torch"), [("12.6", "2.7.1"), ("12.9", "2.9.0")])
+def test_it_is_refused_where_upstream_would_download_compilers(
+    make_three: Callable[..., BuildPlan], make_host: Callable[..., Host], cuda: str, torch: str
+) -> None:
+    host = make_host(toolkits=(Toolkit(home="/cuda", cuda=cuda, nvcc=f"{cuda}.85"),))
+    with pytest.raises(RequestError, match=f"FlashAttention 3 needs CUDA .*, the target has {cuda}"):
+        make_three(host=host, torch=torch, cuda=cuda)
+
+
 def test_it_is_refused_below_hopper_and_flashattention_2_offered(make_three: Callable[..., BuildPlan]) -> None:
     with pytest.raises(RequestError, match="has no kernels for L40S") as caught:
         make_three(gpus=("H100", "L40S"))

@@ -12,6 +12,7 @@ from attnforge.model.plan import Resolution, SourcePin
 from attnforge.model.recipe import Amount, Cost
 from attnforge.model.request import Request
 from attnforge.recipes.catalogue import find_recipe
+from attnforge.resolve.advice import check_source
 from attnforge.resolve.estimate import expected_jobs, priors
 from attnforge.resolve.resolver import resolve
 
@@ -108,6 +109,34 @@ def test_a_commit_that_gives_noise_is_refused_for_its_gpus(make: Make, commit: s
         make("L40S", "H100", commit=commit)
     assert "--source git" in caught.value.hint
     assert make("L40S", commit=commit).plan.source.commit == commit
+
+
+COMPILED = "sageattention/sm90_compile.py"
+OPERATOR = """\
+@register_fake("sage::attention")
+def attention_fake(query):
+    return empty(query)
+
+
+@torch.library.register_fake("sage::attention_scaled")
+def {name}(query):
+    return attention_fake(query)
+"""
+
+
+@pytest.mark.parametrize("commit", [PINNED, "0" * 40])
+def test_a_source_that_shows_the_noise_is_refused_whatever_its_commit(make: Make, commit: str) -> None:
+    bad = {COMPILED: OPERATOR.format(name="attention_scaled")}
+    with pytest.raises(RequestError, match="launches no kernel") as caught:
+        check_source(make("L40S", "H100", commit=commit).plan, lambda name: bad.get(name, ""))
+    assert caught.value.link.endswith("/pull/307")
+    # The operator is for 9.0 alone.
+    assert check_source(make("L40S", commit=commit).plan, lambda name: bad.get(name, "")) == ()
+
+
+@pytest.mark.parametrize("text", ["", OPERATOR.format(name="attention_scaled_fake"), "def attention_scaled(): ..."])
+def test_a_source_that_does_not_show_it_is_built(make: Make, text: str) -> None:
+    assert check_source(make("H100").plan, lambda name: text if name == COMPILED else "") == ()
 
 
 def test_the_label_names_the_commit_since_the_version_does_not(make: Make) -> None:

@@ -26,6 +26,8 @@ inline at::Tensor attend(int (*kernel)(const Problem &), const at::Tensor &query
     TORCH_CHECK(query.scalar_type() == at::kChar && key.scalar_type() == at::kChar, "query and key must be INT8");
     TORCH_CHECK(output.scalar_type() == at::kHalf || output.scalar_type() == at::kBFloat16, "output must be fp16 or bf16");
     TORCH_CHECK(query.size(heads) % key.size(heads) == 0, "num_qo_heads must be divisible by num_kv_heads");
+    TORCH_CHECK(value.sizes() == key.sizes() && output.sizes() == query.sizes(), "value must be shaped as key, output as query");
+    TORCH_CHECK(query.size(0) == key.size(0) && query.size(3) == key.size(3), "query and key must agree in batch and head_dim");
     TORCH_CHECK(query_scale.is_contiguous() && key_scale.is_contiguous(), "scales must be contiguous");
     const c10::cuda::CUDAGuard guard(query.device());
     Problem problem{};
