@@ -81,10 +81,14 @@ def check(
     )
 
 
-def write_check(report: CheckReport, wheel: Path) -> Path:
-    """Write ``WHEEL.check.json`` beside a wheel and return its path."""
-    path = wheel.with_name(wheel.name + ".check.json")
-    write_atomically(path, json.dumps(report.to_json(), indent=1) + "\n")
+def write_check(report: CheckReport, folder: Path) -> Path:
+    """Write a report into a folder as ``WHEEL.check.json`` and return its path. HostError where it can't be written."""
+    path = folder / f"{report.wheel}.check.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(report.to_json(), indent=1) + "\n")
+    except OSError as error:
+        raise HostError(f"{path} can't be written", why=str(error), hint="name another folder") from error
     return path
 
 
