@@ -97,6 +97,7 @@ class Subject:
     has_varlen: bool
     varlen_takes: frozenset[str]
     has_cache: bool
+    cache_takes: frozenset[str]
     quick: bool = False
     only: tuple[str, ...] = ()
 
@@ -124,6 +125,7 @@ def subject_of(
         has_varlen=bool(opened["varlen"]),
         varlen_takes=frozenset(opened["varlen_takes"]),
         has_cache=bool(opened["cache"]),
+        cache_takes=frozenset(opened["cache_takes"]),
         quick=quick,
         only=only,
     )
@@ -248,10 +250,10 @@ def _featured(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
         for shape in _FEATURE_SHAPES[:1] if subject.quick else _FEATURE_SHAPES:
             for causal in _masks(subject, shape):
                 yield _case(feature, "dense", dtype, head_dim, causal=causal, **_shape(shape), **asks)
-        if subject.has_varlen:
+        if feature in subject.varlen_takes:
             lengths, kv_heads = _VARLEN[0]
             yield _case(feature, "varlen", dtype, head_dim, lengths=lengths, kv_heads=kv_heads, **asks)
-        if subject.has_cache:
+        if feature in subject.cache_takes:
             yield _case(feature, "cache", dtype, head_dim, mode="lengths", **_CACHE, **asks)
 
 
@@ -272,13 +274,15 @@ _CACHE: dict[str, Any] = {"batch": 2, "rows": 1, "columns": 512, "heads": 8, "kv
 def _cache(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
     if dtype == "fp8":
         return
-    for topic, mode in (
-        ("cache", "lengths"),
-        ("splits", "splits"),
-        ("paged", "paged"),
-        ("append", "append"),
-        ("index", "index"),
+    for topic, mode, asks in (
+        ("cache", "lengths", "lengths"),
+        ("splits", "splits", "splits"),
+        ("paged", "paged", "table"),
+        ("append", "append", "new_k"),
+        ("index", "index", "index"),
     ):
+        if asks not in subject.cache_takes:
+            continue
         yield _case(topic, "cache", dtype, head_dim, mode=mode, **_CACHE)
         if not subject.quick:
             rows = {**_CACHE, "rows": 5}

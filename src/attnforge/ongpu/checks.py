@@ -49,6 +49,7 @@ def _described(package: calls.Package) -> dict[str, Any]:
         "varlen": package.varlen is not None,
         "varlen_takes": sorted(package.varlen_takes),
         "cache": package.cached is not None,
+        "cache_takes": sorted(package.cache_takes),
     }
 
 

@@ -13,15 +13,21 @@ from attnforge.model.check import Case
 from attnforge.recipes.catalogue import recipes
 
 FLASH_2: dict[str, Any] = {
-    "takes": ["alibi", "causal", "deterministic", "dropout", "index", "lengths", "softcap", "table", "window"],
+    "takes": ["alibi", "causal", "deterministic", "dropout", "softcap", "window"],
     "kernels": ["flash_attn_func", "flash_attn_qkvpacked_func"],
     "main": "flash_attn_func",
     "layouts": ["NHD"],
     "varlen": True,
-    "varlen_takes": ["causal", "table"],
+    "varlen_takes": ["alibi", "causal", "dropout", "softcap", "table", "window"],
     "cache": True,
+    "cache_takes": ["alibi", "causal", "index", "lengths", "new_k", "softcap", "splits", "table", "window"],
 }
-FLASH_3 = {**FLASH_2, "takes": ["causal", "deterministic", "softcap", "window"], "varlen_takes": ["causal"]}
+FLASH_3 = {
+    **FLASH_2,
+    "takes": ["causal", "deterministic", "softcap", "window"],
+    "varlen_takes": ["causal", "softcap", "window"],
+    "cache_takes": ["causal", "index", "lengths", "new_k", "softcap", "splits", "table", "window"],
+}
 SAGE: dict[str, Any] = {
     "takes": ["causal", "scale"],
     "kernels": ["sageattn", "sageattn_qk_int8_pv_fp8_cuda_sm90"],
@@ -30,6 +36,7 @@ SAGE: dict[str, Any] = {
     "varlen": True,
     "varlen_takes": ["causal"],
     "cache": False,
+    "cache_takes": [],
 }
 OPENED = {"flash-attn": FLASH_2, "flash-attn-3": FLASH_3, "sageattention-1": SAGE, "sageattention-2": SAGE}
 
@@ -124,6 +131,19 @@ def test_flash_attention_3_rounds_smaller_head_dimensions_up() -> None:
     assert cases[0].head_dim == 64
     assert all(case.left_out == "varlen" for case in of("varlen", cases) + of("cache", cases))
     assert all("does not support" in case.words[0][0] for case in of("varlen", cases))
+
+
+def test_nothing_is_asked_of_a_call_that_it_does_not_take() -> None:
+    opened = {
+        **FLASH_2,
+        "cache_takes": ["lengths", "alibi"],
+        "varlen_takes": ["causal"],
+        "takes": ["causal", "softcap"],
+    }
+    cases = cases_for(subject_of(behaviours()["flash-attn"], None, opened))
+    assert {case.topic for case in cases if case.call == "cache"} == {"cache"}
+    assert {case.topic for case in cases if case.call == "varlen"} == {"varlen"}
+    assert not any(case.alibi or case.window != (-1, -1) for case in cases)
 
 
 def test_sageattention_is_tried_within_what_upstream_says() -> None:
