@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import attnforge
 from attnforge import Machine
 from attnforge.model.check import CheckReport
 from attnforge.workflow.checking import check
@@ -90,3 +91,51 @@ def test_the_command_without_a_gpu_exits_6(python: str, tmp_path: Path) -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True)
     assert done.returncode == 6
     assert "torch sees no GPU" in done.stdout
+
+
+# In the interpreter with PyTorch, for which ongpu/ is written: the reference against one line by line, in float64.
+REFERENCE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import reference, torch
+
+torch.manual_seed(0)
+for rows, columns, causal, window, softcap in [
+    (9, 12, False, (2, 1), 0.0), (12, 9, True, (-1, -1), 0.0), (7, 7, True, (3, -1), 1.5), (5, 0, False, (-1, -1), 0.0),
+]:
+    q = torch.randn(2, rows, 4, 8, dtype=torch.float64, requires_grad=True)
+    k, v = (torch.randn(2, columns, 2, 8, dtype=torch.float64) for _ in range(2))
+    slopes = torch.rand(4, dtype=torch.float64)
+    out = reference.attention(
+        q, k, v, causal=causal, window=window, softcap=softcap, alibi=slopes, dtype=torch.float64, slice_bytes=2000
+    )
+    for b in range(2):
+        for h in range(4):
+            for i in range(rows):
+                here = i + columns - rows
+                left = here - window[0] if window[0] >= 0 else 0
+                right = here if causal else here + window[1] if window[1] >= 0 else columns
+                seen = [j for j in range(columns) if left <= j <= right]
+                scores = torch.tensor([float(q[b, i, h] @ k[b, j, h // 2]) * 8**-0.5 for j in seen])
+                scores = scores.double()
+                if softcap:
+                    scores = softcap * torch.tanh(scores / softcap)
+                scores = scores - slopes[h] * torch.tensor([abs(here - j) for j in seen]).double()
+                expected = torch.softmax(scores, 0) @ v[b, seen, h // 2] if seen else torch.zeros(8).double()
+                assert (out[b, i, h] - expected).abs().max() < 1e-6, (rows, columns, b, h, i)
+    out.sum().backward()
+    assert torch.isfinite(q.grad).all()
+
+one = torch.ones(3)
+assert reference.judge("flash2", one, one, one)["ok"]
+assert not reference.judge("flash2", one * float("nan"), one, one)["ok"]
+assert not reference.judge("quantized", torch.ones(2, 4), one)["ok"]
+assert not reference.judge("quantized", one * 1.06, one)["ok"]
+print("right")
+"""
+
+
+def test_the_reference_is_attention(python: str) -> None:
+    folder = Path(attnforge.__file__).parent / "ongpu"
+    done = subprocess.run([python, "-c", REFERENCE, str(folder)], capture_output=True, text=True)
+    assert done.stdout == "right\n", done.stderr

@@ -78,15 +78,15 @@ _VARLEN_PLAIN = ((((17, 17), (300, 300), (64, 64)), 4), (((130, 130), (1, 1)), 2
 class Subject:
     """What is known of a wheel and of the package in it, as it was imported.
 
-    ``head_dims`` and ``dtypes`` are those that it has, ``all_head_dims`` upstream's, ``left_out`` the features that
-    it has not, ``ours`` whether a wheel of attnforge's says so itself. ``takes`` are the options of its calls by the
-    names of ongpu/calls.py, ``kernels`` its functions that are called as the main one is. ``quick`` asks for fewer
-    shapes, ``only`` for the cases of some topics, the smoke test besides; empty for all.
+    ``head_dims`` and ``dtypes`` are those that it has, ``head_dims_left_out`` of kernels that it has not,
+    ``left_out`` the features that it has not, ``ours`` whether a wheel of attnforge's says so itself. ``takes`` are
+    the options of its calls by the names of ongpu/calls.py, ``kernels`` its functions that are called as the main one
+    is. ``quick`` asks for fewer shapes, ``only`` for the cases of some topics, the smoke test besides; empty for all.
     """
 
     behaviour: Behaviour
     head_dims: tuple[int, ...]
-    all_head_dims: tuple[int, ...]
+    head_dims_left_out: tuple[int, ...]
     dtypes: tuple[str, ...]
     left_out: frozenset[str]
     ours: bool
@@ -97,6 +97,7 @@ class Subject:
     has_varlen: bool
     varlen_takes: frozenset[str]
     has_cache: bool
+    cache_takes: frozenset[str]
     quick: bool = False
     only: tuple[str, ...] = ()
 
@@ -113,7 +114,7 @@ def subject_of(
     return Subject(
         behaviour=behaviour,
         head_dims=tuple(covered.get("head_dims") or behaviour.head_dims),
-        all_head_dims=_head_dims_of(covered.get("kernels_left_out", ())) or behaviour.head_dims,
+        head_dims_left_out=_head_dims_of(covered.get("kernels_left_out", ())),
         dtypes=tuple(covered.get("dtypes") or behaviour.dtypes),
         left_out=frozenset(covered.get("left_out") or ()),
         ours=coverage is not None,
@@ -124,6 +125,7 @@ def subject_of(
         has_varlen=bool(opened["varlen"]),
         varlen_takes=frozenset(opened["varlen_takes"]),
         has_cache=bool(opened["cache"]),
+        cache_takes=frozenset(opened["cache_takes"]),
         quick=quick,
         only=only,
     )
@@ -214,8 +216,9 @@ def _sizes(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
     if not subject.behaviour.smaller_head_dims or dtype == "fp8":
         return
     for less in (8, 3) if subject.behaviour.odd_head_dims else (8,):
-        for causal in (False, True):
-            yield _case("head-dim", "dense", dtype, head_dim - less, causal=causal, **_shape(_SHAPES[2]))
+        for shape in (_SHAPES[0], _SHAPES[2]):
+            for causal in _masks(subject, shape):
+                yield _case("head-dim", "dense", dtype, head_dim - less, causal=causal, **_shape(shape))
 
 
 def _memory(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
@@ -247,10 +250,10 @@ def _featured(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
         for shape in _FEATURE_SHAPES[:1] if subject.quick else _FEATURE_SHAPES:
             for causal in _masks(subject, shape):
                 yield _case(feature, "dense", dtype, head_dim, causal=causal, **_shape(shape), **asks)
-        if subject.has_varlen:
+        if feature in subject.varlen_takes:
             lengths, kv_heads = _VARLEN[0]
             yield _case(feature, "varlen", dtype, head_dim, lengths=lengths, kv_heads=kv_heads, **asks)
-        if subject.has_cache:
+        if feature in subject.cache_takes:
             yield _case(feature, "cache", dtype, head_dim, mode="lengths", **_CACHE, **asks)
 
 
@@ -271,13 +274,15 @@ _CACHE: dict[str, Any] = {"batch": 2, "rows": 1, "columns": 512, "heads": 8, "kv
 def _cache(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
     if dtype == "fp8":
         return
-    for topic, mode in (
-        ("cache", "lengths"),
-        ("splits", "splits"),
-        ("paged", "paged"),
-        ("append", "append"),
-        ("index", "index"),
+    for topic, mode, asks in (
+        ("cache", "lengths", "lengths"),
+        ("splits", "splits", "splits"),
+        ("paged", "paged", "table"),
+        ("append", "append", "new_k"),
+        ("index", "index", "index"),
     ):
+        if asks not in subject.cache_takes:
+            continue
         yield _case(topic, "cache", dtype, head_dim, mode=mode, **_CACHE)
         if not subject.quick:
             rows = {**_CACHE, "rows": 5}
@@ -306,7 +311,7 @@ def _not_built(subject: Subject) -> Iterator[Case]:
     if not subject.ours:
         return
     dtype, head_dim = subject.dtypes[0], subject.head_dims[0]
-    for other in subject.all_head_dims:
+    for other in subject.head_dims_left_out:
         if other in subject.head_dims:
             continue
         if subject.behaviour.rounds_up and other < max(subject.head_dims):

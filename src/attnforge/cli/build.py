@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
 def _checked(machine: Machine, wheel: Path, as_json: bool, out: TextIO) -> int:
     """Check a wheel that was built, keep the report beside it, and return the exit code."""
     report = check(machine, wheel) if as_json else tell_check(machine, wheel, out)
-    write_check(report, wheel)
+    write_check(report, wheel.parent)
     if as_json:
         _line({"event": "Checked", **report.to_json()}, out)
     return report.exit_code

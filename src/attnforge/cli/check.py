@@ -13,7 +13,7 @@ from attnforge.cli.show import error_document
 from attnforge.cli.show_check import check_lines, topic_line
 from attnforge.errors import AttnforgeError, RequestError
 from attnforge.model.check import CaseResult, CheckReport
-from attnforge.workflow.checking import TIMEOUT, check
+from attnforge.workflow.checking import TIMEOUT, check, write_check
 from attnforge.workflow.machine import Machine
 
 
@@ -29,6 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout", metavar="SECONDS", type=_seconds, default=TIMEOUT, help=f"for each case (default: {TIMEOUT:g})"
     )
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="write each report there too, as WHEEL.check.json")
     parser.add_argument("--json", action="store_true", help="the reports as JSON; an array where there are several")
 
 
@@ -81,7 +82,10 @@ def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: T
         "only": _topics(arguments.only or ""),
         "timeout": arguments.timeout,
     }
-    return check(machine, wheel, **options) if arguments.json else tell_check(machine, wheel, out, **options)
+    report = check(machine, wheel, **options) if arguments.json else tell_check(machine, wheel, out, **options)
+    if arguments.out:
+        write_check(report, arguments.out)
+    return report
 
 
 def tell_check(machine: Machine, wheel: Path, out: TextIO, **options: Any) -> CheckReport:

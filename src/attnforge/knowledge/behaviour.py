@@ -7,6 +7,8 @@ from functools import cache
 from importlib import resources
 from typing import Literal
 
+from packaging.specifiers import SpecifierSet
+from packaging.version import Version
 from pydantic import Field
 
 from attnforge.model.base import Value
@@ -18,7 +20,7 @@ _FORMER = {"flashattn-hopper": "flash-attn-3"}
 
 
 class Behaviour(Value):
-    """What a package's functions take and promise.
+    """What a package's functions take and promise, in some of its ``versions``.
 
     ``rule`` says how far results may be off (ongpu/reference.py). ``modules`` are imported, ``interface`` has the
     functions, with at least the ``parameters`` of each. ``head_dims`` and ``dtypes`` are those of all its kernels.
@@ -31,6 +33,8 @@ class Behaviour(Value):
     upstream's own message for what was left out; empty where a wheel of ours says it itself.
     """
 
+    package: str
+    versions: str = ""
     rule: Rule
     modules: tuple[str, ...]
     interface: str
@@ -54,11 +58,16 @@ class Behaviour(Value):
 
 @cache
 def behaviours() -> dict[str, Behaviour]:
-    """Return what is known, by distribution name."""
+    """Return all that is known, by the names of the tables."""
     text = resources.files("attnforge.knowledge").joinpath("behaviour.toml").read_text(encoding="utf-8")
     return {name: Behaviour.model_validate(table) for name, table in tomllib.loads(text).items()}
 
 
-def find_behaviour(package: str) -> Behaviour | None:
-    """Return what is known of a distribution, by its canonical name; None where it can't be checked by numbers."""
-    return behaviours().get(_FORMER.get(package, package))
+def find_behaviour(package: str, version: str) -> Behaviour | None:
+    """Return what is known of a version of a distribution (canonical name); None where it can't be checked by
+    numbers."""
+    named, public = _FORMER.get(package, package), Version(version).public
+    for behaviour in behaviours().values():
+        if behaviour.package == named and SpecifierSet(behaviour.versions, prereleases=True).contains(public):
+            return behaviour
+    return None

@@ -54,9 +54,9 @@ class Package:
     ``dense(q, k, v, **options)``; ``varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, **options)`` on packed
     (total, heads, head_dim) with int32 starts of (sequences + 1,); ``cached(q, k_cache, v_cache, **options)``. The
     last two are None where the package has no such call. ``kernels`` are all its functions that are called as
-    ``dense`` is, by upstream's names. ``takes`` are the options of ``dense`` and ``cached`` that it has,
-    ``varlen_takes`` those of ``varlen``. ``layouts`` are those that ``dense(..., layout=)`` can hand over: NHD as it
-    is, HND as a transposed copy.
+    ``dense`` is, by upstream's names. ``takes``, ``varlen_takes`` and ``cache_takes`` are the options that
+    ``dense``, ``varlen`` and ``cached`` have. ``layouts`` are those that ``dense(..., layout=)`` can hand over: NHD
+    as it is, HND as a transposed copy.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Package:
     kernels: Mapping[str, Call] = field(default_factory=dict)
     takes: frozenset[str] = frozenset()
     varlen_takes: frozenset[str] = frozenset()
+    cache_takes: frozenset[str] = frozenset()
     layouts: tuple[str, ...] = ("NHD",)
 
 
@@ -149,7 +150,8 @@ def _flash(name: str, module: Any, version: str, names: Mapping[str, str], cache
         cached=_translated(cached, cache_names) if cached else None,
         kernels=kernels,
         varlen_takes=_taken(module.flash_attn_varlen_func, _FLASH_2_VARLEN),
-        takes=_taken(function, names) | (_taken(cached, cache_names) if cached else frozenset()),
+        takes=_taken(function, names),
+        cache_takes=_taken(cached, cache_names) if cached else frozenset(),
     )
 
 

@@ -49,6 +49,7 @@ def _described(package: calls.Package) -> dict[str, Any]:
         "varlen": package.varlen is not None,
         "varlen_takes": sorted(package.varlen_takes),
         "cache": package.cached is not None,
+        "cache_takes": sorted(package.cache_takes),
     }
 
 
@@ -160,7 +161,8 @@ class _Run:
         expected = reference.attention(*tensors, **options)
         plain = None
         if self.rule != "quantized":
-            plain = reference.attention(*tensors, dtype=None, **options)
+            rounded = torch.float8_e4m3fn if self.case["dtype"] == "fp8" else None
+            plain = reference.attention(*tensors, dtype=None, weights_dtype=rounded, **options)
         self.measure(out, expected, plain)
 
     def measure(

@@ -14,6 +14,8 @@ import json
 import os
 import resource
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -63,8 +65,16 @@ def context_is_lost() -> bool:
         return True
 
 
+def end_with(parent: int) -> None:
+    """End this process when its parent is gone: a call that hangs would hold the GPU for good."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> None:
     """Answer requests until stdin ends."""
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     # A crash is told by where it was, and leaves no core: that of a process with a GPU is as large as its memory.
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

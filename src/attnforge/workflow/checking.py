@@ -13,7 +13,7 @@ from attnforge.check.cases import cases_for, subject_of
 from attnforge.check.verdicts import findings_of, is_fatal, last_words, not_run, result_of
 from attnforge.errors import HostError
 from attnforge.knowledge.behaviour import Behaviour, find_behaviour
-from attnforge.model.audit import verdict_of
+from attnforge.model.audit import AuditReport, ModuleReport, verdict_of
 from attnforge.model.check import Case, CaseResult, CheckReport, GpuSeen
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.target import Architecture
@@ -28,6 +28,9 @@ _MOST_CRASHES = 5
 _MOST_HANGS = 2
 
 TIMEOUT = 120.0
+
+# What the loader says of a module that calls the driver itself (SageAttention's for 9.0) where there is none.
+_NO_DRIVER = "libcuda.so.1: cannot open shared object file"
 
 
 def ignore(result: CaseResult) -> None:
@@ -78,10 +81,14 @@ def check(
     )
 
 
-def write_check(report: CheckReport, wheel: Path) -> Path:
-    """Write ``WHEEL.check.json`` beside a wheel and return its path."""
-    path = wheel.with_name(wheel.name + ".check.json")
-    write_atomically(path, json.dumps(report.to_json(), indent=1) + "\n")
+def write_check(report: CheckReport, folder: Path) -> Path:
+    """Write a report into a folder as ``WHEEL.check.json`` and return its path. HostError where it can't be written."""
+    path = folder / f"{report.wheel}.check.json"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(report.to_json(), indent=1) + "\n")
+    except OSError as error:
+        raise HostError(f"{path} can't be written", why=str(error), hint="name another folder") from error
     return path
 
 
@@ -102,7 +109,7 @@ class _Check:
 
     def __post_init__(self) -> None:
         self.coverage = coverage(self.wheel.path)
-        self.behaviour = find_behaviour(self.wheel.package)
+        self.behaviour = find_behaviour(self.wheel.package, self.wheel.version)
 
     def all(self) -> None:
         """Look at all that can be looked at."""
@@ -119,7 +126,7 @@ class _Check:
         # What was imported has all its symbols: Python has them all bound at once.
         settled = ("symbols-unchecked",) if imported else ()
         told = (one for one in audited.findings if one.severity is not Severity.OK and one.code not in settled)
-        self.findings[:0] = told
+        self.findings[:0] = (*told, *_not_covered(audited, self.coverage or {}))
         if not imported:
             return
         if self.behaviour is None:
@@ -134,17 +141,19 @@ class _Check:
         self.findings += findings_of(self.results)
 
     def _imports(self, modules: tuple[str, ...]) -> bool:
-        """Import each module; say which can't be, and whether all could."""
-        good = True
+        """Import each module; say which can't be, and whether none is broken."""
+        imported, findings = [], []
         for module in modules:
             answer = self.child.ask("about", {"do": "load", "modules": [module]}, START_SECONDS)
             if "error" in answer:
-                good = False
-                self.findings.append(_not_imported(module, answer["error"]))
-        if good:
-            seen = ", ".join(modules)
+                findings.append(_not_imported(module, answer["error"]))
+            else:
+                imported.append(module)
+        if imported:
+            seen = ", ".join(imported)
             self.findings.append(Finding(code="import", severity=Severity.OK, subject="import", seen=seen))
-        return good
+        self.findings += findings
+        return all(finding.severity is Severity.UNCHECKED for finding in findings)
 
     def _signatures(self, behaviour: Behaviour) -> Iterator[Finding]:
         """Hold functions against the parameters that upstream's have."""
@@ -205,7 +214,22 @@ def _stop(result: CaseResult, counts: Mapping[str, int]) -> str:
     return ""
 
 
-def _modules_of(modules: tuple[Any, ...], behaviour: Behaviour | None) -> Iterator[str]:
+def _not_covered(audited: AuditReport, coverage: Mapping[str, Any]) -> Iterator[Finding]:
+    """Say where the wheel claims machine code that none of its modules has."""
+    there = {architecture for module in audited.modules for architecture in module.architectures}
+    absent = [architecture for architecture in coverage.get("architectures", ()) if architecture not in there]
+    if absent:
+        yield Finding(
+            code="covered-code",
+            severity=Severity.ERROR,
+            subject=", ".join(absent),
+            seen=f"coverage names it, and modules have {', '.join(sorted(there)) or 'no machine code'}",
+            means="on the GPU that it was built for, every call fails",
+            hint="build the wheel anew",
+        )
+
+
+def _modules_of(modules: tuple[ModuleReport, ...], behaviour: Behaviour | None) -> Iterator[str]:
     """Return the import names of what is imported: what is known of the package, and each compiled module."""
     known = behaviour.modules if behaviour else ()
     yield from known
@@ -221,6 +245,15 @@ def _not_imported(module: str, error: Mapping[str, Any]) -> Finding:
     seen = f"{error['type']}: {lines[0]}"[:400]
     if error["type"] == "Crash":
         seen = "; ".join((seen, *last_words(str(error["trace"]))))
+    if _NO_DRIVER in seen:
+        return Finding(
+            code="no-driver",
+            severity=Severity.UNCHECKED,
+            subject=module,
+            seen=seen,
+            means="it needs the driver, which this machine has not: whether it imports was not looked at",
+            hint="run attnforge check on a machine with the GPU that the wheel is for",
+        )
     undefined = "undefined symbol" in seen
     return Finding(
         code="import-failed",

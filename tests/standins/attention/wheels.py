@@ -152,6 +152,7 @@ def pack(
         "head_dims": list(head_dims) if package == "flash-attn" else [],
         "dtypes": list(dtypes) if package == "flash-attn" else [],
         "left_out": list(left_out),
+        "kernels_left_out": [f"forward-hdim{size}-fp16" for size in (32, 96, 256) if package == "flash-attn"],
     }
     files |= {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n",

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from attnforge.cli.main import main
+from attnforge.errors import HostError
 from attnforge.model.check import CheckReport
 from attnforge.package.archive import Member, write_wheel
 from attnforge.workflow.checking import check, write_check
@@ -92,6 +93,14 @@ def test_an_extension_for_another_torch_is_told_by_its_symbol(environ: dict[str,
     assert report.exit_code == 5
 
 
+def test_a_module_that_needs_the_driver_is_unchecked_without_one(environ: dict[str, str], tmp_path: Path) -> None:
+    absent = "raise ImportError('libcuda.so.1: cannot open shared object file: No such file or directory')"
+    report = run(environ, make(tmp_path, {EXTENSION: absent}))
+    assert ("unchecked", "no-driver", "flash_attn_2_cuda") in said(report)
+    assert ("ok", "signatures", "flash_attn") in said(report)
+    assert report.exit_code == 6
+
+
 @pytest.mark.parametrize("how", ["import os; os.abort()", "raise SystemExit(0)"])
 def test_a_module_that_ends_the_process_is_told(environ: dict[str, str], tmp_path: Path, how: str) -> None:
     report = run(environ, make(tmp_path, {EXTENSION: how}))
@@ -120,14 +129,22 @@ def test_a_wheel_for_other_gpus_is_not_held_against_this_one(environ: dict[str, 
     (finding,) = [one for one in report.findings if one.code == "other-gpu"]
     assert finding.seen == "the wheel is for sm_80, and this is a NVIDIA H200 (9.0)"
     assert [gpu.name for gpu in report.gpus] == ["NVIDIA H200"]
-    assert report.exit_code == 6
+    # Nor has this one the code that it names: that is told without any GPU.
+    assert ("error", "covered-code", "sm_80") in said(report)
+    assert report.exit_code == 5
 
 
 def test_the_report_lies_beside_the_wheel(environ: dict[str, str], tmp_path: Path) -> None:
     wheel = make(tmp_path)
-    path = write_check(run(environ, wheel), wheel)
+    path = write_check(run(environ, wheel), tmp_path)
     assert path == wheel.with_name(wheel.name + ".check.json")
     assert json.loads(path.read_text())["verdict"] == "unchecked"
+
+
+def test_a_folder_that_cannot_be_written_is_told(environ: dict[str, str], tmp_path: Path) -> None:
+    report = run(environ, make(tmp_path))
+    with pytest.raises(HostError, match="can't be written"):
+        write_check(report, tmp_path / "flash_attn-2.8.3-py3-none-any.whl")
 
 
 # --- the command
@@ -140,8 +157,9 @@ def call(environ: dict[str, str], *arguments: str) -> tuple[int, str, str]:
 
 def test_the_command_tells_what_could_not_be_checked_and_exits_6(environ: dict[str, str], tmp_path: Path) -> None:
     wheel = make(tmp_path)
-    code, out, _ = call(environ, str(wheel))
+    code, out, _ = call(environ, str(wheel), "--out", str(tmp_path / "reports"))
     assert code == 6
+    assert json.loads((tmp_path / "reports" / f"{wheel.name}.check.json").read_text())["wheel"] == wheel.name
     assert "torch sees no GPU on this machine" in out
     assert out.splitlines()[-1] == f"{wheel.name}: unchecked"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from attnforge.errors import HostError, RequestError, WheelError
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.trial import Child, Trial, coverage, read_name, trial
+from standins.forge import wait_until
 
 NAME = "tiny-1.0+ours-py3-none-any.whl"
 TORCH = """
@@ -81,6 +83,37 @@ def test_a_failure_is_an_answer_and_the_next_question_is_answered(machine: Machi
     assert (died["type"], died["code"]) == ("Crash", -6)
     assert "about to die" in died["trace"]
     assert (hung["type"], hung["text"]) == ("Hang", "no answer within 0.5 seconds")
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process does anything; one that ended may be listed until its new parent looks."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from attnforge.workflow.machine import Machine
+from attnforge.workflow.trial import Child, read_name, trial
+
+machine = Machine({"PATH": "/usr/bin:/bin", "HOME": sys.argv[2], "ATTNFORGE_CACHE": sys.argv[2]})
+with trial(machine, read_name(Path(sys.argv[1])), python=sys.executable) as place, Child(place) as child:
+    child.ask("about", {"do": "look"}, 60)
+    print(child._running._process.pid, flush=True)
+    child.ask("about", {"do": "load", "modules": ["hangs"]}, 600)
+"""
+
+
+def test_a_call_that_hangs_ends_with_an_attnforge_that_was_killed(wheel: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", PARENT, str(wheel), str(tmp_path / "cache")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+    wait_until(lambda: not is_running(child), 20)
 
 
 def test_an_interpreter_without_torch_is_the_environments_fault(machine: Machine, wheel: Path, tmp_path: Path) -> None:
