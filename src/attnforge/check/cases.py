@@ -350,13 +350,22 @@ def _topics_left_out(subject: Subject) -> dict[str, str]:
 
 
 def _expected(subject: Subject, case: Case) -> Case:
-    """Return the case as it has to go in this wheel: right, or raising where its topic was left out."""
+    """Return the case as it has to go in this wheel: right, as upstream's release has it, or raising where its topic
+    was left out."""
     feature = _topics_left_out(subject).get(case.topic)
     if feature is None:
-        return case
+        return _with_fault(subject, case)
     return case.model_copy(
         update={"left_out": feature, "words": _words(subject, feature), "name": f"left out: {case.name}"}
     )
+
+
+def _with_fault(subject: Subject, case: Case) -> Case:
+    keys = tuple(columns for _, columns in case.lengths) or (case.columns,)
+    for fault in subject.behaviour.faults:
+        if fault.concerns(case.causal, keys):
+            return case.model_copy(update={"fault": fault.id, "least_cosine": fault.least_cosine})
+    return case
 
 
 def _once(cases: Iterable[Case]) -> list[Case]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
+from attnforge.knowledge.behaviour import Fault
 from attnforge.model.check import Case, CaseResult
 from attnforge.model.finding import Finding, Severity
 
@@ -50,6 +51,7 @@ _MEANINGS: dict[str, tuple[str, str, str]] = {
         "build the wheel anew with this attnforge",
         "",
     ),
+    "known-fault": ("upstream's own release computes this wrong", "", ""),
     "graph-break": (
         "torch.compile can't take the call into one graph",
         "a later version may have custom operators",
@@ -78,6 +80,7 @@ def result_of(case: Case, answer: Mapping[str, Any]) -> CaseResult:
         figures=_figures(answer),
         changed_inputs=tuple(answer.get("changed_inputs", ())),
         promised=case.promised,
+        fault=case.fault if code == "known-fault" else "",
         seconds=round(float(answer.get("seconds", 0.0)), 4),
     )
 
@@ -109,7 +112,9 @@ def _outcome(case: Case, answer: Mapping[str, Any]) -> tuple[str, str, str]:
         return "failed", "wrong-result", str(answer["wrong"])
     bad = [measure for measure in answer["measures"] if not measure["ok"]]
     if bad:
-        return "failed", "wrong-result", _off(bad[0])
+        # What upstream's own release computes wrong is told apart from what is broken: it is not that far off.
+        known = case.fault and all(measure.get("cosine", 0.0) >= case.least_cosine for measure in bad)
+        return "failed", "known-fault" if known else "wrong-result", _off(bad[0])
     if not answer.get("repeats", True):
         return "failed", "not-repeatable", "the same call twice gives two results"
     return "passed", "", str(answer.get("output", ""))
@@ -171,15 +176,19 @@ def _figures(answer: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(f"{value:.6g}") for name, value in found.items() if math.isfinite(value)}
 
 
-def findings_of(results: Iterable[CaseResult]) -> tuple[Finding, ...]:
-    """Return what results say, a finding for each code and topic, and one of what was not run and what was skipped."""
+def findings_of(results: Iterable[CaseResult], faults: Iterable[Fault] = ()) -> tuple[Finding, ...]:
+    """Return what results say: a finding for each code and topic, one for each of upstream's own ``faults`` that was
+    seen, and one of what was not run and what was skipped."""
     listed = list(results)
-    return (*_failures(listed), *_changed(listed), *_refused(listed), *_not_run(listed), *_skipped(listed))
+    told = [found for fault in faults for found in _fault(fault, listed)]
+    broken = [one for one in listed if not one.fault]
+    rest = (*_changed(listed), *_refused(listed), *_not_run(listed), *_skipped(listed))
+    return (*_failures(broken, listed), *told, *rest)
 
 
-def _failures(results: Sequence[CaseResult]) -> Iterator[Finding]:
+def _failures(broken: Sequence[CaseResult], results: Sequence[CaseResult]) -> Iterator[Finding]:
     failed = sorted(
-        (result for result in results if result.status == "failed"),
+        (result for result in broken if result.status == "failed"),
         key=lambda result: (not result.promised, list(_MEANINGS).index(result.code), result.topic),
     )
     for (code, topic, promised), group in groupby(failed, key=lambda one: (one.code, one.topic, one.promised)):
@@ -196,6 +205,21 @@ def _failures(results: Sequence[CaseResult]) -> Iterator[Finding]:
             means=means if is_error else f"{means}; upstream does not promise that it works",
             hint=hint if is_error else "",
             link=link,
+        )
+
+
+def _fault(fault: Fault, results: Sequence[CaseResult]) -> Iterator[Finding]:
+    seen = [result for result in results if result.fault == fault.id]
+    if seen:
+        worst = max(seen, key=_badness)
+        topics = ", ".join(dict.fromkeys(result.topic for result in seen))
+        yield Finding(
+            code="known-fault",
+            severity=Severity.WARNING,
+            subject=topics,
+            seen=f"{fault.id}, {len(seen)} of {len(results)} cases; {worst.name}: {worst.said}",
+            means=f"{_MEANINGS['known-fault'][0]}: {fault.message}",
+            hint=fault.hint,
         )
 
 

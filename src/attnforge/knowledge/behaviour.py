@@ -19,6 +19,26 @@ Rule = Literal["flash2", "flash3", "quantized"]
 _FORMER = {"flashattn-hopper": "flash-attn-3"}
 
 
+class Fault(Value):
+    """Something that upstream's own release computes wrong: a wheel that does is as upstream made it, and not broken.
+
+    It holds for calls without a causal mask whose number of keys is no multiple of ``keys_multiple``. Results are then
+    at least as near as ``least_cosine``, their cosine similarity with what is right; what is further off is no longer
+    this fault.
+    """
+
+    id: str
+    keys_multiple: int
+    least_cosine: float
+    message: str
+    hint: str
+    source: str
+
+    def concerns(self, causal: bool, keys: tuple[int, ...]) -> bool:
+        """Say whether a call with sequences of so many keys is one of those."""
+        return not causal and any(count % self.keys_multiple for count in keys)
+
+
 class Behaviour(Value):
     """What a package's functions take and promise, in some of its ``versions``.
 
@@ -30,7 +50,8 @@ class Behaviour(Value):
     have to raise. The rest says whether upstream promises it: causal masks with unequal lengths, empty sequences,
     gradients, the same gradients twice, one graph for torch.compile, calls for another device than the current one.
     ``varlen_head_dims`` where these are fewer. ``refusals``: one of these is in
-    upstream's own message for what was left out; empty where a wheel of ours says it itself.
+    upstream's own message for what was left out; empty where a wheel of ours says it itself. ``faults`` are what its
+    release computes wrong.
     """
 
     package: str
@@ -53,6 +74,7 @@ class Behaviour(Value):
     refusals: tuple[str, ...] = ()
     features: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     parameters: dict[str, tuple[str, ...]]
+    faults: tuple[Fault, ...] = ()
     source: str
 
 

@@ -25,7 +25,8 @@ class Case(Value):
     inputs lie in memory: "" dense, ``packed`` as parts of one tensor, ``transposed`` as (batch, heads, rows,
     head_dim). ``kernel`` is a function by upstream's name, "" for the package's main one. Where ``left_out`` names a
     feature, the call has to raise, with one of each of ``words`` in its message. ``promised`` is false where upstream
-    does not say that it works.
+    does not say that it works. ``fault`` is the id of something that upstream's own release computes wrong in such a
+    call, and ``least_cosine`` how near it comes all the same.
     """
 
     name: str
@@ -52,17 +53,19 @@ class Case(Value):
     left_out: str = ""
     words: tuple[tuple[str, ...], ...] = ()
     promised: bool = True
+    fault: str = ""
+    least_cosine: float = 0.0
 
 
 class CaseResult(Value):
     """What came of a case.
 
-    ``status``: passed; failed, with the ``code`` of what is wrong; refused, a function that is not for this GPU said
-    so; raised, as a call for something that was left out has to; skipped, this machine can't do it; not-run, the
-    check was given up before. ``said`` is what was seen, in a line. ``figures``: the worst of ``largest_error`` with
-    the ``bound`` it is held against and the ``plain_error`` of plain PyTorch in the same dtype, ``cosine``
-    similarity, ``mean_relative`` error, ``not_finite`` elements, and of dropout ``mean``, ``variance`` and
-    ``expected_variance``. ``seconds`` is wall time.
+    ``status``: passed; failed, with the ``code`` of what is wrong (and the ``fault`` of upstream's own release that it
+    is, if it is one); refused, a function that is not for this GPU said so; raised, as a call for something that was
+    left out has to; skipped, this machine can't do it; not-run, the check was given up before. ``said`` is what was
+    seen, in a line. ``figures``: the worst of ``largest_error`` with the ``bound`` it is held against and the
+    ``plain_error`` of plain PyTorch in the same dtype, ``cosine`` similarity, ``mean_relative`` error, ``not_finite``
+    elements, and of dropout ``mean``, ``variance`` and ``expected_variance``. ``seconds`` is wall time.
     """
 
     name: str
@@ -75,6 +78,7 @@ class CaseResult(Value):
     figures: dict[str, float] = Field(default_factory=dict)
     changed_inputs: tuple[str, ...] = ()
     promised: bool = True
+    fault: str = ""
     seconds: float = 0.0
 
 

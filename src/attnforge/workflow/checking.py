@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from attnforge.check.cases import cases_for, subject_of
 from attnforge.check.verdicts import findings_of, is_fatal, last_words, not_run, result_of
 from attnforge.errors import HostError
@@ -21,7 +23,7 @@ from attnforge.provision.indexes import file_sha256
 from attnforge.provision.store import write_atomically
 from attnforge.workflow.auditing import audit_against
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import START_SECONDS, Child, WheelFile, coverage, read_name, trial
+from attnforge.workflow.trial import START_SECONDS, Child, WheelFile, coverage, metadata, read_name, trial
 
 # After so many crashes, and after so many hangs, nothing more is tried: each costs a start or the whole time limit.
 _MOST_CRASHES = 5
@@ -132,13 +134,14 @@ class _Check:
         if self.behaviour is None:
             self.findings.append(_unknown(self.wheel.package))
             return
+        self.findings += _another_torch(self.wheel.path, self.here["torch"])
         self.findings += self._signatures(self.behaviour)
         absent = self._without_gpu()
         if absent:
             self.findings.append(absent)
             return
         self.results = list(self._run(self.behaviour))
-        self.findings += findings_of(self.results)
+        self.findings += findings_of(self.results, self.behaviour.faults)
 
     def _imports(self, modules: tuple[str, ...]) -> bool:
         """Import each module; say which can't be, and whether none is broken."""
@@ -212,6 +215,22 @@ def _stop(result: CaseResult, counts: Mapping[str, int]) -> str:
     if counts["crash"] >= _MOST_CRASHES:
         return f"given up after {counts['crash']} calls that ended the process"
     return ""
+
+
+def _another_torch(wheel: Path, torch: str) -> Iterator[Finding]:
+    """Say where a wheel asks for other versions of PyTorch than the one that it was tried with."""
+    for text in metadata(wheel).get_all("Requires-Dist") or ():
+        asked = Requirement(text)
+        if asked.name == "torch" and not asked.marker and not asked.specifier.contains(torch, prereleases=True):
+            yield Finding(
+                code="another-torch",
+                severity=Severity.ERROR,
+                subject="torch",
+                seen=f"it asks for torch{asked.specifier}, and this is {torch}",
+                means="its modules were compiled for another PyTorch: what works today may read memory wrongly",
+                hint="check it with that PyTorch, or build it for this one: attnforge build PACKAGE --torch VERSION",
+                link="https://github.com/Dao-AILab/flash-attention/issues/723",
+            )
 
 
 def _not_covered(audited: AuditReport, coverage: Mapping[str, Any]) -> Iterator[Finding]:

@@ -197,3 +197,12 @@ def all_cases() -> Iterator[Case]:
 def test_cases_say_all_to_the_program_that_runs_them() -> None:
     for case in all_cases():
         assert Case.model_validate(case.to_json()) == case
+
+
+def test_what_sageattention_1_computes_wrong_is_known_of_each_case() -> None:
+    """It counts keys past the end of a sequence, where no causal mask hides them."""
+    for case in cases_for(subject("sageattention-1")):
+        keys = [columns for _, columns in case.lengths] or [case.columns]
+        wrong = not case.causal and any(count % 64 for count in keys)
+        assert (case.fault == "sage1-keys-past-the-end") is wrong, case.name
+    assert not any(case.fault for case in cases_for(subject("sageattention-2")))

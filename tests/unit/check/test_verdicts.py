@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from attnforge.check.verdicts import findings_of, is_fatal, not_run, result_of
+from attnforge.knowledge.behaviour import Fault, behaviours
 from attnforge.model.audit import verdict_of
 from attnforge.model.check import Case, CaseResult, CheckReport
 from attnforge.model.finding import Severity
@@ -148,3 +149,55 @@ def test_the_exit_code_follows_from_the_verdict(verdict: Any, code: int) -> None
 def test_results_without_measures_have_no_figures() -> None:
     assert result_of(case(), error("Hang", "no answer")).figures == {}
     assert isinstance(not_run(case(), "no"), CaseResult)
+
+
+# --- what upstream's own release computes wrong
+
+FAULT = Fault(
+    id="ends",
+    keys_multiple=64,
+    least_cosine=0.95,
+    message="keys past the end count",
+    hint="pad the keys",
+    source="seen",
+)
+OFF = {"ok": False, "largest_error": 0.1, "cosine": 0.99, "mean_relative": 0.2, "not_finite": 0}
+
+
+@pytest.mark.parametrize(
+    ("known", "measure", "code"),
+    [
+        (True, OFF, "known-fault"),
+        # Further off than upstream is, or never written: that is no longer what upstream does.
+        (True, {**OFF, "cosine": 0.9}, "wrong-result"),
+        (True, {**OFF, "not_finite": 1}, "unwritten-output"),
+        (False, OFF, "wrong-result"),
+    ],
+)
+def test_a_fault_of_upstreams_is_told_from_a_broken_wheel(known: bool, measure: dict[str, Any], code: str) -> None:
+    fault = {"fault": "ends", "least_cosine": 0.95} if known else {}
+    result = result_of(case(**fault), answer(measure))
+    assert (result.status, result.code, result.fault) == ("failed", code, "ends" if code == "known-fault" else "")
+
+
+def test_a_fault_of_upstreams_warns_and_everything_else_still_counts() -> None:
+    known = result_of(case(fault="ends", least_cosine=0.95), answer(OFF))
+    passed = result_of(case(), answer())
+    (finding,) = findings_of([known, passed], (FAULT,))
+    assert (finding.severity, finding.code, finding.subject) == (Severity.WARNING, "known-fault", "dense")
+    assert "ends, 1 of 2 cases" in finding.seen
+    assert "keys past the end count" in finding.means
+    assert finding.hint == "pad the keys"
+    assert verdict_of((finding,)) == "good"
+    broken = result_of(case(fault="ends", least_cosine=0.95), answer({**OFF, "cosine": 0.5}))
+    assert verdict_of(findings_of([known, broken], (FAULT,))) == "bad"
+
+
+def test_known_faults_say_where_they_were_seen() -> None:
+    faults = [fault for behaviour in behaviours().values() for fault in behaviour.faults]
+    assert faults
+    for fault in faults:
+        assert fault.message
+        assert fault.hint
+        assert fault.source
+        assert 0.9 <= fault.least_cosine < 1

@@ -49,12 +49,13 @@ def make(
     *,
     package: str = "flash_attn",
     gpu: bool = False,
+    requires: str = "",
     **coverage: Any,
 ) -> Path:
     info = f"{package}-2.8.3.dist-info"
     members = {"torch.py": TORCH.format(gpu=gpu), "flash_attn/__init__.py": FLASH, "flash_attn_2_cuda.py": ""}
     members |= files or {}
-    members[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {package}\nVersion: 2.8.3\n"
+    members[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: {package}\nVersion: 2.8.3\n{requires}"
     members[f"{info}/WHEEL"] = "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     if coverage:
         members[f"{info}/attnforge/coverage.json"] = json.dumps(coverage)
@@ -91,6 +92,24 @@ def test_an_extension_for_another_torch_is_told_by_its_symbol(environ: dict[str,
     (finding,) = [one for one in report.findings if one.code == "import-failed"]
     assert (finding.subject, finding.means) == ("flash_attn_2_cuda", "it was built for another PyTorch")
     assert report.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("requires", "told"),
+    [
+        ("Requires-Dist: torch==2.12.*\n", True),
+        ("Requires-Dist: torch>=2.12\n", True),
+        ("Requires-Dist: torch==2.11.*\n", False),
+        ("Requires-Dist: torch>=2.9\n", False),
+        ("Requires-Dist: torch\nRequires-Dist: torch-geometric==9; extra == 'x'\n", False),
+    ],
+)
+def test_a_wheel_for_another_torch_is_told_though_it_imports(
+    environ: dict[str, str], tmp_path: Path, requires: str, told: bool
+) -> None:
+    report = run(environ, make(tmp_path, requires=requires))
+    assert (("error", "another-torch", "torch") in said(report)) is told
+    assert report.exit_code == (5 if told else 6)
 
 
 def test_a_module_that_needs_the_driver_is_unchecked_without_one(environ: dict[str, str], tmp_path: Path) -> None:
