@@ -1,6 +1,6 @@
 """Times attnforge against upstream's own build of FlashAttention 2, side by side, on the same kernels and macros.
 
-    python bench/upstream.py [--head-dims 64,128] [--dtypes fp16,bf16] [--rounds 3]
+    python bench/upstream.py [--head-dims 64,128] [--dtypes fp16,bf16] [--rounds 3] [--keep FOLDER]
 
 Both sides compile for an H100 the forward kernels of the diffusion profile and flash_api.cpp, with the same nvcc, host
 compiler, PyTorch and Python, link, and pack a wheel. Each round runs one after the other, the order alternating.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -36,19 +37,24 @@ def main(arguments: Sequence[str]) -> None:
     """Run as a program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, head_dims="64,128", dtypes="fp16,bf16", rounds=3)
+    parser.add_argument("--keep", type=Path, help="a folder for both wheels of the last round")
     given = parser.parse_args(arguments)
     machine = Machine(os.environ)
     with tempfile.TemporaryDirectory(prefix="attnforge-bench-") as name:
-        print(compared(machine, case_of(given, machine), given.rounds, Path(name), given.json))
+        print(compared(machine, case_of(given, machine), given.rounds, Path(name), given.json, given.keep))
 
 
-def compared(machine: Machine, case: Case, count: int, folder: Path, as_json: bool) -> str:
+def compared(machine: Machine, case: Case, count: int, folder: Path, as_json: bool, keep: Path | None) -> str:
     """Run the rounds and return what is to be printed."""
     ground = prepare(machine, case)
     upstream = Upstream(ground, folder / "upstream", jobs=case.jobs)
     ours = Ours(folder / "cache", folder / "dist")
     ours.share(machine, *SHARED_ROOMS)
     rounds = in_turn({"attnforge": lambda: ours.cold(case), "upstream": upstream.run}, count)
+    if keep is not None:
+        for side, wheel in (("upstream", upstream.wheel()), ("attnforge", ours.wheel())):
+            (keep / side).mkdir(parents=True, exist_ok=True)
+            shutil.copy(wheel, keep / side)
     comparison = compare_wheels(upstream.wheel(), ours.wheel())
     notes = [f"attnforge build {case}, against upstream's setup.py with the same kernels and macros", code(comparison)]
     details = {"case": case.arguments(), "machine_code": comparison.to_json(), "rounds": as_details(rounds)}
