@@ -56,11 +56,13 @@ def _declared(header: Path, compiler: str, folder: Path, runner: Runner, environ
 
 def _run(argv: tuple[str, ...], folder: Path, runner: Runner, environ: Mapping[str, str]) -> str:
     path = os.pathsep.join((str(Path(argv[0]).parent), _TOOLS))
-    outcome = runner(Command(argv, folder, {**environ, "PATH": path}, timeout=120))
+    # Temporary files beside the library: it is needed whether or not compilers have space for theirs.
+    variables = {**environ, "PATH": path, "TMPDIR": str(folder)}
+    outcome = runner(Command(argv, folder, variables, timeout=120))
     if not outcome.ok:
         raise HostError(
             "a stand-in for the driver's library could not be made",
             why=outcome.output.strip()[-500:],
-            hint="install NVIDIA's driver or its stubs (cuda-driver-dev), or look at `attnforge doctor`",
+            hint="free space there or set ATTNFORGE_CACHE to a folder with some; `attnforge doctor` says what is missing",
         )
     return outcome.output
