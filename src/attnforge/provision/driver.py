@@ -63,6 +63,6 @@ def _run(argv: tuple[str, ...], folder: Path, runner: Runner, environ: Mapping[s
         raise HostError(
             "a stand-in for the driver's library could not be made",
             why=outcome.output.strip()[-500:],
-            hint="free space there or set ATTNFORGE_CACHE to a folder with some; `attnforge doctor` says what is missing",
+            hint="free space there, or set ATTNFORGE_CACHE; `attnforge doctor` says what else is missing",
         )
     return outcome.output
