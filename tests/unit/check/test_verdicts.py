@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from attnforge.check.verdicts import findings_of, is_fatal, not_run, result_of
+from attnforge.cli.show_check import check_lines, topic_line
 from attnforge.knowledge.behaviour import Fault, behaviours
 from attnforge.model.audit import verdict_of
 from attnforge.model.check import Case, CaseResult, CheckReport
@@ -191,6 +192,20 @@ def test_a_fault_of_upstreams_warns_and_everything_else_still_counts() -> None:
     assert verdict_of((finding,)) == "good"
     broken = result_of(case(fault="ends", least_cosine=0.95), answer({**OFF, "cosine": 0.5}))
     assert verdict_of(findings_of([known, broken], (FAULT,))) == "bad"
+
+
+def test_a_topic_that_upstream_computes_wrong_is_marked_as_a_warning() -> None:
+    known = result_of(case(fault="ends", least_cosine=0.95), answer(OFF))
+    assert topic_line([known]).startswith("  warn  dense")
+    assert topic_line([known, result_of(case(), answer(OFF))]).startswith("  BAD   dense")
+
+
+@pytest.mark.parametrize(("faulty", "ending"), [(0, ""), (2, ", but for 2 cases that upstream computes wrong")])
+def test_the_last_line_counts_the_cases_that_upstream_computes_wrong(faulty: int, ending: str) -> None:
+    known = result_of(case(fault="ends", least_cosine=0.95), answer(OFF))
+    told: dict[str, Any] = {"wheel": "a.whl", "torch": "", "findings": (), "verdict": "good"}
+    report = CheckReport.model_construct(**told, results=(known,) * faulty)
+    assert list(check_lines(report)) == [f"a.whl: good{ending}"]
 
 
 def test_known_faults_say_where_they_were_seen() -> None:
