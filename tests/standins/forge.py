@@ -22,6 +22,16 @@ from standins.house import Toolkit
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 TARGET = ("--gpu", "H100", "--torch", "2.11.0", "--python", PYTHON, "--toolchain", "system", "--jobs", "2")
 
+# The text of a module in whose place a PyTorch would be, on a machine that has no GPU.
+TORCH_WITHOUT_GPU = """
+__version__ = "2.11.0+cu130"
+class cuda:
+    is_available = staticmethod(lambda: False)
+    is_initialized = staticmethod(lambda: False)
+class version:
+    cuda = "13.0"
+"""
+
 
 @dataclass(frozen=True)
 class Done:

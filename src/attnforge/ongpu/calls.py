@@ -2,8 +2,8 @@
 
 ``open_package`` imports one and returns a ``Package``. Its calls take q of (batch, rows, heads, head_dim), k and v of
 (batch, columns, kv_heads, head_dim), and give out of q's shape, whatever layout the package itself likes best.
-Options have one name for all packages (``OPTIONS``); a call with an option that the package's own function lacks
-raises ``UnsupportedError``.
+Options have one name for all packages, which ``_FLASH_2`` and the tables after it turn into the package's own; a call
+with an option that the package's own function lacks raises ``UnsupportedError``.
 
 Signatures: flash_attn/flash_attn_interface.py of the 2.8.3 sdist, hopper/flash_attn_interface.py of FlashAttention,
 sageattention/core.py of 1.0.6 and of https://github.com/thu-ml/SageAttention.
@@ -18,27 +18,6 @@ from dataclasses import dataclass, field
 from typing import Any, Callable
 
 import torch
-
-# causal: aligned at the end; scale: of scores, default head_dim ** -0.5; window: (left, right), -1 is no limit;
-# alibi: slopes of (heads,) in float32; dropout: probability; deterministic: gradients without atomics;
-# descale_q, descale_k, descale_v: factors of fp8 inputs, (batch, kv_heads) in float32.
-OPTIONS = (
-    "causal",
-    "scale",
-    "window",
-    "softcap",
-    "alibi",
-    "dropout",
-    "deterministic",
-    "descale_q",
-    "descale_k",
-    "descale_v",
-)
-# Of calls with a cache, besides: lengths (batch,) int32 of what is used of it; table (batch, pages) int32 of a paged
-# one, whose k and v are (pages, page_size, kv_heads, head_dim); index (batch,) int32 of the rows of the cache that
-# are meant; new_k, new_v (batch, new, kv_heads, head_dim), appended in place; splits: how many split-KV parts, 0 by
-# heuristic.
-CACHE_OPTIONS = ("lengths", "table", "index", "new_k", "new_v", "splits")
 
 Call = Callable[..., torch.Tensor]
 
@@ -73,6 +52,9 @@ class Package:
     layouts: tuple[str, ...] = ("NHD",)
 
 
+# causal: aligned at the end; scale: of scores, default head_dim ** -0.5; window: (left, right), -1 is no limit;
+# alibi: slopes of (heads,) in float32; dropout: probability; deterministic: gradients without atomics;
+# descale_q, descale_k, descale_v: factors of fp8 inputs, (batch, kv_heads) in float32.
 _FLASH_2 = {
     "causal": "causal",
     "scale": "softmax_scale",
@@ -82,6 +64,10 @@ _FLASH_2 = {
     "dropout": "dropout_p",
     "deterministic": "deterministic",
 }
+# Of calls with a cache, besides: lengths (batch,) int32 of what is used of it; table (batch, pages) int32 of a paged
+# one, whose k and v are (pages, page_size, kv_heads, head_dim); index (batch,) int32 of the rows of the cache that
+# are meant; new_k, new_v (batch, new, kv_heads, head_dim), appended in place; splits: how many split-KV parts, 0 by
+# heuristic.
 _FLASH_2_CACHE = {
     **_FLASH_2,
     "lengths": "cache_seqlens",

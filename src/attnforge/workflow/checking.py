@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import Requirement
-
 from attnforge.check.cases import cases_for, subject_of
 from attnforge.check.verdicts import findings_of, is_fatal, last_words, not_run, result_of
 from attnforge.errors import HostError
@@ -23,7 +21,7 @@ from attnforge.provision.indexes import file_sha256
 from attnforge.provision.store import write_atomically
 from attnforge.workflow.auditing import audit_against
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import START_SECONDS, Child, WheelFile, coverage, metadata, read_name, trial
+from attnforge.workflow.trial import START_SECONDS, Child, WheelFile, coverage, read_name, torch_requirements, trial
 
 # After so many crashes, and after so many hangs, nothing more is tried: each costs a start or the whole time limit.
 _MOST_CRASHES = 5
@@ -33,6 +31,9 @@ TIMEOUT = 120.0
 
 # What the loader says of a module that calls the driver itself (SageAttention's for 9.0) where there is none.
 _NO_DRIVER = "libcuda.so.1: cannot open shared object file"
+
+_NOT_COMPUTED = "whether it computes the right thing was not looked at"
+_ON_ITS_GPU = "run attnforge check on a machine with the GPU that the wheel is for"
 
 
 def ignore(result: CaseResult) -> None:
@@ -178,11 +179,14 @@ class _Check:
         if self.device == "cpu":
             return None
         if not self.here["gpus"]:
-            means = "whether it computes the right thing was not looked at"
-            hint = "run attnforge check on a machine with the GPU that the wheel is for"
             seen = "torch sees no GPU on this machine"
             return Finding(
-                code="no-gpu", severity=Severity.UNCHECKED, subject="numbers", seen=seen, means=means, hint=hint
+                code="no-gpu",
+                severity=Severity.UNCHECKED,
+                subject="numbers",
+                seen=seen,
+                means=_NOT_COMPUTED,
+                hint=_ON_ITS_GPU,
             )
         return _not_served(self.here["gpus"][0], (self.coverage or {}).get("architectures", ()))
 
@@ -219,9 +223,8 @@ def _stop(result: CaseResult, counts: Mapping[str, int]) -> str:
 
 def _another_torch(wheel: Path, torch: str) -> Iterator[Finding]:
     """Say where a wheel asks for other versions of PyTorch than the one that it was tried with."""
-    for text in metadata(wheel).get_all("Requires-Dist") or ():
-        asked = Requirement(text)
-        if asked.name == "torch" and not asked.marker and not asked.specifier.contains(torch, prereleases=True):
+    for asked in torch_requirements(wheel):
+        if not asked.marker and not asked.specifier.contains(torch, prereleases=True):
             yield Finding(
                 code="another-torch",
                 severity=Severity.ERROR,
@@ -271,7 +274,7 @@ def _not_imported(module: str, error: Mapping[str, Any]) -> Finding:
             subject=module,
             seen=seen,
             means="it needs the driver, which this machine has not: whether it imports was not looked at",
-            hint="run attnforge check on a machine with the GPU that the wheel is for",
+            hint=_ON_ITS_GPU,
         )
     undefined = "undefined symbol" in seen
     return Finding(
@@ -308,8 +311,8 @@ def _not_served(gpu: Mapping[str, Any], architectures: tuple[str, ...]) -> Findi
         severity=Severity.UNCHECKED,
         subject="numbers",
         seen=f"the wheel is for {', '.join(architectures)}, and this is a {gpu['name']} ({gpu['capability']})",
-        means="whether it computes the right thing was not looked at",
-        hint="run attnforge check on a machine with the GPU that the wheel is for",
+        means=_NOT_COMPUTED,
+        hint=_ON_ITS_GPU,
     )
 
 

@@ -162,15 +162,21 @@ def _python_of(wheel: WheelFile, plan: BuildPlan | None) -> str:
 def _torch_requirement(wheel: Path) -> str:
     """Return the PyTorch that attnforge takes by default, unless the wheel's metadata asks for another."""
     default = default_torch().version
+    for asked in torch_requirements(wheel):
+        fits = asked.specifier.contains(default)
+        return f"torch=={default}" if fits else f"torch{asked.specifier}"
+    return f"torch=={default}"
+
+
+def torch_requirements(wheel: Path) -> Iterator[Requirement]:
+    """Yield what a wheel's metadata asks of PyTorch; a line that is no requirement is passed over."""
     for line in metadata(wheel).get_all("Requires-Dist") or ():
         try:
-            requirement = Requirement(line)
+            asked = Requirement(line)
         except InvalidRequirement:
             continue
-        if canonicalize_name(requirement.name) == "torch":
-            fits = requirement.specifier.contains(default)
-            return f"torch=={default}" if fits else f"torch{requirement.specifier}"
-    return f"torch=={default}"
+        if canonicalize_name(asked.name) == "torch":
+            yield asked
 
 
 def metadata(wheel: Path) -> Any:

@@ -21,15 +21,8 @@ from attnforge.workflow import machine as machines
 from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.trial import Child
+from standins.forge import TORCH_WITHOUT_GPU
 
-TORCH = """
-__version__ = "2.11.0+cu130"
-class cuda:
-    is_available = staticmethod(lambda: False)
-    is_initialized = staticmethod(lambda: False)
-class version:
-    cuda = "13.0"
-"""
 SHAPE = Shape(
     name="one", kind="prefill", batch=1, rows=8, columns=8, heads=1, kv_heads=1, head_dim=8, causal=False
 )  # fmt: skip
@@ -58,7 +51,7 @@ def test_without_a_gpu_it_could_not_check_and_nothing_is_installed(machine: Mach
 
 
 def test_a_pytorch_that_sees_no_gpu_is_named(machine: Machine, tmp_path: Path) -> None:
-    (tmp_path / "torch.py").write_text(TORCH)
+    (tmp_path / "torch.py").write_text(TORCH_WITHOUT_GPU)
     machine = Machine({**machine.environ, "PYTHONPATH": str(tmp_path)})
     with pytest.raises(UncheckedError) as raised:
         bench_wheels(machine, [wheel(tmp_path)], options=BenchOptions(python=sys.executable))

@@ -99,6 +99,7 @@ def test_an_extension_for_another_torch_is_told_by_its_symbol(environ: dict[str,
     [
         ("Requires-Dist: torch==2.12.*\n", True),
         ("Requires-Dist: torch>=2.12\n", True),
+        ("Requires-Dist: no requirement!\nRequires-Dist: torch>=2.12\n", True),
         ("Requires-Dist: torch==2.11.*\n", False),
         ("Requires-Dist: torch>=2.9\n", False),
         ("Requires-Dist: torch\nRequires-Dist: torch-geometric==9; extra == 'x'\n", False),

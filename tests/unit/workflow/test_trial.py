@@ -12,19 +12,11 @@ import pytest
 from attnforge.errors import HostError, RequestError, WheelError
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.trial import Child, Trial, coverage, read_name, trial
-from standins.forge import wait_until
+from standins.forge import TORCH_WITHOUT_GPU, wait_until
 
 NAME = "tiny-1.0+ours-py3-none-any.whl"
-TORCH = """
-__version__ = "2.11.0+cu130"
-class cuda:
-    is_available = staticmethod(lambda: False)
-    is_initialized = staticmethod(lambda: False)
-class version:
-    cuda = "13.0"
-"""
 MODULES = {
-    "torch.py": TORCH,
+    "torch.py": TORCH_WITHOUT_GPU,
     "good.py": "print('noise on stdout')\ndef f(a, b=1): pass",
     "raises.py": "raise ImportError('undefined symbol: _ZN3c10')",
     "dies.py": "import os, sys; sys.stderr.write('about to die'); sys.stderr.flush(); os.abort()",
