@@ -12,12 +12,16 @@ from attnforge.model.base import Value
 
 
 class TorchRelease(Value):
-    """One PyTorch version: the toolkits it is built with, the one of its build on the package index, the Pythons."""
+    """One PyTorch version: the toolkits it is built with, the one of its build on the package index, the Pythons.
+
+    ``cxx`` is the C++ standard that its headers need at least (17, 20).
+    """
 
     version: str
     cuda: tuple[str, ...]
     index_cuda: str
     pythons: tuple[str, ...]
+    cxx: int = 17
 
 
 class _Row(Value):
@@ -25,6 +29,7 @@ class _Row(Value):
     cuda: tuple[str, ...]
     index_cuda: str
     pythons: tuple[str, ...]
+    cxx: int = 17
 
 
 class _Table(Value):
@@ -37,7 +42,7 @@ class _Table(Value):
 def torch_releases() -> tuple[TorchRelease, ...]:
     """Return every PyTorch that is known, oldest first."""
     releases = (
-        TorchRelease(version=version, cuda=row.cuda, index_cuda=row.index_cuda, pythons=row.pythons)
+        TorchRelease(version=version, **row.model_dump(exclude={"versions"}))
         for row in load("torch.toml", _Table).torch
         for version in row.versions
     )

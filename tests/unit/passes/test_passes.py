@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from attnforge.compile.passes.compress import compress
 from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import module_id, reproducible
 from attnforge.compile.passes.select import select
+from attnforge.compile.passes.standard import standard
 from attnforge.compile.pipeline import passes_for
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Unit
@@ -300,3 +302,32 @@ def test_a_unit_gets_those_of_the_target_that_its_first_limit_allows(
     matching = {"a.cu": ("a.cu", r"\w\.cu"), "b.cu": (r"\w\.cu", "b.*"), "bb.cu": ("b.*",), "xa.cu": ()}[name]
     allowed = next((limit.architectures for limit in limits if limit.units in matching), CODES)
     assert compiled == [code for code in wanted if code in allowed]
+
+
+def test_units_that_see_pytorch_get_the_standard_that_it_needs() -> None:
+    see = ("-I/env/lib/python3.12/site-packages/torch/include", "-std=c++17")
+    host = replace(cxx("api.cpp"), argv=("c++", *see))
+    kernel = replace(
+        cuda("a.cu"), argv=("nvcc", "-isystem", "/x/torch/include/torch/csrc/api/include", "-std", "gnu++14")
+    )
+    neutral = replace(cuda("b.cu"), argv=("nvcc", "-I/g/lean", "-std=c++17"), fallback=(replace(host, fallback=()),))
+    found = standard(20)(CompileGraph((host, kernel, neutral))).units
+    assert found[0].argv[-1] == "-std=c++20"
+    assert found[1].argv[-2:] == ("-std", "gnu++20")
+    assert found[2].argv == neutral.argv and found[2].fallback[0].argv[-1] == "-std=c++20"
+
+
+@pytest.mark.parametrize(
+    ("word", "least", "made"),
+    [
+        ("-std=c++17", 17, "-std=c++17"),
+        ("-std=c++20", 17, "-std=c++20"),
+        ("--std=c++11", 17, "--std=c++17"),
+        ("-std=c++98", 17, "-std=c++17"),
+        ("-std=gnu11", 20, "-std=gnu11"),
+        ("c++17", 20, "c++17"),
+    ],
+)
+def test_a_standard_is_raised_and_never_lowered(word: str, least: int, made: str) -> None:
+    host = replace(cxx("api.cpp"), argv=("c++", "-I/x/torch/include", word))
+    assert standard(least)(CompileGraph((host,))).units[0].argv[-1] == made
