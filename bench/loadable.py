@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from attnforge.audit.elf import Elf
+from attnforge.elf import Elf
 from attnforge.package.archive import Member, read_members, write_wheel
 
 LIBRARY = "libupstream_missing.so"

@@ -14,9 +14,9 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from attnforge.audit.device import read_device_code
-from attnforge.audit.elf import Elf
 from attnforge.audit.fatbin import Kind, read_fatbin
 from attnforge.audit.wheel import audit_wheel
+from attnforge.elf import Elf
 from attnforge.model.audit import AuditReport, Expected, KernelCount
 from attnforge.model.finding import Severity
 from attnforge.model.recipe import Kernels, Recipe

@@ -13,9 +13,9 @@ import pytest
 
 from attnforge.audit.compare import compare_wheels
 from attnforge.audit.device import find_fatbin
-from attnforge.audit.elf import Elf
 from attnforge.audit.fatbin import Kind
 from attnforge.audit.machinecode import Shape, read_functions
+from attnforge.elf import Elf
 from attnforge.model.comparison import Comparison
 
 pytestmark = pytest.mark.compile

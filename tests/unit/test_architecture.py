@@ -12,7 +12,7 @@ import attnforge
 
 ROOT = Path(attnforge.__file__).parent
 VERBS = {"audit", "bench", "check", "compile", "host", "package", "provision", "recipes", "resolve"}
-GROUND = {"model", "errors", "process", "paths", "version"}
+GROUND = {"model", "errors", "process", "paths", "version", "elf"}
 
 
 def imports(path: Path) -> set[str]:
@@ -44,6 +44,7 @@ def test_arrows_go_one_way(path: Path) -> None:
         "process": set(),
         "paths": {"errors"},
         "version": set(),
+        "elf": {"errors"},
         "knowledge": {"model", "errors"},
         "options": {"errors"},
         "config": {"errors", "options"},

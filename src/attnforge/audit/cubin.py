@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from attnforge.audit.elf import EM_CUDA, Elf
+from attnforge.elf import EM_CUDA, Elf
 from attnforge.errors import WheelError
 
 # e_flags, from LLVM's llvm/include/llvm/BinaryFormat/ELF.h (EF_CUDA_*). ABI 7 is CUDA 12's, ABI 8 CUDA 13's.

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from attnforge.audit.cubin import read_cubin
-from attnforge.audit.elf import Elf
 from attnforge.audit.fatbin import Entry, Fatbin, Kind, read_fatbin
+from attnforge.elf import Elf
 from attnforge.errors import WheelError
 from attnforge.model.audit import KernelCount
 from attnforge.model.recipe import Kernels

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from attnforge.audit.elf import Buffer
+from attnforge.elf import Buffer
 from attnforge.errors import WheelError
 
 MAGIC = 0xBA55ED50

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from attnforge.audit.elf import Reference
+from attnforge.elf import Reference
 
 # The C and C++ libraries, by soname. PEP 513 and PEP 599 name them as what manylinux wheels may rely on.
 SYSTEM_LIBRARIES = frozenset(

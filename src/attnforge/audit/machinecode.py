@@ -18,7 +18,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from attnforge.audit.elf import EM_CUDA, Elf
+from attnforge.elf import EM_CUDA, Elf
 from attnforge.errors import WheelError
 
 _SYMBOL = struct.Struct("<IBBHQQ")

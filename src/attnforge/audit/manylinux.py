@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from attnforge.audit import machine
-from attnforge.audit.elf import EM_AARCH64, EM_X86_64, Elf
+from attnforge.elf import EM_AARCH64, EM_X86_64, Elf
 
 if TYPE_CHECKING:
     from auditwheel.policy import Policy, WheelPolicies

@@ -13,8 +13,8 @@ from packaging.tags import Tag, parse_tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
-from attnforge.audit.elf import EM_AARCH64, EM_X86_64, Elf
 from attnforge.audit.record import LINK
+from attnforge.elf import EM_AARCH64, EM_X86_64, Elf
 from attnforge.model.finding import Finding, Severity
 
 SHARED_OBJECT = re.compile(r"\.so(?:\.\d+)*$")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from attnforge.audit.device import DeviceCode, count_kernels, read_device_code
-from attnforge.audit.elf import Elf
+from attnforge.elf import Elf
 from attnforge.model.audit import ModuleReport
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.recipe import Kernels

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnforge.audit.elf import Elf
+from attnforge.elf import Elf
 from attnforge.errors import WheelError
 
 # Where they lie in site-packages: PyTorch's own, those that auditwheel put beside it, and NVIDIA's packages, which

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from attnforge.audit import machine
-from attnforge.audit.elf import Elf
 from attnforge.audit.site import TorchSite
+from attnforge.elf import Elf
 
 # Mangled names of PyTorch's own namespaces (at, c10, caffe2, torch): only PyTorch provides these.
 _TORCH_SYMBOL = re.compile(r"_Z(?:T[VIS])?(?:N[KVRO]*)?(?:2at|3c10|6caffe2|5torch)\w*")

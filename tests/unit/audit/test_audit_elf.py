@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnforge.audit.cubin import read_cubin
-from attnforge.audit.elf import Elf, Reference
+from attnforge.elf import Elf, Reference
 from attnforge.errors import WheelError
 
 MALLOC = Sym("malloc", version=("libc.so.6", "GLIBC_2.2.5"))

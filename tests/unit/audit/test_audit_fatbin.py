@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnforge.audit.device import DeviceCode, count_kernels, read_device_code
-from attnforge.audit.elf import Elf
 from attnforge.audit.fatbin import MAGIC, Kind, read_fatbin
+from attnforge.elf import Elf
 from attnforge.errors import WheelError
 from attnforge.model.audit import KernelCount
 from attnforge.model.recipe import Kernels

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from audit_writers import Sym, library
 
-from attnforge.audit.elf import Elf
 from attnforge.audit.expected import check_expected
 from attnforge.audit.manylinux import platform_of, satisfied_by
 from attnforge.audit.metadata import (
@@ -17,6 +16,7 @@ from attnforge.audit.metadata import (
     serves,
 )
 from attnforge.audit.record import check_record, encode, listed, parse_record
+from attnforge.elf import Elf
 from attnforge.model.audit import Expected, ModuleReport
 from attnforge.model.finding import Severity
 

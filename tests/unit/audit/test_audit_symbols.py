@@ -6,11 +6,11 @@ import pytest
 from audit_writers import STB_WEAK, Sym, library, torch_site
 
 from attnforge.audit.demangle import demangle
-from attnforge.audit.elf import Elf, Reference
 from attnforge.audit.linkage import check_linkage
 from attnforge.audit.machine import provides_library, provides_symbol
 from attnforge.audit.site import TorchSite
 from attnforge.audit.symbols import link
+from attnforge.elf import Elf, Reference
 from attnforge.model.finding import Finding, Severity
 
 SET_DEVICE = "_ZN3c104cuda9SetDeviceEa"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnforge import process
-from attnforge.audit.elf import Elf
+from attnforge.elf import Elf
 from attnforge.errors import HostError
 from attnforge.process import Command, Outcome
 from attnforge.provision.driver import provide_driver_stub
