@@ -17,10 +17,15 @@ from pathlib import Path
 
 import pytest
 
+from attnforge.compile.cache import StepCache
 from attnforge.compile.cost import CostModel
 from attnforge.compile.engine import Engine
 from attnforge.compile.objects import ObjectStore
+from attnforge.compile.prefixes import Prefixes
+from attnforge.compile.reads import is_neutral
+from attnforge.compile.reuse import Reuse
 from attnforge.compile.summary import Summary
+from attnforge.compile.work import Product
 from attnforge.errors import AttnforgeError, BuildError, HostError
 from attnforge.model.events import Event, GraphReceived, JobFinished, JobRetried, JobStarted
 from attnforge.model.graph import CompileGraph, GeneratedFile, Pass
@@ -77,7 +82,7 @@ class Project:
             self.printed = result.stdout.decode()
             return result.returncode, engine.summary, engine.error
 
-    def engine(self, *passes: Pass, slots: int = 2) -> Engine:
+    def engine(self, *passes: Pass, slots: int = 2, reuse: Reuse | None = None) -> Engine:
         return Engine(
             folder=self.folder / "plan",
             slots=slots,
@@ -87,6 +92,7 @@ class Project:
             observe=self.events.append,
             log=self.log,
             temporary=self.folder / "tmp",
+            reuse=reuse,
         )
 
     def command(self) -> list[str]:
@@ -415,3 +421,68 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
             pass
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
+
+
+# --- what an object was made of
+
+
+def cached(project: Project) -> Reuse:
+    """A cache, and the names of the folders that compiles read of."""
+    prefixes = Prefixes({str(project.folder / "src"): "source", str(project.folder / "venv"): "site-packages"})
+    return Reuse(StepCache(project.folder / "cache", limit_bytes=10**8, warn=lambda text: None), prefixes)
+
+
+def products(project: Project, *passes: Pass, reuse: Reuse | None) -> dict[str, Product]:
+    with project.engine(*passes, reuse=reuse) as engine:
+        subprocess.run(project.command(), env=environment(engine), capture_output=True, check=True)
+        found = engine.products
+    assert [product.output for product in found] == sorted(product.output for product in found)
+    return {Path(product.output).stem: product for product in found}
+
+
+def test_each_object_tells_which_folders_its_compile_read(project: Project) -> None:
+    """Whether it was compiled, or lay in the plan's folder, or in the cache across plans: it is always the same."""
+    header = project.folder / "venv" / "torch" / "here.h"
+    header.parent.mkdir(parents=True)
+    header.write_text("#include <stddef.h>\n")
+    (project.folder / "src" / "two.cpp").write_text(f'#include "{header}"\nint two() {{ return 2; }}\n')
+    seen = []
+    for how in ("compiled", "reused", "cached"):
+        found = products(project, reuse=cached(project))
+        assert {product.how for product in found.values()} == {how}
+        assert {product.call for product in found.values()} == {0}
+        assert found["two"].sources == (str(project.folder / "src" / "two.cpp"),)
+        seen.append({name: product.reads for name, product in found.items()})
+        project.clean()
+        if how == "reused":
+            shutil.rmtree(project.folder / "plan")
+    assert seen[0] == seen[1] == seen[2]
+    assert seen[0]["one"] == frozenset({"source", "system"})  # every compile reads the C library's stdc-predef.h
+    assert seen[0]["two"] == frozenset({"source", "site-packages", "system"})
+    assert {name for name, reads in seen[0].items() if not is_neutral(reads)} == {"two"}
+
+
+def test_without_a_cache_nothing_is_known_of_what_was_read(plain: Project) -> None:
+    found = products(plain, reuse=None)
+    assert {product.reads for product in found.values()} == {None}
+    assert not any(is_neutral(product.reads) for product in found.values())
+
+
+def test_what_was_left_out_is_told_apart(plain: Project) -> None:
+    def without_two(graph: CompileGraph) -> CompileGraph:
+        return graph.map(lambda unit: replace(unit, empty=True) if unit.name == "two.cpp" else unit)
+
+    found = products(plain, without_two, reuse=cached(plain))
+    assert {name: product.how for name, product in found.items() if product.how != "compiled"} == {"two": "empty"}
+    assert found["two"].sources == (str(plain.folder / "src" / "two.cpp"),)
+    assert found["two"].reads is None
+
+
+def test_products_are_there_once_they_are_in_place(plain: Project) -> None:
+    """A build that fails tells of what it made, and of no more."""
+    (plain.folder / "src" / "two.cpp").write_text("int two() { return nothing; }\n")
+    with plain.engine(reuse=cached(plain)) as engine:
+        subprocess.run(plain.command(), env=environment(engine), capture_output=True, check=False)
+        found = engine.products
+    assert "two" not in {Path(product.output).stem for product in found}
+    assert all(Path(product.output).is_file() for product in found)

@@ -119,7 +119,9 @@ def _above(lines: list[str]) -> list[str]:
 
 
 def explain(log: str, code: int, unit: str, rerun: str) -> BuildError:
-    """Return the error for a unit whose compile ended with ``code``; ``rerun`` is the command that compiles it alone.
+    """Return the error for a unit whose compile ended with ``code``.
+
+    ``rerun`` is the command that compiles it alone, "" where there is none.
 
     A negative code is the signal that ended it. The cause is that of the first error, else of any known message in
     the log.
@@ -127,7 +129,7 @@ def explain(log: str, code: int, unit: str, rerun: str) -> BuildError:
     error = first_error(log)
     cause = _cause(log, code, error)
     what = f"{unit} failed to compile: {error}" if error else f"{unit} failed to compile and printed nothing"
-    rerun_hint = f"to see it alone, run: {rerun}"
+    rerun_hint = f"to see it alone, run: {rerun}" if rerun else ""
     if cause is None:
         return BuildError(what, why=f"the compiler ended with {_ending(code)}", hint=rerun_hint)
     return BuildError(

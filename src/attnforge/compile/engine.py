@@ -29,7 +29,7 @@ from attnforge.compile.scheduler import Job, Scheduler, Stuck, least_seconds
 from attnforge.compile.server import Say, Server, write_seat
 from attnforge.compile.steps import Step, Tool, UnknownStepsError
 from attnforge.compile.summary import How, Summary, Tally
-from attnforge.compile.work import OPEN, WHOLE, Batch, Task, Work, seen
+from attnforge.compile.work import OPEN, WHOLE, Batch, Product, Task, Work, product, seen
 from attnforge.errors import AttnforgeError, BuildError, HostError
 from attnforge.model.events import (
     Event,
@@ -102,6 +102,8 @@ class Engine:
         self._tasks: dict[str, Task] = {}
         self._tally = Tally()
         self._numbers = itertools.count()
+        self._calls = itertools.count()
+        self._products: dict[str, Product] = {}
         self._free_slots = list(range(slots))
         self._workers: set[threading.Thread] = set()
         self._total = 0
@@ -173,6 +175,12 @@ class Engine:
         with self._changed:
             return self._tally.summary(self._executor.memory.peak_bytes, ended - self._began)
 
+    @property
+    def products(self) -> tuple[Product, ...]:
+        """The objects that are in place, sorted by call and path."""
+        with self._changed:
+            return tuple(sorted(self._products.values(), key=lambda product: (product.call, product.output)))
+
     # --- a call of ninja
 
     def _serve(self, graph: CompileGraph, environment: Mapping[str, str], say: Say) -> int:
@@ -182,12 +190,13 @@ class Engine:
         except OSError as error:
             raise self._host_error(error) from error
 
-    def _make(self, graph: CompileGraph, environment: Mapping[str, str], say: Say) -> int:
+    def _make(self, received: CompileGraph, environment: Mapping[str, str], say: Say) -> int:
+        graph = received
         for change in self._passes:
             graph = change(graph)
         for file in graph.files:
             objects.write_generated(file)
-        batch = Batch(graph, _headers(graph), environment, say)
+        batch = Batch(next(self._calls), received, graph, _headers(graph), environment, say)
         with self._changed:
             self._total += len(graph.units)
         works = self._settle(batch)
@@ -462,7 +471,8 @@ class Engine:
         unit = work.unit
         if unit.language is not Language.OTHER:
             self._reuse.keep_unit(work)
-            stored = self._store.keep(work.key, work.made, unit.argv, work.spent)
+            work.reads = self._reuse.reads(work)
+            stored = self._store.keep(work.key, work.made, unit.argv, work.spent, work.reads)
             objects.place(stored.path, Path(unit.output))
         self._made(work, "compiled", work.spent)
 
@@ -470,7 +480,7 @@ class Engine:
         """Take note that an object is where the link expects it."""
         for folder in (work.folder, work.temporary):
             shutil.rmtree(folder, ignore_errors=True)
-        self._done(work.unit, work.batch, how, cost)
+        self._done(work.unit, work.batch, how, cost, work.reads)
         self._emit(UnitFinished(work.unit.name, how, cost.seconds, cost.cpu_seconds, cost.peak_bytes))
         with self._changed:
             work.batch.left -= 1
@@ -566,6 +576,7 @@ class Engine:
         stored = self._store.find(work.key) if unit.language is not Language.OTHER else None
         if stored is not None:
             objects.place(stored.path, Path(unit.output))
+            work.reads = _reads(stored)
             self._made(work, "reused", _cost(stored))
             return True
         found = self._reuse.find_unit(work)
@@ -573,7 +584,8 @@ class Engine:
             return False
         work.folder.mkdir(parents=True, exist_ok=True)
         work.made.write_bytes(found.object)
-        stored = self._store.keep(work.key, work.made, unit.argv, found.cost)
+        work.reads = found.reads
+        stored = self._store.keep(work.key, work.made, unit.argv, found.cost, found.reads)
         objects.place(stored.path, Path(unit.output))
         self._made(work, "cached", found.cost)
         return True
@@ -583,7 +595,7 @@ class Engine:
         found = self._stored(unit, batch)
         for one, stored in found or ():
             objects.place(stored.path, Path(one.output))
-            self._done(one, batch, "reused", _cost(stored))
+            self._done(one, batch, "reused", _cost(stored), _reads(stored))
         return found is not None
 
     def _stored(self, unit: Unit, batch: Batch) -> list[tuple[Unit, Stored]] | None:
@@ -618,9 +630,10 @@ class Engine:
             )
         return self._store.keep(key, made, argv, Cost(ended.seconds, ended.cpu_seconds, ended.peak_bytes))
 
-    def _done(self, unit: Unit, batch: Batch, how: How, cost: Cost) -> None:
+    def _done(self, unit: Unit, batch: Batch, how: How, cost: Cost, reads: frozenset[str] | None = None) -> None:
         with self._changed:
             self._tally.unit(unit, how, cost)
+            self._products[unit.output] = product(unit, batch, how, reads)
             batch.done += 1
             number = batch.done
         detail = f"{cost.seconds:.1f} s, {cost.peak_bytes / 1e9:.1f} GB" if how == "compiled" else how
@@ -717,6 +730,10 @@ def _headers(graph: CompileGraph) -> tuple[GeneratedFile, ...]:
 def _cost(stored: Stored) -> Cost:
     record = stored.record
     return Cost(record.seconds, record.cpu_seconds, record.peak_bytes)
+
+
+def _reads(stored: Stored) -> frozenset[str] | None:
+    return None if stored.record.reads is None else frozenset(stored.record.reads)
 
 
 def _full_disk(folder: Path) -> str:

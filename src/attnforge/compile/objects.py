@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from attnforge.compile.digests import file_sha256
 from attnforge.model.base import digest_of
 from attnforge.model.graph import GeneratedFile, Unit
 
-SCHEMA = 1
+SCHEMA = 2
 
 # What compilers read of the environment besides PATH, which only finds the program (the key holds what it finds).
 # GCC: "Environment Variables Affecting GCC"; nvcc: "NVCC Environment Variables" in its manual.
@@ -33,7 +33,10 @@ READ_BY_COMPILERS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of a stored object: ``size`` in bytes, wall and CPU ``seconds``, ``peak_bytes`` of memory."""
+    """What is known of a stored object: ``size`` in bytes, wall and CPU ``seconds``, ``peak_bytes`` of memory.
+
+    ``reads`` names the folders that its compile read files of (``compile.reads``), None where that is not known.
+    """
 
     key: str
     size: int
@@ -42,6 +45,7 @@ class Record:
     cpu_seconds: float
     peak_bytes: int
     argv: tuple[str, ...]
+    reads: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,9 @@ class ObjectStore:
             return None
         return Stored(path, record) if whole else None
 
-    def keep(self, key: str, made: Path, argv: Sequence[str], cost: Cost) -> Stored:
+    def keep(
+        self, key: str, made: Path, argv: Sequence[str], cost: Cost, reads: Collection[str] | None = None
+    ) -> Stored:
         """Take an object that was made (on the same filesystem) into the store."""
         record = Record(
             key=key,
@@ -130,6 +136,7 @@ class ObjectStore:
             seconds=round(cost.seconds, 3),
             cpu_seconds=round(cost.cpu_seconds, 3),
             peak_bytes=cost.peak_bytes,
+            reads=None if reads is None else tuple(sorted(reads)),
         )
         path = self._path(key)
         made.replace(path)
@@ -188,7 +195,8 @@ def _read_record(path: Path) -> Record:
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if document.pop("schema") != SCHEMA:
         raise ValueError("another schema")
-    return Record(**{**document, "argv": tuple(document["argv"])})
+    reads = document.get("reads")
+    return Record(**{**document, "argv": tuple(document["argv"]), "reads": None if reads is None else tuple(reads)})
 
 
 def write_generated(file: GeneratedFile) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from attnforge.compile.passes.architectures import architectures
@@ -11,6 +11,7 @@ from attnforge.compile.passes.collect import collect
 from attnforge.compile.passes.compress import compress
 from attnforge.compile.passes.define import define
 from attnforge.compile.passes.group import group
+from attnforge.compile.passes.leave import leave
 from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import reproducible
 from attnforge.compile.passes.select import select
@@ -28,16 +29,17 @@ def passes_for(
     cost_key: Callable[[str], str],
     prefixes: Mapping[str, str],
     folder: str,
+    left: Collection[str] = (),
 ) -> tuple[Pass, ...]:
     """Return the passes: select, the recipe's ``own``, groups, architectures, prices, and reproducibility last.
 
     ``prefixes`` maps folders of this machine to the names that stand for them in objects; generated files go into
-    ``folder``.
+    ``folder``. Units of the sources in ``left`` are left out first: their objects are at hand elsewhere.
     """
-    selecting: list[Pass] = []
+    selecting: list[Pass] = [leave(left)] if left else []
     if recipe.kernels is not None and plan.selection.kept:
         macros = {recipe.features[name].macro for name in plan.selection.without} - {""}
-        selecting = [classify(recipe.kernels, plan.selection), select(plan.selection, macros)]
+        selecting += [classify(recipe.kernels, plan.selection), select(plan.selection, macros)]
     dispatch = recipe.kernels.dispatch if recipe.kernels else ""
     return (
         *selecting,

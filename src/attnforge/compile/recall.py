@@ -23,6 +23,7 @@ from attnforge.compile.digests import file_digest
 from attnforge.compile.listing import include_folders, listing_digest
 from attnforge.compile.objects import READ_BY_COMPILERS, Cost, redirected
 from attnforge.compile.prefixes import Prefixes
+from attnforge.compile.reads import folders_of
 from attnforge.compile.tools import Tools
 from attnforge.model.base import digest_of
 from attnforge.model.graph import GeneratedFile, Unit
@@ -54,10 +55,11 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """An object, and what it took to make it, whenever that was."""
+    """An object, what it took to make it, whenever that was, and the folders that its compile read files of."""
 
     object: bytes
     cost: Cost
+    reads: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Recall:
             if variant.object == _object_key(base, variant.deps) and all(
                 reader.digest(self._prefixes.path(name)) == digest for name, digest in variant.deps
             ):
-                return _unpack(self._store.get(variant.object))
+                return _unpack(self._store.get(variant.object), variant)
         return None
 
     def keep(
@@ -110,7 +112,7 @@ class Recall:
         if not base:
             return
         deps = tuple(
-            sorted((self._prefixes.name(path), reader.digest(path)) for path in _dependencies(depfiles, unit.cwd))
+            sorted((self._prefixes.name(path), reader.digest(path)) for path in dependencies(depfiles, unit.cwd))
         )
         variant = Variant(deps, _object_key(base, deps))
         others = [other for other in self._variants(base) if other.object != variant.object]
@@ -180,7 +182,7 @@ def _searched(unit: Unit, environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*beside, *include_folders(unit.argv, variables, unit.cwd))))
 
 
-def _dependencies(depfiles: Sequence[Path], cwd: str) -> Collection[str]:
+def dependencies(depfiles: Sequence[Path], cwd: str) -> Collection[str]:
     """Return the files that depfiles name, absolute, but for temporary ones."""
     temporary = tuple(f"{depfile.parent}/" for depfile in depfiles)
     found: dict[str, None] = {}
@@ -232,8 +234,9 @@ def _manifest(variants: Iterable[Variant]) -> bytes:
     return json.dumps({"schema": SCHEMA, "variants": [asdict(variant) for variant in variants]}).encode()
 
 
-def _unpack(entry: Mapping[str, bytes] | None) -> Found | None:
+def _unpack(entry: Mapping[str, bytes] | None, variant: Variant) -> Found | None:
+    reads = folders_of(name for name, _ in variant.deps)
     try:
-        return Found(entry["object"], Cost(**json.loads(entry["cost"]))) if entry else None
+        return Found(entry["object"], Cost(**json.loads(entry["cost"])), reads) if entry else None
     except (ValueError, TypeError, KeyError):
         return None

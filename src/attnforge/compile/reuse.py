@@ -8,7 +8,8 @@ from pathlib import Path
 from attnforge.compile import keys
 from attnforge.compile.cache import StepCache
 from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.recall import Found, Recall
+from attnforge.compile.reads import folders_of
+from attnforge.compile.recall import Found, Recall, dependencies
 from attnforge.compile.steps import Step, Tool
 from attnforge.compile.work import Work
 from attnforge.model.graph import Language
@@ -68,16 +69,27 @@ class Reuse:
 
     def keep_unit(self, work: Work) -> None:
         """Keep an object that was made, with the headers that it was made of."""
-        recall = self._recall_for(work)
-        if recall is None:
-            return
-        written = [step.depfile for step in work.steps.values() if step.depfile] or [str(_depfile(work))]
-        depfiles = [Path(name) for name in written if Path(name).exists()]
-        if depfiles:
+        recall, depfiles = self._recall_for(work), _depfiles(work)
+        if recall is not None and depfiles:
             recall.keep(work.unit, work.batch.graph.files, work.seen, depfiles, work.made.read_bytes(), work.spent)
+
+    def reads(self, work: Work) -> frozenset[str] | None:
+        """Return the folders that a compile which has ended read files of; None where it did not say so.
+
+        Without a cache compilers are not asked for headers of the system, so nothing is known.
+        """
+        depfiles = _depfiles(work)
+        if self._recall_for(work) is None or not depfiles:
+            return None
+        return folders_of(self.prefixes.name(path) for path in dependencies(depfiles, work.unit.cwd))
 
     def _recall_for(self, work: Work) -> Recall | None:
         return self._recall if work.unit.language in (Language.CUDA, Language.CXX) else None
+
+
+def _depfiles(work: Work) -> list[Path]:
+    written = [step.depfile for step in work.steps.values() if step.depfile] or [str(_depfile(work))]
+    return [Path(name) for name in written if Path(name).exists()]
 
 
 def _depfile(work: Work) -> Path:

@@ -10,7 +10,8 @@ from attnforge.compile.executor import Ended
 from attnforge.compile.objects import Cost
 from attnforge.compile.server import Say
 from attnforge.compile.steps import Step
-from attnforge.model.graph import CompileGraph, GeneratedFile, Unit
+from attnforge.compile.summary import How
+from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 
 WHOLE = ""
 """The label of a job that makes a unit with one command."""
@@ -19,10 +20,31 @@ OPEN = "open"
 """The label of a job that looks whether a unit is cached, and takes nvcc's call apart."""
 
 
+@dataclass(frozen=True, slots=True)
+class Product:
+    """An object that was put where upstream's link step expects it.
+
+    ``call`` counts the calls of ninja. ``sources`` are upstream's own: of a unit that others were merged into, theirs
+    too. ``reads`` are the folders that its compile read files of (``compile.reads``), None where that is not known.
+    """
+
+    call: int
+    output: str
+    sources: tuple[str, ...]
+    language: Language
+    how: How
+    reads: frozenset[str] | None = None
+
+
 @dataclass(slots=True, eq=False)
 class Batch:
-    """A call of ninja that is being served. ``left`` counts the units that are still to be made."""
+    """A call of ninja that is being served: its number, and its graph as upstream wrote it and as it is made.
 
+    ``left`` counts the units that are still to be made.
+    """
+
+    number: int
+    received: CompileGraph
     graph: CompileGraph
     headers: tuple[GeneratedFile, ...]
     environment: Mapping[str, str]
@@ -38,7 +60,8 @@ class Work:
     ``folder`` is where its object and logs are made, beside the store; ``temporary`` is for the compilers' own files.
     ``steps`` are those of nvcc by label, empty for a unit that one program makes; ``done`` are the labels of those
     that have ended well; ``keys`` those under which their outputs are cached. ``number`` tells works apart that make
-    the same object. ``given_up`` says that it failed and that its fallback is made instead.
+    the same object. ``given_up`` says that it failed and that its fallback is made instead. ``reads`` are the folders
+    that its compile read files of, None where that is not known.
     """
 
     unit: Unit
@@ -53,6 +76,7 @@ class Work:
     number: int = 0
     spent: Cost = field(default_factory=lambda: Cost(0.0, 0.0, 0))
     given_up: bool = False
+    reads: frozenset[str] | None = None
 
     @property
     def seen(self) -> dict[str, str]:
@@ -105,3 +129,11 @@ class Task:
 def seen(unit: Unit, batch: Batch) -> dict[str, str]:
     """Return the variables of the environment that a unit's compile sees."""
     return {name: value for name, value in batch.environment.items() if name not in unit.ignores}
+
+
+def product(unit: Unit, batch: Batch, how: How, reads: frozenset[str] | None) -> Product:
+    """Return what a unit's object is made of, by upstream's own sources."""
+    theirs = {one.output: one.sources for one in batch.received.units}
+    outputs = dict.fromkeys((unit.output, *unit.members))
+    sources = tuple(source for output in outputs for source in theirs.get(output, ()))
+    return Product(batch.number, unit.output, sources or unit.sources, unit.language, how, reads)

@@ -184,6 +184,10 @@ def test_disk_full(log: str, full: bool) -> None:
     assert disk_full(log) is full
 
 
+def test_without_a_command_to_rerun_none_is_announced() -> None:
+    assert explain("ModuleNotFoundError: No module named 'x'", 1, "upstream's build", "").hint == ""
+
+
 def test_explain_names_unit_error_cause_and_the_command_to_rerun() -> None:
     error = explain(PTXAS, 255, "flash_fwd.cu", "attnforge build --unit flash_fwd.cu")
     assert isinstance(error, BuildError)

@@ -11,6 +11,7 @@ from attnforge.compile.passes.architectures import architectures, without_archit
 from attnforge.compile.passes.classify import classify
 from attnforge.compile.passes.collect import collect
 from attnforge.compile.passes.compress import compress
+from attnforge.compile.passes.leave import leave
 from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import module_id, reproducible
 from attnforge.compile.passes.select import select
@@ -302,6 +303,12 @@ def test_a_unit_gets_those_of_the_target_that_its_first_limit_allows(
     matching = {"a.cu": ("a.cu", r"\w\.cu"), "b.cu": (r"\w\.cu", "b.*"), "bb.cu": ("b.*",), "xa.cu": ()}[name]
     allowed = next((limit.architectures for limit in limits if limit.units in matching), CODES)
     assert compiled == [code for code in wanted if code in allowed]
+
+
+def test_units_whose_objects_are_at_hand_elsewhere_are_left_out() -> None:
+    graph = leave(["/s/a.cu", "/s/none.cu"])(CompileGraph((cuda("a.cu"), cuda("b.cu"), cxx("api.cpp"))))
+    assert [unit.empty for unit in graph.units] == [True, False, False]
+    assert graph.units[0].fallback == ()
 
 
 def test_units_that_see_pytorch_get_the_standard_that_it_needs() -> None:

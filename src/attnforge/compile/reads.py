@@ -1,0 +1,35 @@
+"""Which folders a compile read files of: so that it is known what an object was made for.
+
+An object whose compile read nothing of PyTorch or Python serves every version of these. That is a fact about what the
+compiler did, told by its depfiles, and not a guess from the text of sources.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+
+SYSTEM = "system"
+"""Stands for all folders that have no name of their own."""
+
+# Names of folders (workflow.ground.named_folders) that hold headers of PyTorch, of what it depends on, and of Python.
+BOUND = frozenset({"site-packages", "environment", "python"})
+
+# A distribution's Python has its headers among the system's: /usr/include/python3.11/Python.h.
+_PYTHON = re.compile(r"/python3\.\d+[a-z]*/")
+
+
+def folders_of(names: Iterable[str]) -> frozenset[str]:
+    """Return the folders of files by their stable names (``source/csrc/x.h``), or absolute paths."""
+    return frozenset(_folder(name) for name in names)
+
+
+def _folder(name: str) -> str:
+    if not name.startswith("/"):
+        return name.partition("/")[0]
+    return "python" if _PYTHON.search(name) else SYSTEM
+
+
+def is_neutral(reads: Collection[str] | None) -> bool:
+    """Say whether an object is known to be the same with every PyTorch and every Python."""
+    return reads is not None and BOUND.isdisjoint(reads)
