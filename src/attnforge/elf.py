@@ -55,6 +55,14 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
+class Symbol:
+    """A symbol of an object that other objects may define or use: ``defined`` here, or wanted from one of them."""
+
+    name: str
+    defined: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A symbol that must come from elsewhere, with the library and version it is bound to, or both empty."""
 
@@ -119,6 +127,16 @@ class Elf:
             if info & 15 == _STT_FUNC and section:
                 yield Function(_text(self.data, strings + name, end), other)
 
+    def symbols(self) -> Iterator[Symbol]:
+        """Yield the symbols of an object file that take part in linking: those that are not local to it."""
+        table = self._of_type(_SHT_SYMTAB)
+        if table is None:
+            return
+        strings, end = self._strings(table.link)
+        for name, info, _, section, _, _ in _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size)):
+            if name and info >> 4 != _STB_LOCAL:
+                yield Symbol(_text(self.data, strings + name, end), bool(section))
+
     def requirements(self) -> tuple[tuple[str, str], ...]:
         """Return (library, version) for each symbol version that the image asks for."""
         return tuple(sorted(set(self._versions().values())))
@@ -143,17 +161,30 @@ class Elf:
         table = self._of_type(_SHT_DYNSYM)
         if table is None or not wanted:
             return set()
-        strings, end = self._strings(table.link)
+        _, end = self._strings(table.link)
         names = {name.encode() for name in wanted}
         data, found = self.data, set()
-        for name, info, other, section, _, _ in _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size)):
-            if not section or info >> 4 == _STB_LOCAL or other & 3 in _HIDDEN_VISIBILITIES:
-                continue
-            start = strings + name
+        for start in self._exported(table):
             stop = data.find(b"\0", start, end)
             if stop >= 0 and data[start:stop] in names:
                 found.add(data[start:stop].decode())
         return found
+
+    def exported(self) -> Iterator[str]:
+        """Yield all that the image defines for others."""
+        table = self._of_type(_SHT_DYNSYM)
+        if table is None:
+            return
+        _, end = self._strings(table.link)
+        for start in self._exported(table):
+            yield _text(self.data, start, end)
+
+    def _exported(self, table: Section) -> Iterator[int]:
+        """Yield where the names of the symbols stand that others can bind to."""
+        strings, _ = self._strings(table.link)
+        for name, info, other, section, _, _ in _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size)):
+            if section and info >> 4 != _STB_LOCAL and other & 3 not in _HIDDEN_VISIBILITIES:
+                yield strings + name
 
     def _dynamic(self, wanted: int) -> tuple[str, ...]:
         table = self._of_type(_SHT_DYNAMIC)

@@ -11,7 +11,7 @@ import pytest
 import attnforge
 
 ROOT = Path(attnforge.__file__).parent
-VERBS = {"audit", "bench", "check", "compile", "host", "package", "provision", "recipes", "resolve"}
+VERBS = {"audit", "bench", "check", "compile", "host", "link", "package", "provision", "recipes", "resolve"}
 GROUND = {"model", "errors", "process", "paths", "version", "elf"}
 
 
