@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
     from attnforge.workflow.building import Built, build
     from attnforge.workflow.checking import check as check_wheel
+    from attnforge.workflow.extending import Extension, extend, plan_extension
     from attnforge.workflow.machine import Machine
     from attnforge.workflow.planning import Planned, plan
 
@@ -38,6 +39,7 @@ _HOMES = {
     "BenchOptions": ("attnforge.workflow.benchmarking", "BenchOptions"),
     "BenchReport": ("attnforge.model.benchmark", "BenchReport"),
     "Built": ("attnforge.workflow.building", "Built"),
+    "Extension": ("attnforge.workflow.extending", "Extension"),
     "Machine": ("attnforge.workflow.machine", "Machine"),
     "Planned": ("attnforge.workflow.planning", "Planned"),
     "Request": ("attnforge.model.request", "Request"),
@@ -46,7 +48,9 @@ _HOMES = {
     "build": ("attnforge.workflow.building", "build"),
     "check_wheel": ("attnforge.workflow.checking", "check"),
     "compare_wheels": ("attnforge.audit.compare", "compare_wheels"),
+    "extend": ("attnforge.workflow.extending", "extend"),
     "plan": ("attnforge.workflow.planning", "plan"),
+    "plan_extension": ("attnforge.workflow.extending", "plan_extension"),
 }
 
 __all__ = [
@@ -54,6 +58,7 @@ __all__ = [
     "BenchOptions",
     "BenchReport",
     "Built",
+    "Extension",
     "Machine",
     "Planned",
     "Request",
@@ -62,7 +67,9 @@ __all__ = [
     "build",
     "check_wheel",
     "compare_wheels",
+    "extend",
     "plan",
+    "plan_extension",
 ]
 
 

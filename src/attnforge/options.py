@@ -8,14 +8,19 @@ from typing import Any, Literal
 
 from attnforge.errors import RequestError
 
-Kind = Literal["text", "list", "numbers", "bytes", "number"]
+Kind = Literal["text", "list", "numbers", "bytes", "number", "flag"]
+
+_FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its name as users write it (``head-dims``), the field of Request it sets, how its value is read."""
+    """One option: its name as users write it (``head-dims``), the field of Request it sets, how its value is read.
+
+    A flag stands without a value on the command line, so it has no ``metavar``.
+    """
 
     name: str
     field: str
@@ -62,13 +67,34 @@ def _count(value: Any) -> int:
     return number
 
 
-_READERS: dict[Kind, Any] = {"text": str, "list": _words, "numbers": _numbers, "bytes": read_bytes, "number": _count}
+def _flag(value: Any) -> bool:
+    word = str(value).strip().lower()
+    if word not in _FLAGS:
+        raise ValueError(f"it has to be one of {', '.join(_FLAGS)}")
+    return _FLAGS[word]
+
+
+_READERS: dict[Kind, Any] = {
+    "text": str,
+    "list": _words,
+    "numbers": _numbers,
+    "bytes": read_bytes,
+    "number": _count,
+    "flag": _flag,
+}
 
 OPTIONS = (
     Option("gpu", "gpus", "list", "NAMES", "GPUs: names (L40S,H100), capabilities (8.9, sm_89, 90a) or native"),
     Option("python", "python", "text", "X.Y", "Python of the target, for example 3.12"),
     Option("torch", "torch", "text", "VERSION", "PyTorch of the target, for example 2.11.0"),
     Option("cuda", "cuda", "text", "X.Y", "CUDA that this PyTorch is built with, for example 13.0"),
+    Option(
+        "universal",
+        "universal",
+        "flag",
+        "",
+        "one wheel for several: --torch and --python may be lists and ranges, 2.11,2.12 and 3.10-3.13",
+    ),
     Option("target", "target", "text", "NAME", "a named target: `attnforge packages --targets` lists them"),
     Option(
         "profile", "profile", "text", "NAME", "full, inference (no backward, no dropout) or diffusion (forward only)"

@@ -23,6 +23,17 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wheels_of_pairs(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Path:
+    """The same folder with more than one PyTorch in it."""
+    folder = tmp_path_factory.mktemp("house of pairs")
+    for wheel in wheels.iterdir():
+        (folder / wheel.name).hardlink_to(wheel)
+    for version in house.MORE_TORCHES:
+        house.torch_wheel(folder, version)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache of uv's for all tests: what it unpacks is the same for each."""
     return tmp_path_factory.mktemp("uv-cache")

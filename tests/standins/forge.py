@@ -132,16 +132,20 @@ class Forge:
         """Build for the usual target, telling what happens as JSON."""
         return self.run("build", source, *TARGET, "--json", *arguments, prefix=prefix, **changes)
 
-    def install(self, wheel: Path) -> Path:
-        """Install a wheel into a clean environment, with what it requires from the folder of wheels; its Python."""
+    def install(self, wheel: Path, torch: str = "", base: str = "") -> Path:
+        """Install a wheel into a clean environment, with what it requires from the folder of wheels; its Python.
+
+        ``torch`` is the version to install with it, ``base`` the interpreter, where they are not the usual ones.
+        """
         from uv import find_uv_bin
 
-        clean = self.folder / f"clean-{wheel.stem}"
+        clean = self.folder / f"clean-{wheel.stem}-{torch}-{Path(base).name}"
         environ = self.environ()
         where = ["--no-index", "--find-links", str(self.wheels), "--python", str(clean)]
-        base = str(Path(sys.executable).resolve())
+        wanted = [str(wheel), *([f"torch=={torch}"] if torch else [])]
+        base = base or str(Path(sys.executable).resolve())
         subprocess.run([find_uv_bin(), "venv", "--quiet", "--python", base, clean], env=environ, check=True)
-        subprocess.run([find_uv_bin(), "pip", "install", "--quiet", *where, wheel], env=environ, check=True)
+        subprocess.run([find_uv_bin(), "pip", "install", "--quiet", *where, *wanted], env=environ, check=True)
         return clean / "bin" / "python"
 
     def python(self, interpreter: Path, code: str) -> str:

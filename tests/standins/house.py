@@ -33,6 +33,10 @@ FLASH_VERSION = "2.8.3"
 REAL = {"setuptools", "wheel", "packaging"}
 UNPINNED = "1.0"
 
+# What tests of one PyTorch are for, and what universal wheels are for besides.
+TORCH = "2.11.0"
+MORE_TORCHES = ("2.12.1", "2.13.0")
+
 
 def make_wheels(folder: Path) -> Path:
     """Fill a folder with all that build environments are made of: the stand-in PyTorch, and what recipes require."""
@@ -68,14 +72,26 @@ def fetch(requirement: Requirement, folder: Path) -> None:
         shutil.copy(got, folder)
 
 
-def torch_wheel(folder: Path) -> Path:
-    """Write the wheel of the stand-in PyTorch, with its libraries compiled for this machine."""
+def torch_wheel(folder: Path, version: str = TORCH) -> Path:
+    """Write the wheel of the stand-in PyTorch, with its libraries compiled for this machine.
+
+    Its header and its ``__version__`` say which version it is, and nothing else does.
+    """
     source = HERE / "torch"
     kept = (path for path in sorted(source.rglob("*")) if path.suffix in (".py", ".h"))
     files = {f"torch/{path.relative_to(source)}": path.read_bytes() for path in kept}
+    for name, old, new in (
+        ("torch/version.py", TORCH, version),
+        ("torch/include/torch/minor.h", f"MINOR {_minor(TORCH)}", f"MINOR {_minor(version)}"),
+    ):
+        files[name] = files[name].replace(old.encode(), new.encode())
     files["torch/lib/libc10.so"] = library(source / "c10.cpp", "libc10.so")
     files["nvidia/cu13/lib/libcudart.so.13"] = library(source / "cudart.cpp", "libcudart.so.13")
-    return write_wheel(folder, "torch", "2.11.0", "py3-none-linux_x86_64", files)
+    return write_wheel(folder, "torch", version, "py3-none-linux_x86_64", files)
+
+
+def _minor(version: str) -> str:
+    return version.split(".")[1]
 
 
 def library(source: Path, soname: str) -> bytes:
@@ -84,6 +100,15 @@ def library(source: Path, soname: str) -> bytes:
         made = Path(folder) / soname
         subprocess.run(["c++", "-shared", "-fPIC", f"-Wl,-soname,{soname}", "-o", made, source], check=True)
         return made.read_bytes()
+
+
+def static_library(source: Path) -> bytes:
+    """Compile a static library and return its bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        made, packed = Path(folder) / "it.o", Path(folder) / "it.a"
+        subprocess.run(["c++", "-c", "-fPIC", "-o", made, source], check=True)
+        subprocess.run(["ar", "rcsD", packed, made], check=True)
+        return packed.read_bytes()
 
 
 def write_wheel(folder: Path, name: str, version: str, tag: str, files: Mapping[str, bytes]) -> Path:
@@ -148,6 +173,7 @@ def make_toolkit(home: Path, version: str = "13.0.88") -> Toolkit:
     nvcc.chmod(0o755)
     shutil.copy(HERE / "nvcc" / "cuda_runtime.h", home / "include")
     (home / "lib64" / "libcudart.so").write_bytes(library(HERE / "torch" / "cudart.cpp", "libcudart.so.13"))
+    (home / "lib64" / "libcudart_static.a").write_bytes(static_library(HERE / "torch" / "cudart.cpp"))
     (home / "controls" / "calls").touch()
     return Toolkit(home)
 
@@ -155,6 +181,28 @@ def make_toolkit(home: Path, version: str = "13.0.88") -> Toolkit:
 def tinykernels(folder: Path) -> Path:
     """Copy the project without a recipe."""
     return Path(shutil.copytree(HERE / "tinykernels", folder, ignore=shutil.ignore_patterns("__pycache__")))
+
+
+def shareable(folder: Path) -> Path:
+    """Copy the project without a recipe so that a universal wheel of it has a library.
+
+    Its setup lets nvcc say which headers it reads, without which no object is known to be the same for every PyTorch;
+    and its module says which PyTorch's header it was compiled with: ``tinykernels._C.torch_minor``.
+    """
+    _change(tinykernels(folder) / "setup.py", "UNITS =", f"{_SAYING_WHAT_IT_READS}UNITS =")
+    made = "PyModule_Create(&module)"
+    saying = f'PyObject *made = {made}; PyModule_AddIntConstant(made, "torch_minor", STANDIN_TORCH_MINOR); return made'
+    _change(folder / "csrc" / "binding.cpp", f"return {made}", saying)
+    return folder
+
+
+_SAYING_WHAT_IT_READS = 'import os\n\nos.environ.pop("TORCH_EXTENSION_SKIP_NVCC_GEN_DEPENDENCIES", None)\n\n'
+
+
+def _change(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
 
 
 def flash_attn(folder: Path) -> Path:

@@ -12,7 +12,7 @@ import attnforge
 
 ROOT = Path(attnforge.__file__).parent
 VERBS = {"audit", "bench", "check", "compile", "host", "link", "package", "provision", "recipes", "resolve"}
-GROUND = {"model", "errors", "process", "paths", "version", "elf"}
+GROUND = {"model", "errors", "process", "paths", "version", "elf", "embedded"}
 
 
 def imports(path: Path) -> set[str]:
@@ -45,20 +45,23 @@ def test_arrows_go_one_way(path: Path) -> None:
         "paths": {"errors"},
         "version": set(),
         "elf": {"errors"},
+        "embedded": {"model", "errors"},
         "knowledge": {"model", "errors"},
         "options": {"errors"},
         "config": {"errors", "options"},
         "ongpu": set(),
+        "inwheel": set(),
+        "package": {"package", "inwheel", "knowledge", *GROUND},
         "workflow": VERBS | GROUND | {"knowledge", "ongpu"},
     }.get(here, {here, "knowledge", *GROUND} if here in VERBS else None)
     if allowed is not None:
         assert there - {here} <= allowed
 
 
-ON_GPU = sorted((ROOT / "ongpu").glob("*.py"))
+BESIDE_THE_WHEEL = sorted(path for name in ("ongpu", "inwheel") for path in (ROOT / name).glob("*.py"))
 
 
-@pytest.mark.parametrize("path", ON_GPU, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", BESIDE_THE_WHEEL, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_runs_beside_the_wheel_needs_torch_alone_and_an_older_python(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 9))
     for node in ast.walk(tree):

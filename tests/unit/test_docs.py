@@ -98,7 +98,8 @@ def public_fields(kind: type[Value]) -> set[str]:
 def test_every_target_option_has_its_row(option: object) -> None:
     table = section(page("usage"), "Target options")
     name, metavar, variable = (getattr(option, key) for key in ("name", "metavar", "variable"))
-    assert f"| `--{name} {metavar}` | `{variable}` |" in table
+    written = f"--{name} {metavar}".strip()
+    assert f"| `{written}` | `{variable}` |" in table
 
 
 @pytest.mark.parametrize("verb", VERBS)

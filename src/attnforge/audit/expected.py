@@ -26,10 +26,25 @@ def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: Wh
 
 def _check_code(expected: Expected, modules: Sequence[ModuleReport]) -> Iterator[Finding]:
     """Say which module lacks what others have: a GPU would find no kernel in it. One may have no kernels at all."""
-    for module in modules:
-        planned, there = set(expected.code.get(import_name(module.path), ())), set(module.architectures)
+    for path, name, there in _loaded_together(modules):
+        planned = set(expected.code.get(name, ()))
         if planned and there and there != planned:
-            yield _different("architectures", _listed(there), f"the plan says {_listed(planned)}", module.path)
+            yield _different("architectures", _listed(there), f"the plan says {_listed(planned)}", path)
+
+
+def _loaded_together(modules: Sequence[ModuleReport]) -> Iterator[tuple[str, str, set[str]]]:
+    """Yield (path, import name, architectures) of what has the kernels of a module.
+
+    In a universal wheel that is the library, or each pair's module with kernels of its own and the library beside it.
+    """
+    libraries = {import_name(module.path): set(module.architectures) for module in modules if not module.pair}
+    with_own = {import_name(module.path) for module in modules if module.pair and module.architectures}
+    for module in modules:
+        name, there = import_name(module.path), set(module.architectures)
+        if module.pair and there:
+            yield module.path, name, there | libraries.get(name, set())
+        elif not module.pair and name not in with_own:
+            yield module.path, name, there
 
 
 def _listed(names: set[str]) -> str:

@@ -21,16 +21,23 @@ _GIVE = "give a PyTorch to look at: --python PATH of an interpreter that has it,
 
 @dataclass(frozen=True, slots=True)
 class _Mismatch:
-    """A kind of undefined symbol that people have met, what it means, and the thread."""
+    """A kind of undefined symbol that people have met, what it means, the thread, and what mends it."""
 
     pattern: re.Pattern[str]
     means: str
     link: str
+    hint: str = _REBUILD
 
 
 # First match wins. The C++11 ABI shows in std::string's name; c10::SourceLocation is how the same mismatch was met
 # (FA#1644). c10::cuda's functions changed their signatures between minor releases of PyTorch (FA#723, FA#1832).
 _MISMATCHES = (
+    _Mismatch(
+        re.compile(r"\.[0-9a-f]{16}$"),
+        "the library of kernels that lies beside the module has to, and is of another build",
+        "",
+        "build the wheel again",
+    ),
     _Mismatch(
         re.compile(r"SourceLocation|__cxx1112basic_string|RKSs|ESs"),
         "the C++11 ABI of the wheel and of this PyTorch differ, or they are of different releases",
@@ -55,12 +62,18 @@ _MISMATCHES = (
 _UNKNOWN = _Mismatch(re.compile(""), "the import fails", "")
 
 
-def check_linkage(linkage: Linkage, site: TorchSite | None, looked_at: Path | None) -> Iterator[Finding]:
-    """Say how the symbols of a wheel resolve against a PyTorch, or that there was none in the folder looked at."""
+def check_linkage(
+    linkage: Linkage, site: TorchSite | None, looked_at: Path | None, python: str = ""
+) -> Iterator[Finding]:
+    """Say how the symbols of a wheel resolve against a PyTorch, or that there was none in the folder looked at.
+
+    ``python`` is ``3.12`` where these are the modules of a universal wheel for that Python.
+    """
+    with_python = f", Python {python}" if python else ""
     if site is None and linkage.doubtful:
-        yield _unchecked(linkage, looked_at)
+        yield _unchecked(linkage, looked_at, f"symbols{with_python}")
         return
-    torch = f"PyTorch {site.torch}".strip() if site else "symbols"
+    torch = (f"PyTorch {site.torch}".strip() if site else "symbols") + with_python
     for kind, symbols in _by_kind(linkage.undefined).items():
         yield _undefined(kind, symbols, linkage.undefined, torch)
     if linkage.doubtful:
@@ -90,7 +103,7 @@ def _undefined(kind: _Mismatch, symbols: list[str], users: Mapping[str, tuple[st
         subject=listed(sorted({user for symbol in symbols for user in users[symbol]})),
         seen=f"{len(symbols)} undefined: {listed(map(_both, symbols))}",
         means=f"no library of {torch} provides them: {kind.means}",
-        hint=_REBUILD,
+        hint=kind.hint,
         link=kind.link,
     )
 
@@ -157,12 +170,12 @@ def _not_brought(library: str, modules: list[str]) -> Finding:
     )
 
 
-def _unchecked(linkage: Linkage, looked_at: Path | None) -> Finding:
+def _unchecked(linkage: Linkage, looked_at: Path | None, subject: str) -> Finding:
     where = f"{looked_at} holds no PyTorch" if looked_at else "no PyTorch was given"
     return Finding(
         code="symbols-unchecked",
         severity=Severity.UNCHECKED,
-        subject="symbols",
+        subject=subject,
         seen=f"{len(linkage.doubtful)} symbols; {where}",
         means="whether the wheel fits PyTorch's C++ ABI cannot be told",
         hint=_GIVE,

@@ -43,13 +43,18 @@ def provides_library(name: str) -> bool:
     return name in SYSTEM_LIBRARIES or name in DRIVER_LIBRARIES or bool(_PYTHON_LIBRARY.fullmatch(name))
 
 
+def is_python_symbol(symbol: str) -> bool:
+    """Say whether a symbol is one of Python's C API."""
+    return bool(_PYTHON_SYMBOL.fullmatch(symbol))
+
+
 def provides_symbol(reference: Reference, needed: frozenset[str]) -> bool:
     """Say whether the machine or the interpreter provides a symbol to a module that needs those libraries.
 
     A symbol that is bound to a version of the C or C++ library goes by that version: whether the machine's library is
     new enough is told by the platform tag. Python's C API comes from the process that imports the module.
     """
-    if _PYTHON_SYMBOL.fullmatch(reference.symbol):
+    if is_python_symbol(reference.symbol):
         return True
     if reference.version:
         bound_to_system = reference.library in SYSTEM_LIBRARIES and reference.library in needed

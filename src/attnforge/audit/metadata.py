@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from email import message_from_string
 from email.message import Message
@@ -16,10 +16,12 @@ from packaging.version import InvalidVersion, Version
 from attnforge.audit.record import LINK
 from attnforge.elf import EM_AARCH64, EM_X86_64, Elf
 from attnforge.model.finding import Finding, Severity
+from attnforge.model.universal import pair_of
 
 SHARED_OBJECT = re.compile(r"\.so(?:\.\d+)*$")
 _TAGGED = re.compile(r"\.(?P<implementation>cpython|pypy)-?(?P<digits>\d+)(?P<flags>[a-z]*)(?:-[\w-]+)?\.so$")
-_MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64"}
+_KERNELS = re.compile(r"lib(?P<module>.+)-[0-9a-f]{16}\.so")  # the library of a universal wheel's module
+MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64"}
 _HINT = "build the wheel again, or rename it with `python -m wheel tags`, which keeps name and contents together"
 
 
@@ -73,17 +75,27 @@ def check_tags(name: WheelName, text: str, *, compiled: bool) -> Iterator[Findin
         yield _warning("purelib", "WHEEL", "Root-Is-Purelib: true", means)
 
 
-def check_module(name: WheelName, path: str, elf: Elf) -> Iterator[Finding]:
-    """Compare one module's machine and suffix with the tags of the file name."""
-    machine = _MACHINES.get(elf.machine, f"machine {elf.machine}")
+def check_module(name: WheelName, path: str, elf: Elf, pythons: Container[str] = ()) -> Iterator[Finding]:
+    """Compare one module's machine and suffix with the tags of the file name.
+
+    ``pythons`` are those of a universal wheel's pairs (``3.12``): it is for any Python, and each module for one.
+    """
+    machine = MACHINES.get(elf.machine, f"machine {elf.machine}")
     if not any(tag.platform.endswith(machine) for tag in name.tags):
         platforms = ", ".join(sorted({tag.platform for tag in name.tags}))
         yield _error("module-machine", path, f"made for {machine}", f"the file name says {platforms}")
     tags = module_tags(path)
+    if _is_of_a_pair(name, path, pythons):
+        return
     if tags and not any(_imports(tag, *tags) for tag in name.tags):
         wanted = ", ".join(sorted({f"{tag.interpreter}-{tag.abi}" for tag in name.tags}))
         means = f"the wheel is for {wanted}, whose Python does not find a module of this name"
         yield _error("module-suffix", path, PurePosixPath(path).name, means)
+
+
+def _is_of_a_pair(name: WheelName, path: str, pythons: Container[str]) -> bool:
+    pair = pair_of(path)
+    return bool(pair and pair[1] in pythons and any((tag.interpreter, tag.abi) == ("py3", "none") for tag in name.tags))
 
 
 def module_tags(path: str) -> tuple[str, str] | None:
@@ -98,9 +110,18 @@ def module_tags(path: str) -> tuple[str, str] | None:
 
 
 def import_name(path: str) -> str:
-    """Return the name that a module of a wheel is imported by: ``flash_attn_3/_C.abi3.so`` is ``flash_attn_3._C``."""
+    """Return the name that a module of a wheel is imported by: ``flash_attn_3/_C.abi3.so`` is ``flash_attn_3._C``.
+
+    A pair's module of a universal wheel, and the library of its kernels, have the name of the module that they make up.
+    """
     parts = [part for part in PurePosixPath(path).parts if not part.endswith(".data") and part not in _SCHEMES]
-    return ".".join([*parts[:-1], parts[-1].partition(".")[0]])
+    leaf, folders = parts[-1].partition(".")[0], parts[:-1]
+    if pair_of(path) and folders[-2:-1] == [leaf]:
+        return ".".join(folders[:-1])
+    kernels = _KERNELS.fullmatch(parts[-1])
+    if kernels and folders[-1:] == [kernels["module"]]:
+        return ".".join(folders)
+    return ".".join([*folders, leaf])
 
 
 _SCHEMES = ("platlib", "purelib")

@@ -30,8 +30,8 @@ class Module:
         return self.code.present or any(library.startswith(_CUDA_LIBRARIES) for library in self.elf.needed)
 
 
-def read_module(path: str, elf: Elf, kernels: Kernels | None) -> Module:
-    """Read all that an audit says of a module; WheelError where its tables are damaged."""
+def read_module(path: str, elf: Elf, kernels: Kernels | None, pair: str = "") -> Module:
+    """Read all that an audit says of a module, of that ``pair``; WheelError where its tables are damaged."""
     code = read_device_code(elf)
     report = ModuleReport(
         path=path,
@@ -42,6 +42,7 @@ def read_module(path: str, elf: Elf, kernels: Kernels | None) -> Module:
         size=len(elf.data),
         kernels=count_kernels(code.kernels, kernels),
         device_functions=len(code.functions),
+        pair=pair,
     )
     return Module(path, elf, code, report)
 
@@ -74,8 +75,11 @@ def check_readable(module: Module) -> Iterator[Finding]:
         )
 
 
-def check_code(module: Module) -> Iterator[Finding]:
-    """Say what is wrong with a module's device code."""
+def check_code(module: Module, has_kernels: bool | None = None) -> Iterator[Finding]:
+    """Say what is wrong with a module's device code.
+
+    ``has_kernels`` is whether it has to hold any, where that is known; else one that uses CUDA has to.
+    """
     code = module.code
     if code.damaged:
         yield Finding(
@@ -95,7 +99,8 @@ def check_code(module: Module) -> Iterator[Finding]:
             means="the driver picks machine code by its label, and then can't load it",
             hint="build the wheel again",
         )
-    if module.uses_cuda and not code.architectures and not code.damaged:
+    has_kernels = module.uses_cuda if has_kernels is None else has_kernels
+    if has_kernels and not code.architectures and not code.damaged:
         yield _no_machine_code(module)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,30 +11,39 @@ from attnforge.audit.archive import open_archive
 from attnforge.audit.contents import check_contents, read_contents, read_coverage
 from attnforge.audit.demangle import demangle
 from attnforge.audit.expected import check_expected
-from attnforge.audit.linkage import check_linkage
 from attnforge.audit.manylinux import Platform, platform_of, satisfied_by
 from attnforge.audit.metadata import WheelName, check_module
 from attnforge.audit.module import Module, check_code, check_driver, check_paths, check_readable, read_module
-from attnforge.audit.site import TorchSite, open_elf
-from attnforge.audit.symbols import link
+from attnforge.audit.pairs import Sites, resolve_all, resolve_pairs
+from attnforge.audit.site import open_elf
+from attnforge.audit.universal import check_universal, holds_kernels, read_universal
 from attnforge.errors import WheelError
 from attnforge.model.audit import AuditReport, Expected, verdict_of
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.recipe import Kernels, Recipe
+from attnforge.model.universal import Pair, Universal, pair_of
 
 # Platform tags that say nothing of an operating system other than Linux with glibc, which is what is looked at here.
 _KNOWN_PLATFORMS = ("linux", "manylinux", "any")
 
 
 def audit_wheel(
-    path: Path, *, torch_site: Path | None, recipe: Recipe | None = None, expected: Expected | None = None
+    path: Path,
+    *,
+    torch_site: Path | None = None,
+    sites: Sequence[tuple[Pair, Path]] = (),
+    torch: str = "",
+    recipe: Recipe | None = None,
+    expected: Expected | None = None,
 ) -> AuditReport:
     """Read a wheel and say what is in it and what is wrong with it.
 
     ``torch_site`` is a site-packages folder with the PyTorch that the wheel is for; without one the report says that
-    its symbols are unchecked. ``recipe`` tells kernels by head dimension and dtype, ``expected`` what was planned.
-    Raises RequestError where there is no such file, WheelError where it is no whole archive, and HostError where there
-    is no room to unpack its modules.
+    its symbols are unchecked. Of a universal wheel, the modules for that PyTorch are looked at, for all Pythons; or
+    ``sites`` has the folder for each pair, and others are not looked at. ``torch`` is the version that was chosen where
+    there is no folder with it, since the wheel has no module for it. ``recipe`` tells kernels by head dimension and
+    dtype, ``expected`` what was planned. Raises RequestError where there is no such file, WheelError where it is no
+    whole archive, and HostError where there is no room to unpack its modules.
     """
     with ExitStack() as stack:
         archive = stack.enter_context(open_archive(path))
@@ -42,23 +51,28 @@ def audit_wheel(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnforge-audit-")))
         contents = read_contents(archive, folder)
         name = WheelName.parse(path.name)
-        modules, unreadable = _read_modules(contents.modules, recipe.kernels if recipe else None, stack)
+        described = read_universal(archive, contents)
+        universal = described.universal if described else None
+        modules, unreadable = _read_modules(contents.modules, recipe.kernels if recipe else None, universal, stack)
         images = {module.path: module.elf for module in modules}
         reports = tuple(module.report for module in modules)
-        site = TorchSite.find(torch_site)
-        linkage, platform = link(images, site), platform_of(images)
+        against, platform = Sites(torch_site, torch, sites), platform_of(images)
+        resolved = (
+            resolve_pairs(images, universal.pairs, against, path.name) if universal else resolve_all(images, against)
+        )
         findings = (
             *check_contents(archive, contents, name),
             *unreadable,
-            *(finding for module in modules for finding in _check_module(module, name)),
-            *check_linkage(linkage, site, torch_site),
+            *(finding for module in modules for finding in _check_module(module, name, universal)),
+            *(check_universal(described, contents.files.keys(), images) if described else ()),
+            *resolved.findings,
             *_check_platform(platform, name),
             *(check_expected(expected, reports, name) if expected else ()),
         )
         return AuditReport(
             wheel=path.name,
             modules=reports,
-            undefined=tuple(demangle(symbol) for symbol in linkage.undefined),
+            undefined=tuple(demangle(symbol) for symbol in resolved.undefined),
             glibc=platform.glibc,
             glibcxx=platform.glibcxx,
             platform_tag=platform.tag,
@@ -69,16 +83,22 @@ def audit_wheel(
 
 
 def _read_modules(
-    files: Mapping[str, Path], kernels: Kernels | None, stack: ExitStack
+    files: Mapping[str, Path], kernels: Kernels | None, universal: Universal | None, stack: ExitStack
 ) -> tuple[list[Module], list[Finding]]:
     """Read each shared object; one that can't be read is a finding, and the others are still looked at."""
     modules, unreadable = [], []
     for path, file in files.items():
         try:
-            modules.append(read_module(path, open_elf(file, stack), kernels))
+            modules.append(read_module(path, open_elf(file, stack), kernels, _slug(path) if universal else ""))
         except WheelError as error:
             unreadable.append(_unreadable(path, error))
     return modules, unreadable
+
+
+def _slug(path: str) -> str:
+    """Return the pair that a module of a universal wheel is for: ``torch2.11-py3.12``; empty for none."""
+    pair = pair_of(path)
+    return f"torch{pair[0]}-py{pair[1]}" if pair else ""
 
 
 def _unreadable(path: str, error: WheelError) -> Finding:
@@ -92,13 +112,14 @@ def _unreadable(path: str, error: WheelError) -> Finding:
     )
 
 
-def _check_module(module: Module, name: WheelName | None) -> Iterator[Finding]:
+def _check_module(module: Module, name: WheelName | None, universal: Universal | None) -> Iterator[Finding]:
     yield from check_readable(module)
     yield from check_driver(module.path, module.elf)
-    yield from check_code(module)
+    yield from check_code(module, holds_kernels(universal, module.path) if universal else None)
     yield from check_paths(module)
     if name is not None:
-        yield from check_module(name, module.path, module.elf)
+        pythons = {pair.python for pair in universal.pairs} if universal else set()
+        yield from check_module(name, module.path, module.elf, pythons)
 
 
 def _check_platform(platform: Platform, name: WheelName | None) -> Iterator[Finding]:

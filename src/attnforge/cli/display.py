@@ -17,6 +17,7 @@ from attnforge.model.events import (
     JobStarted,
     Message,
     Observer,
+    PairFinished,
     Progress,
     StageFinished,
     StageStarted,
@@ -57,6 +58,8 @@ def line_of(event: Event) -> str:
             if event.how != "compiled":
                 return f"compile: {event.name} {event.how}"
             return f"compile: {event.name} compiled, {duration(event.cpu_seconds)} of CPU, {size(event.peak_bytes)}"
+        case PairFinished():
+            return f"modules: PyTorch {event.torch}, Python {event.python} made in {duration(event.seconds)}"
         case JobRetried():
             return f"compile: {_job(event)} {event.reason}; again with {size(event.reserved_bytes)} reserved"
         case Message():

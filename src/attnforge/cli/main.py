@@ -21,6 +21,7 @@ VERBS = {
     "packages": "what can be built, from where, for which GPUs",
     "plan": "what would be built and why; nothing is done",
     "build": "the wheel in dist/, audited, with a report beside it",
+    "extend": "one more PyTorch or Python for a universal wheel; no kernel is compiled",
     "audit": "what is in a wheel, and what is wrong with it",
     "check": "whether a wheel computes the right thing on the GPU of this machine",
     "bench": "how fast wheels compute on this machine, how right, and which is faster",

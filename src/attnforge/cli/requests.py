@@ -25,10 +25,14 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         "target", "also from [tool.attnforge] in pyproject.toml and from ATTNFORGE_* variables"
     )
     for option in OPTIONS:
+        flag, dest = f"--{option.name}", f"option {option.name}"
+        if option.kind == "flag":
+            # None where it is not given: then the environment and the project's file count.
+            group.add_argument(flag, action="store_const", const=True, help=option.help, dest=dest)
+            continue
         # A list may also be given word by word: --gpu L40S --gpu H100.
         action = "append" if option.kind in ("list", "numbers") else "store"
-        dest = f"option {option.name}"
-        group.add_argument(f"--{option.name}", action=action, metavar=option.metavar, help=option.help, dest=dest)
+        group.add_argument(flag, action=action, metavar=option.metavar, help=option.help, dest=dest)
 
 
 def read_requests(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[Request]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
+from attnforge.audit.metadata import import_name
+from attnforge.audit.universal import told_pairs
 from attnforge.errors import AttnforgeError
-from attnforge.model.audit import AuditReport, ModuleReport
+from attnforge.model.audit import AuditReport, KernelCount, ModuleReport
 from attnforge.model.comparison import Comparison, FunctionDifference, ModuleComparison
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.plan import BuildPlan, Resolution
+from attnforge.model.universal import pair_of
+from attnforge.resolve.spans import described
 
 _MARKS = {
     Severity.OK: "ok  ",
@@ -77,7 +82,8 @@ def _target_lines(plan: BuildPlan) -> Iterator[str]:
     if not plan.is_compiled:
         yield "  target     any Python, PyTorch and CUDA: pure Python, nothing is compiled"
         return
-    yield f"  target     Python {target.python}, PyTorch {target.torch}, CUDA {target.cuda}"
+    for_one = f"Python {target.python}, PyTorch {target.torch}, CUDA {target.cuda}"
+    yield "  target     " + (f"CUDA {target.cuda}, {described(plan.pairs)}" if plan.is_universal else for_one)
     yield f"  for        {', '.join(gpu.name for gpu in target.gpus)}: " + ", ".join(a.sm for a in target.architectures)
     yield f"  toolchain  {plan.toolchain.origin}: nvcc {plan.toolchain.nvcc}, {plan.toolchain.host_compiler}"
 
@@ -106,8 +112,12 @@ def audit_lines(report: AuditReport) -> Iterator[str]:
     """Yield the lines of an audit."""
     yield f"{report.wheel}: {report.verdict}"
     for module in report.modules:
-        yield f"  {module.path}  {size(module.size)}"
-        yield from _module_lines(module)
+        if not module.pair:
+            yield f"  {module.path}  {size(module.size)}"
+            yield from _module_lines(module)
+    of_pairs = sorted((module for module in report.modules if module.pair), key=lambda one: import_name(one.path))
+    for name, modules in groupby(of_pairs, lambda one: import_name(one.path)):
+        yield from _pair_lines(name, list(modules))
     needs = [f"glibc {report.glibc}"] if report.glibc else []
     needs += [f"libstdc++ GLIBCXX_{report.glibcxx}"] if report.glibcxx else []
     yield f"  platform   {report.platform_tag}" + (f" (needs {', '.join(needs)})" if needs else "")
@@ -116,14 +126,32 @@ def audit_lines(report: AuditReport) -> Iterator[str]:
             yield from (f"  {line}" for line in finding_lines(finding))
 
 
+def _pair_lines(name: str, modules: Sequence[ModuleReport]) -> Iterator[str]:
+    """Yield the lines of all modules of one name in a universal wheel; what kernels these have of their own."""
+    pairs = [pair for module in modules if (pair := pair_of(module.path))]
+    sizes = [module.size for module in modules]
+    low, high = size(min(sizes)), size(max(sizes))
+    count = "1 module" if len(modules) == 1 else f"{len(modules)} modules"
+    yield f"  {name}  {count} of {low if low == high else f'{low} to {high}'}: {told_pairs(pairs)}"
+    kernels = dict.fromkeys((module.architectures, module.ptx, module.kernels) for module in modules)
+    for architectures, ptx, counts in kernels:
+        yield from _code_lines(architectures, ptx, counts)
+
+
 def _module_lines(module: ModuleReport) -> Iterator[str]:
-    if module.architectures or module.ptx:
-        code = ", ".join(module.architectures) or "none"
-        yield f"    machine code {code}" + (f"; PTX {', '.join(module.ptx)}" if module.ptx else "")
-    if module.kernels:
-        yield "    kernels " + ", ".join(f"{k.count} for head dimension {k.head_dim} {k.dtype}" for k in module.kernels)
+    yield from _code_lines(module.architectures, module.ptx, module.kernels)
     if module.needed:
         yield f"    needs {', '.join(module.needed)}"
+
+
+def _code_lines(
+    architectures: tuple[str, ...], ptx: tuple[str, ...], kernels: tuple[KernelCount, ...]
+) -> Iterator[str]:
+    if architectures or ptx:
+        code = ", ".join(architectures) or "none"
+        yield f"    machine code {code}" + (f"; PTX {', '.join(ptx)}" if ptx else "")
+    if kernels:
+        yield "    kernels " + ", ".join(f"{k.count} for head dimension {k.head_dim} {k.dtype}" for k in kernels)
 
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:

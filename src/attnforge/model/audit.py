@@ -26,7 +26,8 @@ class ModuleReport(Value):
 
     ``architectures`` are those of its machine code (``sm_90``, ``sm_90a``), ``ptx`` those of its PTX (``compute_90``),
     each exact. ``size`` is in bytes, unpacked. ``device_functions`` counts different names over all architectures,
-    and ``kernels`` those of them that the recipe knows by head dimension and dtype.
+    and ``kernels`` those of them that the recipe knows by head dimension and dtype. ``pair`` is the PyTorch and Python
+    that a module of a universal wheel is for (``torch2.11-py3.12``), else "".
     """
 
     path: str
@@ -37,10 +38,12 @@ class ModuleReport(Value):
     size: int
     kernels: tuple[KernelCount, ...] = ()
     device_functions: int = 0
+    pair: str = ""
 
 
 class Expected(Value):
-    """What a plan says that the wheel has: exact ``architectures``, ``modules`` by import name, ``python`` (cp312).
+    """What a plan says that the wheel has: exact ``architectures``, ``modules`` by import name, ``python`` (cp312, or
+    py3 of a universal wheel).
 
     ``code`` is the machine code of single modules, by import name, where they have any. An empty field expects nothing.
     """

@@ -84,6 +84,15 @@ class UnitFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PairFinished(Event):
+    """The modules of a pair of a universal wheel are made, after ``seconds`` of upstream's build."""
+
+    torch: str
+    python: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class JobRetried(Event):
     """A compile or step was killed (usually for memory) and is tried again with a larger reservation."""
 

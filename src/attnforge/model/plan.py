@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from attnforge.model.base import Value
 from attnforge.model.recipe import Carrier
 from attnforge.model.target import Target
+from attnforge.model.universal import Pair
 
 UNSTATED = "0"
 """The version of a local source that does not state one without being run; upstream's build then says it."""
@@ -123,8 +124,9 @@ class BuildPlan(Value):
     Jobs, memory and paths are decided when it runs. ``groups`` names the kernels whose units are compiled as one: that
     moves functions about in a wheel and changes none of them. ``requires_torch`` is the specifier of the PyTorch
     versions that the modules load with (``==2.11.*``), "" for a wheel without modules. ``recipe`` is the digest of
-    what the recipe does to units beside what stands here (Recipe.rules_digest). ``digest`` names the build folder, the
-    finished wheel and the provenance inside it.
+    what the recipe does to units beside what stands here (Recipe.rules_digest). ``pairs`` are those of a universal
+    wheel, in order; ``target`` has the first one's Python and PyTorch, with which the kernels are compiled. For any
+    other wheel there are none. ``digest`` names the build folder, the finished wheel and the provenance inside it.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -141,6 +143,7 @@ class BuildPlan(Value):
     requires_torch: str = ""
     groups: tuple[tuple[str, ...], ...] = ()
     recipe: str = ""
+    pairs: tuple[Pair, ...] = ()
     label: str
     wheel: str
 
@@ -148,6 +151,17 @@ class BuildPlan(Value):
     def is_compiled(self) -> bool:
         """Whether anything is compiled; otherwise the wheel is pure Python."""
         return self.toolchain.origin != "none"
+
+    @property
+    def is_universal(self) -> bool:
+        """Whether the wheel is for several pairs of PyTorch and Python."""
+        return bool(self.pairs)
+
+    def at(self, pair: Pair) -> BuildPlan:
+        """Return the plan of one pair's module: that pair's alone, so that it is the same in whatever wheel it lies."""
+        target = self.target.model_copy(update={"python": pair.python, "torch": pair.torch})
+        own = {"target": target, "pairs": (pair,), "requires_torch": "", "groups": (), "label": "", "wheel": ""}
+        return self.model_copy(update=own)
 
     @property
     def digest(self) -> str:

@@ -12,7 +12,9 @@ class Request(Value):
     names (``H100``), capabilities (``8.9``, ``sm_89``, ``90a``) or ``native``. ``memory`` is a budget in bytes and
     ``jobs`` a number of compiles at once; both change how a build runs. ``groups`` is ``auto``, ``none``, or a number:
     for how many compiles at once units are merged. None of these changes what a kernel is. ``store`` is the URL of a
-    shared store of compile results, ``cache_limit`` the bytes of them that are kept on this machine.
+    shared store of compile results, ``cache_limit`` the bytes of them that are kept on this machine. ``universal`` asks
+    for one wheel for several pairs: ``python`` and ``torch`` may then be lists and ranges (``3.10-3.13``,
+    ``2.11,2.12``).
     """
 
     package: str
@@ -33,3 +35,4 @@ class Request(Value):
     groups: str = ""
     store: str = ""
     cache_limit: int = 20 * 2**30
+    universal: bool = False

@@ -6,23 +6,28 @@ import json
 from typing import Any
 
 from attnforge.model.plan import BuildPlan
+from attnforge.model.universal import DOCUMENT, Universal
 
 FOLDER = "attnforge"
 
 
-def documents(plan: BuildPlan, builder: str) -> dict[str, bytes]:
-    """Return the documents by file name: the plan, where the wheel comes from, and what it covers.
+def documents(plan: BuildPlan, builder: str, universal: Universal | None = None) -> dict[str, bytes]:
+    """Return the documents by file name: the plan, where the wheel comes from, what it covers, what a universal one
+    holds.
 
     They follow from the plan and ``builder`` (attnforge and its version) alone, so they keep the wheel reproducible.
     """
+    own = {DOCUMENT: as_json(universal.to_json())} if universal else {}
     return {
-        f"{FOLDER}/plan.json": _json(plan.to_json()),
-        f"{FOLDER}/provenance.json": _json(_provenance(plan, builder)),
-        f"{FOLDER}/coverage.json": _json(coverage(plan)),
+        f"{FOLDER}/plan.json": as_json(plan.to_json()),
+        f"{FOLDER}/provenance.json": as_json(_provenance(plan, builder)),
+        f"{FOLDER}/coverage.json": as_json(coverage(plan, universal)),
+        **own,
     }
 
 
 def _provenance(plan: BuildPlan, builder: str) -> dict[str, Any]:
+    pairs = {"pairs": [pair.to_json() for pair in plan.pairs]} if plan.is_universal else {}
     return {
         "schema": 1,
         "builder": builder,
@@ -31,12 +36,14 @@ def _provenance(plan: BuildPlan, builder: str) -> dict[str, Any]:
         "toolchain": plan.toolchain.to_json(),
         "torch": plan.target.torch,
         "python": plan.target.python,
+        **pairs,
     }
 
 
-def coverage(plan: BuildPlan) -> dict[str, Any]:
-    """Return what was built and what was left out."""
+def coverage(plan: BuildPlan, universal: Universal | None = None) -> dict[str, Any]:
+    """Return what was built and what was left out; of a universal wheel, also where the kernels lie."""
     selection = plan.selection
+    places = {"universal": _places(universal)} if universal else {}
     return {
         "schema": 1,
         "package": plan.package,
@@ -50,8 +57,19 @@ def coverage(plan: BuildPlan) -> dict[str, Any]:
         "dtypes": list(selection.dtypes),
         "kernels": list(selection.kept),
         "kernels_left_out": list(selection.dropped),
+        **places,
     }
 
 
-def _json(document: dict[str, Any]) -> bytes:
+def _places(universal: Universal) -> dict[str, Any]:
+    return {
+        "pairs": [pair.to_json() for pair in universal.pairs],
+        "modules": [
+            {"name": module.name, "library": module.library, "own": list(module.own)} for module in universal.modules
+        ],
+    }
+
+
+def as_json(document: dict[str, Any]) -> bytes:
+    """Return a document's text: the same for equal documents."""
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()

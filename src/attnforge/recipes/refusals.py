@@ -98,7 +98,9 @@ def _any(conditions: Iterable[str]) -> str:
 def _command(plan: BuildPlan) -> str:
     target = plan.target
     gpus = ",".join(gpu.name.replace(" ", "-") for gpu in target.gpus)
-    of = f"--python {target.python} --torch {target.torch} --cuda {target.cuda}"
+    # Of a universal wheel: the pair that this module is for, so that the text is the same in whatever wheel it lies.
+    form = "--universal " if plan.is_universal else ""
+    of = f"{form}--python {target.python} --torch {target.torch} --cuda {target.cuda}"
     return f"attnforge build {plan.package}=={plan.version} --gpu {gpus} {of}"
 
 

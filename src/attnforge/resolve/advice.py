@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.advisories import Advisory, advisories
 from attnforge.model.plan import BuildPlan
 from attnforge.model.target import Target
 from attnforge.resolve.decisions import Notes
+from attnforge.resolve.spans import torches_of
 
 
-def apply_advisories(package: str, version: str, commit: str, target: Target, notes: Notes) -> None:
-    """Warn of what is known to be bad; RequestError for what must not be built.
+def apply_advisories(
+    package: str, version: str, commit: str, target: Target, torches: Sequence[str], notes: Notes
+) -> None:
+    """Warn of what is known to be bad with any of these PyTorch versions; RequestError for what must not be built.
 
     What the source alone shows is left to ``check_source``.
     """
-    for advisory in _concerning(package, version, commit, target):
+    for advisory in _concerning(package, version, commit, target, torches):
         if advisory.file:
             continue
         _refuse(advisory, package, version)
@@ -28,17 +31,18 @@ def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]
 
     ``read`` returns the text of a file by its path in the source, "" where there is none.
     """
-    found = _concerning(plan.package, plan.version, plan.source.commit, plan.target)
+    torches = torches_of(plan.pairs) or (plan.target.torch,)
+    found = _concerning(plan.package, plan.version, plan.source.commit, plan.target, torches)
     shown = [advisory for advisory in found if advisory.found_in(read)]
     for advisory in shown:
         _refuse(advisory, plan.package, plan.version)
     return tuple(f"{advisory.message}; {advisory.hint}" for advisory in shown)
 
 
-def _concerning(package: str, version: str, commit: str, target: Target) -> Iterator[Advisory]:
+def _concerning(package: str, version: str, commit: str, target: Target, torches: Sequence[str]) -> Iterator[Advisory]:
     capabilities = tuple(gpu.capability for gpu in target.gpus)
     for advisory in advisories():
-        if advisory.concerns(package, version, target.torch, target.cuda, capabilities, commit):
+        if any(advisory.concerns(package, version, one, target.cuda, capabilities, commit) for one in torches):
             yield advisory
 
 

@@ -149,7 +149,8 @@ def _dispatch(plan: BuildPlan, recipe: Recipe) -> dict[str, Prediction]:
 
 def expected_jobs(plan: BuildPlan, recipe: Recipe, predictions: Mapping[str, Prediction]) -> Iterator[Prediction]:
     """Yield what has to run one after the other: for each unit its host steps with the first architecture, then the
-    device steps of each further architecture, which need not wait for these.
+    device steps of each further architecture, which need not wait for these. A universal wheel's host code is compiled
+    for each pair.
     """
     known = {JOINT.join(kernels): _steps(plan, recipe, kernels) for kernels in units(plan)}
     for name, steps in (known | _named(plan, recipe)).items():
@@ -159,7 +160,8 @@ def expected_jobs(plan: BuildPlan, recipe: Recipe, predictions: Mapping[str, Pre
             code = label.partition(" ")[2] or first
             chains.setdefault(code, []).append(predictions[step_key(cost_key(plan, name), label)])
         yield from map(together, chains.values())
-    yield from (predictions[key] for key in _dispatch(plan, recipe))
+    host_code = [predictions[key] for key in _dispatch(plan, recipe)]
+    yield from host_code * max(len(plan.pairs), 1)
 
 
 # --- a schedule

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.targets import profiles
+from attnforge.model.minors import specifier
 from attnforge.model.plan import Selection, SourcePin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.target import Target
+from attnforge.model.universal import Pair
 from attnforge.resolve.selection import homeless
+from attnforge.resolve.spans import is_grid, minors_of, pythons_of, span
 
 NO_LABEL = "none"
 
@@ -19,14 +24,26 @@ NO_LABEL = "none"
 _SHOWN = 8
 
 
-def local_label(target: Target, profile: str, selection: Selection, recipe: Recipe, release: Release | None) -> str:
+def local_label(
+    target: Target,
+    profile: str,
+    selection: Selection,
+    recipe: Recipe,
+    release: Release | None,
+    pairs: Sequence[Pair] = (),
+) -> str:
     """Return the label that tells what a wheel is for: CUDA, torch, architectures and, of a subset, what is in it.
 
     ``cu130torch2.11.sm90.diffusion.hd64``: a local version label in the sense of PEP 440, already normalized.
-    ``torch2.11.stable`` is that PyTorch and later ones.
+    ``torch2.11.stable`` is that PyTorch and later ones. A universal wheel's names what its pairs are of,
+    ``torch2.11to2.13.py3.10to3.13``, and their number where some are missing, ``7pairs``.
     """
-    parts = [f"{target.cuda_tag}torch{target.torch_minor}"]
-    parts += ["stable"] if uses_stable_abi(release, target) else []
+    if pairs:
+        parts = [f"{target.cuda_tag}torch{span(minors_of(pairs))}", f"py{span(pythons_of(pairs))}"]
+        parts += [] if is_grid(pairs) else [f"{len(pairs)}pairs"]
+    else:
+        parts = [f"{target.cuda_tag}torch{target.torch_minor}"]
+        parts += ["stable"] if uses_stable_abi(release, target) else []
     parts += [architecture.sm.replace("_", "") for architecture in target.architectures]
     parts += _subset(profile, selection, recipe, release)
     return ".".join(parts)
@@ -78,21 +95,34 @@ def uses_stable_abi(release: Release | None, target: Target) -> bool:
     return bool(stable) and SpecifierSet(stable).contains(target.torch)
 
 
-def torch_requirement(target: Target, release: Release | None) -> str:
+def torch_requirement(target: Target, release: Release | None, pairs: Sequence[Pair] = ()) -> str:
     """Return the specifier of the PyTorch versions that a compiled wheel loads with.
 
     Extension modules that use PyTorch's C++ interface load with the minor that they were built for and no other
     (FA#723). Those of the stable ABI load with later ones too; with earlier ones only where they use nothing newer,
-    which the headers of the target's PyTorch do not say.
+    which the headers of the target's PyTorch do not say. A universal wheel loads with the minors of its pairs.
     """
+    if pairs:
+        return specifier(minors_of(pairs))
     return f">={target.torch_minor}" if uses_stable_abi(release, target) else f"=={target.torch_minor}.*"
 
 
-def wheel_name(package: str, version: str, label: str, target: Target, release: Release | None = None) -> str:
-    """Return the file name of the wheel: for one Python, each from one on, or any; for one platform or any."""
+def wheel_name(
+    package: str,
+    version: str,
+    label: str,
+    target: Target,
+    release: Release | None = None,
+    *,
+    universal: bool = False,
+) -> str:
+    """Return the file name of the wheel: for one Python, each from one on, or any; for one platform or any.
+
+    That of a universal wheel says any Python: its label and its loader say which there are.
+    """
     full = Version(version) if not label else Version(f"{Version(version).public}+{label}")
     name = canonicalize_name(package).replace("-", "_")
     limited = release.limited_api if release else ""
     tags = f"{limited}-abi3" if limited else f"{target.python_tag}-{target.python_tag}"
-    tags = tags if target.platform != "any" else "py3-none"
+    tags = "py3-none" if universal or target.platform == "any" else tags
     return f"{name}-{full}-{tags}-{target.platform}.whl"

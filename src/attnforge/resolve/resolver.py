@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from packaging.specifiers import SpecifierSet
 
@@ -14,10 +14,12 @@ from attnforge.model.plan import BuildPlan, Resolution, SourcePin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
 from attnforge.model.target import Target
+from attnforge.model.universal import Pair
 from attnforge.resolve.advice import apply_advisories
 from attnforge.resolve.architectures import choose_architectures, choose_gpus
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import estimate, expected_jobs, priors
+from attnforge.resolve.form import check_form
 from attnforge.resolve.grouping import choose_groups
 from attnforge.resolve.naming import (
     chosen_label,
@@ -27,8 +29,10 @@ from attnforge.resolve.naming import (
     wheel_name,
     with_commit,
 )
+from attnforge.resolve.pairs import choose_pairs
 from attnforge.resolve.pure import resolve_pure
 from attnforge.resolve.selection import choose_selection, settings_of
+from attnforge.resolve.spans import torches_of
 from attnforge.resolve.toolchain import choose_toolchain
 from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
 
@@ -68,20 +72,23 @@ def resolve(
     notes = Notes()
     release = recipe.release(version)
     notes.decide("source", f"{source.kind} {source.name}", source.pinned_by)
+    check_form(request, recipe, release, version)
     if release is not None and not release.compiled:
         return resolve_pure(request, recipe, release, version, source, host, notes)
-    target = _target(request, recipe, release, host, notes)
-    _check_release(recipe, release, target)
-    apply_advisories(recipe.name, version, source.commit, target, notes)
+    target, pairs = _target(request, recipe, release, host, notes)
+    torches = torches_of(pairs) or (target.torch,)
+    check_release(recipe, release, target.cuda, torches)
+    apply_advisories(recipe.name, version, source.commit, target, torches, notes)
     toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes)
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)
-    requires_torch = torch_requirement(target, release)
-    label = chosen_label(request.label, with_commit(local_label(target, profile, selection, recipe, release), source))
-    name = wheel_name(recipe.name, version, label, target, release)
+    requires_torch = torch_requirement(target, release, pairs)
+    own = with_commit(local_label(target, profile, selection, recipe, release, pairs), source)
+    label = chosen_label(request.label, own)
+    name = wheel_name(recipe.name, version, label, target, release, universal=request.universal)
     notes.decide("wheel", name, "name, version and local label, Python, platform")
-    notes.decide("requires", f"torch{requires_torch}", _why_torch(release, target))
+    notes.decide("requires", f"torch{requires_torch}", _why_torch(release, target, pairs))
     plan = BuildPlan(
         package=recipe.name,
         version=version,
@@ -96,6 +103,7 @@ def resolve(
         requires_torch=requires_torch,
         groups=groups,
         recipe=recipe.rules_digest(),
+        pairs=pairs,
         label=label,
         wheel=name,
     )
@@ -108,23 +116,29 @@ def resolve(
     )
 
 
-def _target(request: Request, recipe: Recipe, release: Release | None, host: Host, notes: Notes) -> Target:
+def _target(
+    request: Request, recipe: Recipe, release: Release | None, host: Host, notes: Notes
+) -> tuple[Target, tuple[Pair, ...]]:
+    """Return the target and, of a universal wheel, its pairs: the target has the first one's Python and PyTorch."""
     gpus = choose_gpus(request.gpus, host, notes)
     architectures = choose_architectures(gpus, recipe, release, notes)
-    torch = choose_torch(request, host, notes)
-    return Target(
-        python=choose_python(request, torch, host, notes),
-        torch=torch.version,
-        cuda=choose_cuda(request, torch, host, notes),
-        gpus=gpus,
-        architectures=architectures,
-    )
+    pairs: tuple[Pair, ...] = ()
+    if request.universal:
+        pairs, cuda = choose_pairs(request, host, notes)
+        python, torch = pairs[0].python, pairs[0].torch
+    else:
+        chosen = choose_torch(request, host, notes)
+        python, torch = choose_python(request, chosen, host, notes), chosen.version
+        cuda = choose_cuda(request, chosen, host, notes)
+    return Target(python=python, torch=torch, cuda=cuda, gpus=gpus, architectures=architectures), pairs
 
 
-def _check_release(recipe: Recipe, release: Release | None, target: Target) -> None:
+def check_release(recipe: Recipe, release: Release | None, cuda: str, torches: Sequence[str]) -> None:
+    """Raise RequestError where the release needs another CUDA, or another PyTorch than one of these."""
     if release is None:
         return
-    needs = (("CUDA", "--cuda", release.cuda, target.cuda), ("PyTorch", "--torch", release.torch, target.torch))
+    needs = [("CUDA", "--cuda", release.cuda, cuda)]
+    needs += [("PyTorch", "--torch", release.torch, torch) for torch in torches]
     for what, option, specifier, version in needs:
         if specifier and not SpecifierSet(specifier).contains(version):
             raise RequestError(
@@ -133,7 +147,9 @@ def _check_release(recipe: Recipe, release: Release | None, target: Target) -> N
             )
 
 
-def _why_torch(release: Release | None, target: Target) -> str:
+def _why_torch(release: Release | None, target: Target, pairs: Sequence[Pair]) -> str:
+    if pairs:
+        return "the wheel holds modules for these PyTorch minors, and a module loads with its own alone"
     if uses_stable_abi(release, target):
         return "upstream's build uses PyTorch's stable ABI alone: later versions load the same modules"
     return "modules load with the PyTorch minor that they were compiled for and no other"

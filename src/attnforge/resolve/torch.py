@@ -31,26 +31,31 @@ def choose_torch(request: Request, host: Host, notes: Notes) -> TorchRelease:
 
 def choose_python(request: Request, release: TorchRelease, host: Host, notes: Notes) -> str:
     """Return the Python minor; RequestError if that PyTorch has no build for it."""
-    own = ".".join(host.python.split(".")[:2])
     asked = ".".join(request.python.split(".")[:2])
-    wanted = asked or (own if own in release.pythons else release.pythons[len(release.pythons) // 2])
-    if wanted not in release.pythons:
+    if not asked:
+        return default_python(release.pythons, host, notes)
+    if asked not in release.pythons:
         raise RequestError(
-            f"PyTorch {release.version} has no build for Python {wanted}",
+            f"PyTorch {release.version} has no build for Python {asked}",
             why=f"it is built for {', '.join(release.pythons)}",
-            hint=f"--python {_nearest(wanted, release.pythons)}",
+            hint=f"--python {nearest(asked, release.pythons)}",
         )
-    reason = (
-        "asked for" if request.python else "the Python that runs attnforge" if wanted == own else "middle of torch's"
-    )
-    notes.decide("python", wanted, reason)
+    notes.decide("python", asked, "asked for")
+    return asked
+
+
+def default_python(offered: Sequence[str], host: Host, notes: Notes) -> str:
+    """Return the Python to build for where none is asked for: the one that runs attnforge, if it is offered."""
+    own = ".".join(host.python.split(".")[:2])
+    wanted = own if own in offered else offered[len(offered) // 2]
+    notes.decide("python", wanted, "the Python that runs attnforge" if wanted == own else "middle of torch's")
     return wanted
 
 
 def choose_cuda(request: Request, release: TorchRelease, host: Host, notes: Notes) -> str:
     """Return the CUDA minor that torch is built with; RequestError if that PyTorch has no such build."""
     if request.cuda:
-        wanted = _read_cuda(request.cuda, release)
+        wanted = read_cuda(request.cuda, release.cuda)
         if wanted not in release.cuda:
             raise RequestError(
                 f"PyTorch {release.version} has no build with CUDA {wanted}",
@@ -60,30 +65,37 @@ def choose_cuda(request: Request, release: TorchRelease, host: Host, notes: Note
             )
         notes.decide("cuda", wanted, "asked for", _others(release, wanted, "not asked for"))
         return wanted
-    wanted = release.index_cuda
-    if not _compilable(wanted, host):
-        wanted = next((cuda for cuda in reversed(release.cuda) if _compilable(cuda, host)), wanted)
-    reason = (
-        f"torch {release.version} on the package index is built with it"
-        if wanted == release.index_cuda
-        else "a toolchain for it is at hand"
-    )
+    wanted, reason = own_cuda(release, host)
     notes.decide("cuda", wanted, reason, _others(release, wanted, "name it with --cuda"))
     return wanted
 
 
-def _read_cuda(text: str, release: TorchRelease) -> str:
-    """Read ``13.0``, ``13.0.1``, ``cu130`` or ``130``; ``13`` is the newest of that major that torch is built with."""
+def own_cuda(release: TorchRelease, host: Host) -> tuple[str, str]:
+    """Return the CUDA to build for where none is asked for, and why."""
+    if not _compilable(release.index_cuda, host):
+        newest = newest_compilable(release.cuda, host)
+        if newest:
+            return newest, "a toolchain for it is at hand"
+    return release.index_cuda, f"torch {release.version} on the package index is built with it"
+
+
+def read_cuda(text: str, offered: Sequence[str]) -> str:
+    """Read ``13.0``, ``13.0.1``, ``cu130`` or ``130``; ``13`` is the newest of that major that is offered."""
     digits = text.lower().removeprefix("cu")
     if "." in digits:
         return ".".join(digits.split(".")[:2])
     if len(digits) == 3:
         return f"{digits[:2]}.{digits[2]}"
-    return next((cuda for cuda in reversed(release.cuda) if cuda.split(".")[0] == digits), f"{digits}.0")
+    return next((cuda for cuda in reversed(offered) if cuda.split(".")[0] == digits), f"{digits}.0")
 
 
 def _compilable(cuda: str, host: Host) -> bool:
     return pypi_toolchain(cuda) is not None or any(toolkit.cuda == cuda for toolkit in host.toolkits)
+
+
+def newest_compilable(offered: Sequence[str], host: Host) -> str:
+    """Return the last of these CUDA versions, oldest first, that a toolchain is at hand for; "" where there is none."""
+    return next((cuda for cuda in reversed(offered) if _compilable(cuda, host)), "")
 
 
 def _others(release: TorchRelease, wanted: str, why: str) -> list[tuple[str, str]]:
@@ -92,11 +104,13 @@ def _others(release: TorchRelease, wanted: str, why: str) -> list[tuple[str, str
 
 def _nearest_torch(cuda: str, release: TorchRelease) -> str:
     having = [other.version for other in torch_releases() if cuda in other.cuda]
-    own = f"--cuda {_nearest(cuda, release.cuda)}"
+    own = f"--cuda {nearest(cuda, release.cuda)}"
     return f"{own}, or --torch {having[-1]} --cuda {cuda}" if having else own
 
 
-def _nearest(wanted: str, offered: Sequence[str]) -> str:
+def nearest(wanted: str, offered: Sequence[str]) -> str:
+    """Return the version of two numbers that is nearest to ``wanted``."""
+
     def distance(other: str) -> tuple[int, int]:
         one, two = _numbers(wanted), _numbers(other)
         return abs(one[0] - two[0]), abs(one[1] - two[1])
@@ -106,4 +120,4 @@ def _nearest(wanted: str, offered: Sequence[str]) -> str:
 
 def _numbers(text: str) -> tuple[int, int]:
     major, _, minor = text.partition(".")
-    return int(major or 0), int(minor or 0) if minor.isdecimal() else 0
+    return int(major) if major.isdecimal() else 0, int(minor) if minor.isdecimal() else 0

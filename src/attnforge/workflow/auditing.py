@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+from itertools import groupby
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
@@ -12,10 +13,11 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from attnforge import process
 from attnforge.audit.wheel import audit_wheel
 from attnforge.errors import HostError, RequestError
-from attnforge.knowledge.torch import find_torch
+from attnforge.knowledge.torch import TorchRelease, find_torch
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
+from attnforge.model.universal import Pair
 from attnforge.recipes.catalogue import recipes
 from attnforge.workflow.machine import Machine
 
@@ -25,15 +27,20 @@ _WHERE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
 def audit(machine: Machine, wheel: Path, python: str = "", torch: str = "") -> AuditReport:
     """Audit a wheel against the PyTorch of an interpreter, of a version, or the one that the wheel itself names.
 
-    A wheel of ours says in its plan which PyTorch it is for. Where nothing says so, its symbols stay unchecked and
-    the report says that.
+    A wheel of ours says in its plan which PyTorch it is for: a universal one several, and it is held against each.
+    Where nothing says so, its symbols stay unchecked and the report says that.
     """
-    site = _site_of(machine, python) if python else _site_for(machine, wheel, torch)
-    return audit_wheel(wheel, torch_site=site, recipe=_recipe(wheel))
+    plan, recipe = embedded_plan(wheel), _recipe(wheel)
+    if python:
+        return audit_wheel(wheel, torch_site=_site_of(machine, python), recipe=recipe)
+    if plan and plan.is_universal:
+        sites, chosen = _sites_for(machine, plan, torch)
+        return audit_wheel(wheel, sites=sites, torch=chosen, recipe=recipe)
+    return audit_wheel(wheel, torch_site=_site_for(machine, wheel, plan, torch), recipe=recipe)
 
 
 def audit_against(wheel: Path, site: Path) -> AuditReport:
-    """Audit a wheel against the PyTorch in a site-packages folder."""
+    """Audit a wheel against the PyTorch in a site-packages folder: of a universal one, the modules for it."""
     return audit_wheel(wheel, torch_site=site, recipe=_recipe(wheel))
 
 
@@ -63,14 +70,37 @@ def _site_of(machine: Machine, python: str) -> Path:
     return site
 
 
-def _site_for(machine: Machine, wheel: Path, torch: str) -> Path | None:
-    plan = embedded_plan(wheel)
+def _sites_for(machine: Machine, plan: BuildPlan, torch: str) -> tuple[list[tuple[Pair, Path]], str]:
+    """Return a site-packages folder for each pair of a universal wheel, and the PyTorch that was chosen, or "".
+
+    Pairs of one PyTorch minor share that of their first Python: what its libraries provide is the same for all.
+    """
+    chosen = find_torch(torch).version if torch else ""
+    minor = ".".join(chosen.split(".")[:2])
+    sites = []
+    for torch_minor, pairs in groupby(plan.pairs, lambda pair: pair.torch_minor):
+        if minor in ("", torch_minor):
+            alike = list(pairs)
+            release = find_torch(chosen or alike[0].torch)
+            cuda = cuda_of(plan, release)
+            site = machine.environment(alike[0].python, release.version, cuda, plan.requirements).site_packages
+            sites += [(pair, site) for pair in alike]
+    return sites, chosen
+
+
+def cuda_of(plan: BuildPlan | None, release: TorchRelease) -> str:
+    """Return the CUDA of the PyTorch that a wheel is tried with: its plan's, where that release is built with it."""
+    if plan and (plan.target.torch == release.version or (plan.is_universal and plan.target.cuda in release.cuda)):
+        return plan.target.cuda
+    return release.index_cuda
+
+
+def _site_for(machine: Machine, wheel: Path, plan: BuildPlan | None, torch: str) -> Path | None:
     wanted = torch or (plan.target.torch if plan else "")
     if not wanted:
         return None
     release = find_torch(wanted)
-    cuda = plan.target.cuda if plan and plan.target.torch == release.version else release.index_cuda
-    python = _python(wheel, plan, release.pythons)
+    python, cuda = _python(wheel, plan, release.pythons), cuda_of(plan, release)
     return machine.environment(python, release.version, cuda, plan.requirements if plan else ()).site_packages
 
 

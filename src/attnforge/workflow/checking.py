@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from attnforge.audit.metadata import import_name
 from attnforge.check.cases import cases_for, subject_of
 from attnforge.check.verdicts import findings_of, is_fatal, last_words, not_run, result_of
 from attnforge.errors import HostError
@@ -19,7 +20,7 @@ from attnforge.model.finding import Finding, Severity
 from attnforge.model.target import Architecture
 from attnforge.provision.indexes import file_sha256
 from attnforge.provision.store import write_atomically
-from attnforge.workflow.auditing import audit_against
+from attnforge.workflow.auditing import audit_against, embedded_plan
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.trial import START_SECONDS, Child, WheelFile, coverage, read_name, torch_requirements, trial
 
@@ -125,9 +126,10 @@ class _Check:
                 hint="nvidia-smi shows whether driver and GPU work; --python PATH names another interpreter",
             )
         audited = audit_against(self.wheel.path, Path(self.here["site"]))
-        imported = self._imports(tuple(_modules_of(audited.modules, self.behaviour)))
+        imported = self._imports(_modules_of(audited.modules, self.behaviour))
         # What was imported has all its symbols: Python has them all bound at once.
-        settled = ("symbols-unchecked",) if imported else ()
+        # A check is of the pair that runs: which others a universal wheel holds is not asked.
+        settled = ("symbols-unchecked", "pairs-left") if imported else ("pairs-left",)
         told = (one for one in audited.findings if one.severity is not Severity.OK and one.code not in settled)
         self.findings[:0] = (*told, *_not_covered(audited, self.coverage or {}))
         if not imported:
@@ -135,7 +137,7 @@ class _Check:
         if self.behaviour is None:
             self.findings.append(_unknown(self.wheel.package))
             return
-        self.findings += _another_torch(self.wheel.path, self.here["torch"])
+        self.findings += _another_torch(self.wheel.path, self.here["torch"], self.here["python"])
         self.findings += self._signatures(self.behaviour)
         absent = self._without_gpu()
         if absent:
@@ -150,7 +152,7 @@ class _Check:
         for module in modules:
             answer = self.child.ask("about", {"do": "load", "modules": [module]}, START_SECONDS)
             if "error" in answer:
-                findings.append(_not_imported(module, answer["error"]))
+                findings.append(_not_imported(module, answer["error"], self._mend()))
             else:
                 imported.append(module)
         if imported:
@@ -158,6 +160,15 @@ class _Check:
             self.findings.append(Finding(code="import", severity=Severity.OK, subject="import", seen=seen))
         self.findings += findings
         return all(finding.severity is Severity.UNCHECKED for finding in findings)
+
+    def _mend(self) -> str:
+        """Return the command that makes a wheel for this Python and PyTorch, as text."""
+        plan = embedded_plan(self.wheel.path)
+        here = tuple(".".join(self.here[name].split("+")[0].split(".")[:2]) for name in ("torch", "python"))
+        if plan and plan.is_universal and here not in {(pair.torch_minor, pair.python) for pair in plan.pairs}:
+            torch, python = here
+            return f"add what it lacks: attnforge extend {self.wheel.path.name} --torch {torch} --python {python}"
+        return "build it for this PyTorch: attnforge build PACKAGE --torch VERSION"
 
     def _signatures(self, behaviour: Behaviour) -> Iterator[Finding]:
         """Hold functions against the parameters that upstream's have."""
@@ -194,7 +205,7 @@ class _Check:
         asked = {"package": self.wheel.package, "device": self.device}
         opened = self.child.ask("checks", {"do": "open", **asked}, START_SECONDS)
         if "error" in opened:
-            self.findings.append(_not_imported(behaviour.interface, opened["error"]))
+            self.findings.append(_not_imported(behaviour.interface, opened["error"], self._mend()))
             return
         cases = cases_for(subject_of(behaviour, self.coverage, opened, self.quick, self.only))
         stopped, counts = "", {"crash": 0, "hang": 0}
@@ -221,10 +232,10 @@ def _stop(result: CaseResult, counts: Mapping[str, int]) -> str:
     return ""
 
 
-def _another_torch(wheel: Path, torch: str) -> Iterator[Finding]:
-    """Say where a wheel asks for other versions of PyTorch than the one that it was tried with."""
-    for asked in torch_requirements(wheel):
-        if not asked.marker and not asked.specifier.contains(torch, prereleases=True):
+def _another_torch(wheel: Path, torch: str, python: str) -> Iterator[Finding]:
+    """Say where a wheel asks for other versions of PyTorch, with that Python, than the one that it was tried with."""
+    for asked in torch_requirements(wheel, python):
+        if not asked.specifier.contains(torch, prereleases=True):
             yield Finding(
                 code="another-torch",
                 severity=Severity.ERROR,
@@ -251,18 +262,20 @@ def _not_covered(audited: AuditReport, coverage: Mapping[str, Any]) -> Iterator[
         )
 
 
-def _modules_of(modules: tuple[ModuleReport, ...], behaviour: Behaviour | None) -> Iterator[str]:
+def _modules_of(modules: tuple[ModuleReport, ...], behaviour: Behaviour | None) -> tuple[str, ...]:
     """Return the import names of what is imported: what is known of the package, and each compiled module."""
-    known = behaviour.modules if behaviour else ()
-    yield from known
+    compiled = (name for name in _compiled(modules) if "-" not in name)
+    return tuple(dict.fromkeys((*(behaviour.modules if behaviour else ()), *compiled)))
+
+
+def _compiled(modules: tuple[ModuleReport, ...]) -> Iterator[str]:
     for module in modules:
         path = Path(module.path)
-        name = ".".join((*path.parent.parts, path.name.split(".")[0]))
-        if "-" not in name and name not in known:
-            yield name
+        # A pair's module is reached by the name of its loader, which takes the one that fits.
+        yield import_name(module.path) if module.pair else ".".join((*path.parent.parts, path.name.split(".")[0]))
 
 
-def _not_imported(module: str, error: Mapping[str, Any]) -> Finding:
+def _not_imported(module: str, error: Mapping[str, Any], hint: str) -> Finding:
     lines = str(error["text"]).strip().splitlines() or [""]
     seen = f"{error['type']}: {lines[0]}"[:400]
     if error["type"] == "Crash":
@@ -285,7 +298,7 @@ def _not_imported(module: str, error: Mapping[str, Any]) -> Finding:
         means="it was built for another PyTorch"
         if undefined
         else "the wheel can't be used with this Python and PyTorch",
-        hint="build it for this PyTorch: attnforge build PACKAGE --torch VERSION",
+        hint=hint,
         link="https://github.com/Dao-AILab/flash-attention/issues/723" if undefined else "",
     )
 

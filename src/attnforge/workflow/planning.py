@@ -19,6 +19,7 @@ from attnforge.provision.indexes import SdistRelease, releases
 from attnforge.provision.source import LocalSource, empty_submodules, open_local, own_version
 from attnforge.recipes.catalogue import find_recipe, recipes, suggestions
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
+from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.machine import Machine
@@ -209,7 +210,8 @@ def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -
             return Located(recipe, wanted, SourcePin(kind="sdist", name=name, sha256=release.sha256[wanted]))
     near = suggestions(recipe.name) or list(recipes())
     chosen = _choose(recipe.name, wanted, releases(recipe.name, machine.settings, near))
-    _check_python(recipe.name, chosen, request.python or machine.host.python)
+    for python in asked_pythons(request) or (machine.host.python,):
+        _check_python(recipe.name, chosen, python)
     if not chosen.sha256:
         raise RequestError(
             f"the package index states no SHA-256 for {chosen.filename}",

@@ -19,14 +19,17 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 import attnforge.ongpu
 from attnforge import process
+from attnforge.audit.universal import told_pairs
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
 from attnforge.knowledge.torch import default_torch, find_torch
 from attnforge.model.plan import BuildPlan
-from attnforge.workflow.auditing import embedded_plan
+from attnforge.model.universal import Pair
+from attnforge.workflow.auditing import cuda_of, embedded_plan
 from attnforge.workflow.machine import Machine
 
 _CHILD = Path(attnforge.ongpu.__file__).with_name("child.py")
@@ -91,8 +94,8 @@ def trial(machine: Machine, wheel: WheelFile, python: str = "", torch: str = "")
     """Yield where a wheel can be tried, and take it away afterwards.
 
     ``python`` names an interpreter with PyTorch: nothing is installed, the wheel is unpacked beside it. Else a clean
-    environment is made with ``torch``, or with the one that the wheel's plan or metadata asks for. Raises RequestError,
-    HostError or WheelError.
+    environment is made with ``torch``, or with the one that the wheel's plan or metadata asks for; a universal wheel is
+    tried as one of its pairs (chosen_pair). Raises RequestError, HostError or WheelError.
     """
     root = machine.folders.ensure().environments
     root.mkdir(exist_ok=True)
@@ -138,14 +141,38 @@ def _clean_environment(machine: Machine, wheel: WheelFile, torch: str, venv: Pat
 
 def _wanted(wheel: WheelFile, plan: BuildPlan | None, torch: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the Python, the requirement of torch, and uv's options for where it comes from."""
-    python = _python_of(wheel, plan)
-    wanted = torch or (plan.target.torch if plan else "")
+    if plan and plan.is_universal:
+        pair = chosen_pair(wheel, plan, torch)
+        python, wanted = pair.python, torch or pair.torch
+    else:
+        python, wanted = _python_of(wheel, plan), torch or (plan.target.torch if plan else "")
     if not wanted:
-        return python, _torch_requirement(wheel.path), ()
+        return python, _torch_requirement(wheel.path, python), ()
     release = find_torch(wanted)
-    cuda = plan.target.cuda if plan and plan.target.torch == release.version else release.index_cuda
+    cuda = cuda_of(plan, release)
     backend = () if cuda == release.index_cuda else ("--torch-backend", "cu" + cuda.replace(".", ""))
     return python, f"torch=={release.version}", backend
+
+
+def chosen_pair(wheel: WheelFile, plan: BuildPlan, torch: str = "") -> Pair:
+    """Return the pair that a universal wheel is tried as: of ``torch``, else of the last PyTorch that it is for.
+
+    Of its Pythons it is the one that runs attnforge, else the newest. RequestError where the wheel has no such pair.
+    """
+    minor = ".".join(find_torch(torch).version.split(".")[:2]) if torch else plan.pairs[-1].torch_minor
+    held = [pair for pair in plan.pairs if pair.torch_minor == minor]
+    if not held:
+        raise RequestError(
+            f"{wheel.path.name} has no modules for PyTorch {minor}",
+            why=f"it holds those for {told_pairs((pair.torch_minor, pair.python) for pair in plan.pairs)}",
+            hint=f"add them: attnforge extend {wheel.path.name} --torch {minor}",
+        )
+    return next((pair for pair in held if pair.python == _ours()), held[-1])
+
+
+def _ours() -> str:
+    """Return the Python that runs this: ``3.12``."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 def _python_of(wheel: WheelFile, plan: BuildPlan | None) -> str:
@@ -153,29 +180,33 @@ def _python_of(wheel: WheelFile, plan: BuildPlan | None) -> str:
     if plan and plan.target.python_tag in wheel.pythons:
         return plan.target.python
     exact = [tag.removeprefix("cp3") for tag in wheel.pythons if tag.startswith("cp3")]
-    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    ours = _ours()
     if not exact or "abi3" in wheel.path.name:
         return ours
     return ours if ours.removeprefix("3.") in exact else f"3.{exact[-1]}"
 
 
-def _torch_requirement(wheel: Path) -> str:
-    """Return the PyTorch that attnforge takes by default, unless the wheel's metadata asks for another."""
+def _torch_requirement(wheel: Path, python: str) -> str:
+    """Return the PyTorch that attnforge takes by default, unless the wheel's metadata asks for another there."""
     default = default_torch().version
-    for asked in torch_requirements(wheel):
-        fits = asked.specifier.contains(default)
-        return f"torch=={default}" if fits else f"torch{asked.specifier}"
-    return f"torch=={default}"
+    wanted = SpecifierSet()
+    for asked in torch_requirements(wheel, python):
+        wanted &= asked.specifier
+    return f"torch=={default}" if wanted.contains(default) else f"torch{wanted}"
 
 
-def torch_requirements(wheel: Path) -> Iterator[Requirement]:
-    """Yield what a wheel's metadata asks of PyTorch; a line that is no requirement is passed over."""
+def torch_requirements(wheel: Path, python: str) -> Iterator[Requirement]:
+    """Yield what a wheel's metadata asks of PyTorch with a Python (``3.12`` or ``3.12.3``) and no extras.
+
+    A line that is no requirement is passed over.
+    """
+    there = {"python_version": ".".join(python.split(".")[:2]), "python_full_version": python, "extra": ""}
     for line in metadata(wheel).get_all("Requires-Dist") or ():
         try:
             asked = Requirement(line)
         except InvalidRequirement:
             continue
-        if canonicalize_name(asked.name) == "torch":
+        if canonicalize_name(asked.name) == "torch" and (asked.marker is None or asked.marker.evaluate(there)):
             yield asked
 
 

@@ -73,6 +73,7 @@ class Call:
         self.host: list[str] = []
         self.architectures: list[str] = []
         self.compiler = "c++"
+        self.depfile = ""
         self.output = self.source = Path()
         rest = list(arguments)
         while rest:
@@ -97,7 +98,9 @@ class Call:
             self.output = Path(value)
         elif option == "-ccbin":
             self.compiler = value
-        elif option != "-MF":
+        elif option == "-MF":
+            self.depfile = value
+        else:
             self.host += [option, value]
 
     def compile(self, home: Path, pad: int) -> int:
@@ -105,6 +108,9 @@ class Call:
         with tempfile.TemporaryDirectory() as folder:
             made, fatbin = Path(folder) / "host.o", Path(folder) / "fatbin"
             command = [self.compiler, "-x", "c++", *words, *self.host, "-c", str(self.source), "-o", str(made)]
+            if self.depfile:
+                # As nvcc's -MD does, with headers of the system.
+                command += ["-MD", "-MF", self.depfile, "-MT", str(self.output)]
             code = subprocess.run(command).returncode
             if code:
                 return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -221,3 +222,83 @@ def torch_site(folder: Path, exports: Iterable[str] = (), *, cuda: str = "13", v
     runtime = library([Sym("cudaLaunchKernel", defined=True)], soname=f"libcudart.so.{cuda}")
     (nvidia / f"libcudart.so.{cuda}").write_bytes(runtime)
     return folder
+
+
+# --- universal wheels: two PyTorch minors, two Pythons, and one pair that is not there
+
+HEX = "0123456789abcdef"
+LIBRARY = f"libdemo_cuda-{HEX}.so"
+LAUNCH = f"_Z10run_kernelPf.{HEX}"
+SET_DEVICE = "_ZN3c104cuda9SetDeviceEa"
+PAIRS = (("2.11.0", "3.11"), ("2.11.0", "3.12"), ("2.12.1", "3.12"))
+UNIVERSAL = "demo_kernels-1.0-py3-none-linux_x86_64.whl"
+UNIVERSAL_INFO = "demo_kernels-1.0.dist-info/attnforge"
+
+
+def pair_path(torch: str = "2.11", python: str = "3.11", folder: str = "demo_cuda") -> str:
+    """Where a pair's module lies: ``demo_cuda/torch2.11/demo_cuda.cpython-311-x86_64-linux-gnu.so``."""
+    leaf = folder.rpartition("/")[2]
+    return f"{folder}/torch{torch}/{leaf}.cpython-{python.replace('.', '')}-x86_64-linux-gnu.so"
+
+
+def kernels_library(
+    exports: Iterable[str] = (LAUNCH,),
+    wants: Iterable[Sym] = (),
+    *,
+    needed: Iterable[str] = ("libstdc++.so.6", "libc.so.6"),
+    soname: str = LIBRARY,
+    fatbin: bytes | None = None,
+) -> bytes:
+    """The library of a universal wheel's kernels."""
+    symbols = [
+        *(Sym(name, defined=True) for name in exports),
+        *wants,
+        Sym("malloc", version=("libc.so.6", "GLIBC_2.28")),
+    ]
+    code = machine_code(90, "kernel") if fatbin is None else fatbin
+    return library(symbols, needed=needed, soname=soname, fatbin=code)
+
+
+def thin_module(
+    exports: Iterable[str] = ("PyInit_demo_cuda",),
+    wants: Iterable[str] = (LAUNCH, SET_DEVICE),
+    *,
+    needed: Iterable[str] = (LIBRARY, "libc10.so", "libcudart.so.13", "libc.so.6"),
+    rpath: str = "$ORIGIN/..",
+    fatbin: bytes = b"",
+) -> bytes:
+    """A pair's module: upstream's host code."""
+    symbols = [*(Sym(name, defined=True) for name in exports), *map(Sym, (*wants, "PyModule_Create2"))]
+    return library(symbols, needed=needed, rpath=rpath, fatbin=fatbin)
+
+
+def universal_json(pairs: Iterable[tuple[str, str]] = PAIRS, **module: object) -> bytes:
+    """``universal.json`` of a wheel with one module; what is given replaces what it says of that."""
+    one = {"name": "demo_cuda", "library": LIBRARY, "shared": ["csrc/kernel.cu"], "symbols": ["_Z10run_kernelPf"]}
+    document = {"schema": 1, "pairs": pairs_json(pairs), "modules": [{**one, **module}]}
+    return json.dumps(document).encode()
+
+
+def pairs_json(pairs: Iterable[tuple[str, str]] = PAIRS) -> list[dict[str, str]]:
+    return [{"torch": torch, "python": python} for torch, python in pairs]
+
+
+def universal_files() -> dict[str, bytes]:
+    """The files of a good universal wheel, but for METADATA, WHEEL and RECORD."""
+    modules = {pair_path(torch.rpartition(".")[0], python): thin_module() for torch, python in PAIRS}
+    return {
+        "demo/__init__.py": b"import demo_cuda",
+        "demo_cuda/__init__.py": b"# the loader",
+        f"demo_cuda/{LIBRARY}": kernels_library(),
+        **modules,
+        f"{UNIVERSAL_INFO}/universal.json": universal_json(),
+        f"{UNIVERSAL_INFO}/plan.json": json.dumps({"pairs": pairs_json()}).encode(),
+    }
+
+
+def write_universal(
+    folder: Path, changed: Mapping[str, bytes | None] = {}, *, tag: str = "py3-none-linux_x86_64"
+) -> Path:
+    """Write a good universal wheel but for the files that are given; None takes one out."""
+    files = {path: data for path, data in {**universal_files(), **changed}.items() if data is not None}
+    return write_wheel(folder, files, name=f"demo_kernels-1.0-{tag}.whl", info=metadata(tag=tag))

@@ -8,7 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from audit_writers import FUNC, Part, Strings, assemble, container, entry, library, write_wheel
+from audit_writers import (
+    FUNC,
+    LIBRARY,
+    Part,
+    Strings,
+    Sym,
+    assemble,
+    container,
+    entry,
+    library,
+    pair_path,
+    write_wheel,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -268,6 +280,25 @@ def test_wheels_for_two_pythons_are_matched_by_the_names_of_their_modules(compar
     report = compare({MODULE: code}, {f"demo-1.0.data/platlib/{other}": code})
     assert report.verdict == "same"
     assert [(module.path, module.architecture, module.same) for module in report.modules] == [("demo_cuda", "sm_90", 1)]
+
+
+def test_a_universal_wheel_is_held_against_a_plain_one(compare: Callable[..., Comparison]) -> None:
+    shared, own = cubin_of(Fn()), cubin_of(Fn("_Z3ownv"))
+    plain = {MODULE: code_of(shared, own)}
+    modules = {pair_path(torch, "3.12"): code_of(own) for torch in ("2.11", "2.12")}
+    universal = {f"demo_cuda/{LIBRARY}": code_of(shared), **modules}
+    for one, other in ((plain, universal), (universal, plain)):
+        report = compare(one, other)
+        told = [(module.path, module.architecture, module.same) for module in report.modules]
+        assert (report.verdict, told) == ("same", [("demo_cuda", "sm_90", 2)])
+
+
+def test_a_kernel_that_differs_in_a_universal_wheel(compare: Callable[..., Comparison]) -> None:
+    changed = code_of(cubin_of(Fn(registers=40)))
+    thin = {pair_path(): library([Sym("PyInit_demo_cuda", defined=True)])}
+    report = compare({MODULE: code_of(cubin_of(Fn()))}, {f"demo_cuda/{LIBRARY}": changed, **thin})
+    (module,) = report.modules
+    assert (report.verdict, [one.registers for one in module.different]) == ("different", [(32, 40)])
 
 
 def test_a_function_of_one_wheel_alone(compare: Callable[..., Comparison]) -> None:

@@ -62,6 +62,11 @@ def test_exports_are_what_others_can_bind_to() -> None:
     assert Elf.read(SAMPLE).exports(names) == {"ours", "default_of_ours"}
 
 
+def test_all_exports_are_named() -> None:
+    assert list(Elf.read(SAMPLE).exported()) == ["ours", "default_of_ours"]
+    assert list(Elf.read(cubin(90, ["kernel"])).exported()) == []
+
+
 def test_another_reader_agrees() -> None:
     """The writer of these tests and the reader could share a mistake; pyelftools shares none with either."""
     other: Any = ELFFile(io.BytesIO(SAMPLE))

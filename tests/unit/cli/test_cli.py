@@ -13,7 +13,16 @@ from attnforge.cli import main as program
 from attnforge.cli.display import PlainDisplay, line_of
 from attnforge.cli.show import duration, plan_lines, size
 from attnforge.errors import BuildError, HostError, RequestError, UncheckedError, WheelError
-from attnforge.model.events import Event, GraphReceived, JobFinished, Message, Progress, UnitFinished, kinds
+from attnforge.model.events import (
+    Event,
+    GraphReceived,
+    JobFinished,
+    Message,
+    PairFinished,
+    Progress,
+    UnitFinished,
+    kinds,
+)
 from attnforge.model.host import Host
 from attnforge.model.plan import Resolution
 from attnforge.workflow import machine as machines
@@ -152,6 +161,7 @@ def test_events_have_lines_and_json() -> None:
         JobFinished(0, "a.cu", "ptxas sm_90", 42.0, 41.0, 3_500_000_000, ok=True),
         UnitFinished("b.cu", "compiled", 42.0, 41.0, 3_500_000_000),
         UnitFinished("c.cu", "cached", 42.0, 41.0, 3_500_000_000),
+        PairFinished("2.12.1", "3.13", 65.0),
         Progress(1, 5, 1, 2, 3, 4.0),
     ]
     out = io.StringIO()
@@ -164,6 +174,7 @@ def test_events_have_lines_and_json() -> None:
     assert "ptxas" not in out.getvalue()
     assert "b.cu compiled, 41 s of CPU, 3.5 GB" in out.getvalue()
     assert "c.cu cached" in out.getvalue()
+    assert "modules: PyTorch 2.12.1, Python 3.13 made in 1 min 05 s\n" in out.getvalue()
     assert line_of(events[-1]) == ""
 
 
@@ -192,6 +203,15 @@ def test_a_live_display_draws_what_runs() -> None:
         assert part in text
 
 
+def test_a_live_display_keeps_a_line_of_each_pair_above() -> None:
+    from attnforge.cli.display import LiveDisplay
+
+    out = io.StringIO()
+    with LiveDisplay(out) as display:
+        display(PairFinished("2.12.1", "3.13", 65.0))
+    assert "modules: PyTorch 2.12.1, Python 3.13 made in 1 min 05 s" in out.getvalue()
+
+
 def test_plan_lines_show_warnings_with_their_links(make_resolution: Callable[..., Resolution]) -> None:
     from attnforge.model.plan import PlanWarning
 
@@ -199,3 +219,14 @@ def test_plan_lines_show_warnings_with_their_links(make_resolution: Callable[...
     lines = list(plan_lines(make_resolution().model_copy(update={"warnings": (warning,)}), explain=False))
     assert any("careful; do this" in line for line in lines)
     assert any("https://example.org/1" in line for line in lines)
+
+
+def test_plan_of_a_universal_wheel_says_its_pairs(on_a_host: None, tmp_path: Path) -> None:
+    words = ["plan", "flash-attn", "--gpu", "H100", "--universal", "--torch", "2.11-2.13", "--python", "3.10-3.13"]
+    code, out, _ = call(*words, "--explain", environ={"HOME": str(tmp_path)})
+    assert code == 0
+    assert "CUDA 13.0, 12 pairs: PyTorch 2.11, 2.12, 2.13 x Python 3.10 to 3.13" in out
+    assert "+cu130torch2.11to2.13.py3.10to3.13.sm90-py3-none-linux_x86_64.whl" in out
+    code, _, err = call(*(word for word in words if word != "--universal"))
+    assert code == 2
+    assert "add --universal" in err

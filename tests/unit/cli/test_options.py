@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnforge.cli.requests import add_request_options, read_requests
 from attnforge.config import from_environment, from_project
 from attnforge.errors import RequestError
 from attnforge.model.request import Request
@@ -57,13 +59,22 @@ def test_every_option_sets_a_field_of_the_request() -> None:
         ({"groups": "auto"}, {"groups": "auto"}),
         ({"groups": 8}, {"groups": "8"}),
         ({"torch": None}, {}),
+        ({"universal": True}, {"universal": True}),
+        ({"universal": " True "}, {"universal": True}),
+        ({"universal": "1"}, {"universal": True}),
+        ({"universal": False}, {"universal": False}),
+        ({"universal": 0}, {"universal": False}),
+        ({"universal": "false"}, {"universal": False}),
+        ({"universal": None}, {}),
     ],
 )
 def test_options_are_read(given_options: dict[str, Any], fields: dict[str, Any]) -> None:
     assert merge(given_options) == fields
 
 
-@pytest.mark.parametrize("wrong", [{"head-dims": "sixty"}, {"jobs": "0"}, {"jobs": "many"}, {"memory": "lots"}])
+@pytest.mark.parametrize(
+    "wrong", [{"head-dims": "sixty"}, {"jobs": "0"}, {"jobs": "many"}, {"memory": "lots"}, {"universal": "maybe"}]
+)
 def test_wrong_values_are_refused_with_the_option(wrong: dict[str, str]) -> None:
     with pytest.raises(RequestError, match=f"--{next(iter(wrong))}"):
         merge(wrong)
@@ -72,6 +83,26 @@ def test_wrong_values_are_refused_with_the_option(wrong: dict[str, str]) -> None
 def test_the_command_line_wins_over_the_environment_and_that_over_the_file() -> None:
     file = {"torch": "1", "python": "1", "cuda": "1"}
     assert merge({"torch": "3"}, {"torch": "2", "python": "2"}, file) == {"torch": "3", "python": "2", "cuda": "1"}
+
+
+def read(words: list[str], environ: dict[str, str]) -> Request:
+    parser = argparse.ArgumentParser()
+    add_request_options(parser)
+    return read_requests(parser.parse_args(["flash-attn", *words]), environ)[0]
+
+
+def test_a_flag_stands_without_a_value_and_counts_from_wherever_it_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").write_text("[tool.attnforge]\n")
+    assert read(["--universal"], {}).universal is True
+    assert read([], {}).universal is False
+    assert read([], {"ATTNFORGE_UNIVERSAL": "1"}).universal is True
+    (tmp_path / "pyproject.toml").write_text("[tool.attnforge]\nuniversal = true\n")
+    assert read([], {}).universal is True
+    assert read([], {"ATTNFORGE_UNIVERSAL": "false"}).universal is False
+    assert read(["--universal"], {"ATTNFORGE_UNIVERSAL": "0"}).universal is True
 
 
 def test_the_environment() -> None:

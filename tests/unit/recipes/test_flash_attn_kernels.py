@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,16 @@ from hypothesis import strategies as st
 from attnforge.knowledge.capabilities import capabilities, capabilities_of
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.target import Architecture
-from attnforge.recipes.flash_attn.kernels import LAYOUTS, lean, questions, variant_headers
+from attnforge.recipes.flash_attn.kernels import (
+    LAYOUTS,
+    LIBRARY,
+    joining_function,
+    lean,
+    library_unit,
+    neutral_headers,
+    questions,
+    variant_headers,
+)
 from attnforge.recipes.flash_attn.variants import Variant, left_out, unreachable, variants
 
 ARCHITECTURES = [Architecture.parse(text) for text in ("80", "90", "100", "120")]
@@ -161,3 +171,121 @@ def test_the_layout_is_asked_of_the_real_pytorch(tmp_path: Path, members: str, a
         if subprocess.run(command, capture_output=True).returncode == 0:
             said.add(name)
     assert said == answers
+
+
+def test_the_kernels_library_has_a_unit_of_ours_compiled_as_kernels_are() -> None:
+    graph = library_unit("/g")(changed("philox-64", unit()))
+    kernel, ours = graph.units
+    assert ours.sources == (f"/g/{LIBRARY}",) and ours.output == f"/g/{LIBRARY}.o"
+    assert ours.argv == ("nvcc", "-I/g", "-I/s/csrc/cutlass/include", "-c", f"/g/{LIBRARY}", "-o", ours.output)
+    assert ours.ignores == kernel.ignores
+    assert f"/g/{LIBRARY}" in {file.path for file in graph.files}
+
+
+def test_without_a_kernel_on_neutral_headers_there_is_nothing_to_add() -> None:
+    empty = CompileGraph((replace(unit(), empty=True),))
+    assert library_unit("/g")(empty) == empty
+    bound = changed("", unit())
+    assert library_unit("/g")(bound) == bound
+
+
+FLASH = """
+#include <ATen/cuda/CUDAGeneratorImpl.h>
+namespace flash {{
+struct Flash_fwd_params {{ void *q; float p_dropout; {more} at::PhiloxCudaState philox_args; int num_splits; }};
+struct Flash_bwd_params : public Flash_fwd_params {{ bool deterministic; }};
+}}
+"""
+RUNTIME = """
+#pragma once
+#include <cstddef>
+#include <cstdint>
+typedef int cudaError_t;
+enum { cudaSuccess = 0 };
+inline const char *cudaGetErrorString(cudaError_t) { return "seven"; }
+inline cudaError_t cudaGetLastError() { return 0; }
+"""
+TORCH_CHECK = """
+#pragma once
+#include <stdexcept>
+namespace c10 { namespace cuda {
+inline void c10_cuda_check_implementation(int32_t, const char *, const char *, unsigned, bool) {
+    throw std::logic_error("PyTorch's own");
+}
+} }
+"""
+MAIN = """
+#include <cstdio>
+#include <exception>
+namespace attnforge { void cuda_check(int, const char *, const char *, unsigned); }
+int main() {
+    try { attnforge::cuda_check(0, "f", "g", 1); attnforge::cuda_check(7, "f.cu", "run", 12); }
+    catch (const std::exception &error) { std::puts(error.what()); }
+}
+"""
+
+
+def write_files(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def joined(
+    tmp_path: Path, *, host_has: str = "", with_host: bool = True, namespace: str = "flash"
+) -> subprocess.CompletedProcess[str]:
+    """Compile our unit of the library and what stands before flash_api.cpp as both sides see them, and link them."""
+    assert CXX is not None
+    flash = FLASH if namespace else FLASH.replace("namespace flash {{", "").removesuffix("}}\n")
+    kernel_side = write_files(tmp_path / "kernels", {"flash.h": flash.format(more=""), "cuda_runtime.h": RUNTIME})
+    generated = library_unit("/g")(changed("philox-64", unit())).files
+    for file in (*neutral_headers("/g", LAYOUTS[0]), *generated):
+        write_files(kernel_side, {str(Path(file.path).relative_to("/g")): file.text})
+    host_side = write_files(
+        tmp_path / "host",
+        {
+            "flash.h": flash.format(more=host_has),
+            "cuda_runtime.h": RUNTIME,
+            "c10/cuda/CUDAException.h": TORCH_CHECK,
+            "ATen/cuda/CUDAGeneratorImpl.h": "#pragma once\n" + STATE.format(members=WIDE),
+            "api.cpp": joining_function(LAYOUTS[0]),
+        },
+    )
+    main = write_files(tmp_path, {"main.cpp": MAIN}) / "main.cpp"
+    sides = [(kernel_side, ["-x", "c++", str(kernel_side / LIBRARY)])]
+    if with_host:
+        sides.append((host_side, [str(host_side / "api.cpp")]))
+    objects = []
+    for folder, source in sides:
+        made = folder / "made.o"
+        define = [f"-DFLASH_NAMESPACE={namespace}"] if namespace else []
+        command = [CXX, "-std=c++17", *define, f"-I{folder}", "-c", "-o", str(made), *source]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        objects.append(str(made))
+    program = str(tmp_path / "program")
+    linked = subprocess.run([CXX, "-std=c++17", "-o", program, str(main), *objects], capture_output=True, text=True)
+    return linked if linked.returncode else subprocess.run([program], capture_output=True, text=True)
+
+
+@pytest.mark.compile
+@pytest.mark.skipif(CXX is None, reason="no C++ compiler on PATH")
+@pytest.mark.parametrize("namespace", ["flash", ""], ids=["2.8", "2.7"])
+def test_an_error_of_a_kernel_is_pytorchs_own_where_host_code_is_there(tmp_path: Path, namespace: str) -> None:
+    assert joined(tmp_path, namespace=namespace).stdout.strip() == "PyTorch's own"
+
+
+@pytest.mark.compile
+@pytest.mark.skipif(CXX is None, reason="no C++ compiler on PATH")
+def test_an_error_of_a_kernel_alone_says_what_and_where(tmp_path: Path) -> None:
+    assert joined(tmp_path, with_host=False).stdout.strip() == "CUDA error: seven (f.cu:12, run)"
+
+
+@pytest.mark.compile
+@pytest.mark.skipif(CXX is None, reason="no C++ compiler on PATH")
+@pytest.mark.parametrize("more", ["int wider;", "double earlier;"])
+def test_where_the_two_sides_differ_in_layout_they_do_not_link(tmp_path: Path, more: str) -> None:
+    done = joined(tmp_path, host_has=f"{more} {more.replace('r;', 'r2;')}")
+    assert done.returncode != 0 and "attnforge::boundary<" in done.stderr

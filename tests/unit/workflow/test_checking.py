@@ -12,9 +12,11 @@ import pytest
 
 from attnforge.cli.main import main
 from attnforge.errors import HostError
+from attnforge.model.audit import ModuleReport
 from attnforge.model.check import CheckReport
+from attnforge.model.plan import BuildPlan
 from attnforge.package.archive import Member, write_wheel
-from attnforge.workflow.checking import check, write_check
+from attnforge.workflow.checking import _modules_of, check, write_check
 from attnforge.workflow.machine import Machine
 
 TORCH = """
@@ -41,6 +43,7 @@ def flash_attn_kvpacked_func(q, kv, causal): pass
 
 
 EXTENSION = "flash_attn_2_cuda.py"
+OURS = f"3.{sys.version_info.minor}"
 
 
 def make(
@@ -103,6 +106,10 @@ def test_an_extension_for_another_torch_is_told_by_its_symbol(environ: dict[str,
         ("Requires-Dist: torch==2.11.*\n", False),
         ("Requires-Dist: torch>=2.9\n", False),
         ("Requires-Dist: torch\nRequires-Dist: torch-geometric==9; extra == 'x'\n", False),
+        (f"Requires-Dist: torch>=2.12; python_version == '{OURS}'\n", True),
+        (f"Requires-Dist: torch<2.14,>=2.9; python_version == '{OURS}'\n", False),
+        ("Requires-Dist: torch>=2.12; python_version == '3.1'\n", False),
+        ("Requires-Dist: torch>=2.12; extra == 'x'\n", False),
     ],
 )
 def test_a_wheel_for_another_torch_is_told_though_it_imports(
@@ -111,6 +118,39 @@ def test_a_wheel_for_another_torch_is_told_though_it_imports(
     report = run(environ, make(tmp_path, requires=requires))
     assert (("error", "another-torch", "torch") in said(report)) is told
     assert report.exit_code == (5 if told else 6)
+
+
+def universal(plan: BuildPlan, *pairs: tuple[str, str]) -> str:
+    """plan.json of a universal wheel of those pairs."""
+    return json.dumps({**plan.to_json(), "pairs": [{"torch": torch, "python": python} for torch, python in pairs]})
+
+
+@pytest.mark.parametrize(
+    ("pairs", "hint"),
+    [
+        ([("2.12.1", OURS)], f"add what it lacks: attnforge extend WHEEL --torch 2.11 --python {OURS}"),
+        ([("2.11.0", "3.8")], f"add what it lacks: attnforge extend WHEEL --torch 2.11 --python {OURS}"),
+        ([("2.11.0", OURS)], "build it for this PyTorch: attnforge build PACKAGE --torch VERSION"),
+    ],
+)
+def test_a_universal_wheel_without_a_module_for_what_is_here(
+    environ: dict[str, str], tmp_path: Path, make_plan: Any, pairs: list[tuple[str, str]], hint: str
+) -> None:
+    files = {
+        EXTENSION: "raise ImportError('no module for this')",
+        "flash_attn-2.8.3.dist-info/attnforge/plan.json": universal(make_plan(), *pairs),
+    }
+    wheel = make(tmp_path, files)
+    (finding,) = [one for one in run(environ, wheel).findings if one.code == "import-failed"]
+    assert finding.hint == hint.replace("WHEEL", wheel.name)
+
+
+def test_modules_of_pairs_are_imported_by_the_name_of_their_loader() -> None:
+    suffixes = ("torch2.11/_C.cpython-311-x86_64-linux-gnu.so", "torch2.12/_C.cpython-311-x86_64-linux-gnu.so")
+    pairs = [ModuleReport(path=f"demo/_C/{name}", size=1, pair="torch2.11-py3.11") for name in suffixes]
+    library = ModuleReport(path="demo/_C/lib_C-0123456789abcdef.so", size=1)
+    plain = ModuleReport(path="demo/_host.abi3.so", size=1)
+    assert _modules_of((library, *pairs, plain), None) == ("demo._C", "demo._host")
 
 
 def test_a_module_that_needs_the_driver_is_unchecked_without_one(environ: dict[str, str], tmp_path: Path) -> None:

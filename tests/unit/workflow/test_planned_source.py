@@ -12,7 +12,9 @@ import pytest
 from attnforge.errors import BuildError, RequestError
 from attnforge.model.host import Host
 from attnforge.model.request import Request
+from attnforge.provision.indexes import SdistRelease
 from attnforge.workflow import machine as machines
+from attnforge.workflow import planning
 from attnforge.workflow.building import build
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
@@ -82,3 +84,16 @@ def test_a_source_is_taken_where_the_recipe_says_and_nowhere_else(
         plan(offline, Request(package=package, source=source, gpus=("H100",)))
     assert said in caught.value.what
     assert hint in caught.value.hint
+
+
+def test_every_python_of_a_universal_wheel_has_to_suit_the_source(
+    offline: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = SdistRelease("1.0", "some-extension-1.0.tar.gz", "", "a" * 64, ">=3.11", yanked=False)
+    monkeypatch.setattr(planning, "releases", lambda *_: (release,))
+    request = Request(package="some-extension", gpus=("H100",), universal=True, python="3.11-3.12")
+    assert len(plan(offline, request).plan.pairs) == 2
+    with pytest.raises(RequestError, match=r"needs Python >=3\.11, the target has 3\.10"):
+        plan(offline, request.model_copy(update={"python": "3.10-3.12"}))
+    with pytest.raises(RequestError, match=r"--python 3\.10-3\.12 names several"):
+        plan(offline, request.model_copy(update={"python": "3.10-3.12", "universal": False}))

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from attnforge.errors import HostError, RequestError, WheelError
+from attnforge.model.plan import BuildPlan
+from attnforge.model.universal import Pair
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import Child, Trial, coverage, read_name, trial
+from attnforge.workflow.trial import Child, Trial, chosen_pair, coverage, read_name, torch_requirements, trial
 from standins.forge import TORCH_WITHOUT_GPU, wait_until
 
 NAME = "tiny-1.0+ours-py3-none-any.whl"
@@ -132,3 +138,131 @@ def test_only_a_wheel_of_ours_says_what_it_covers(wheel: Path) -> None:
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("tiny-1.0+ours.dist-info/attnforge/coverage.json", '{"package": "tiny"}')
     assert coverage(wheel) == {"package": "tiny"}
+
+
+# --- which Python and PyTorch: what uv is asked for, without asking it
+
+OURS = f"3.{sys.version_info.minor}"
+NEWEST = f"3.{sys.version_info.minor + 1}"
+OLDEST = "3.8"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Stands for uv, and writes down what it would install."""
+
+    told: list[tuple[str, ...]] = field(default_factory=list)
+
+    def venv(self, folder: Path, python: str, *options: str) -> None:
+        # A path is that of an interpreter of this machine, and its version is what counts.
+        self.told.append((OURS if "/" in python else python,))
+
+    def install(self, into: Path, requirements: tuple[str, ...], *options: str) -> None:
+        self.told.append((requirements[0], *options))
+
+
+def asked(machine: Machine, wheel: Path, torch: str = "") -> list[tuple[str, ...]]:
+    """Return the Python, and the requirement of torch with uv's options."""
+    uv = Asked()
+    object.__setattr__(machine, "uv", uv)
+    with trial(machine, read_name(wheel), torch=torch):
+        return uv.told
+
+
+@pytest.fixture
+def make_universal(tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> Callable[..., Path]:
+    """Write a universal wheel of those pairs that has nothing but its plan."""
+
+    def make(*pairs: tuple[str, str], cuda: str = "13.0") -> Path:
+        plan = make_plan(torch="2.11.0", python="3.12").to_json()
+        plan["pairs"] = [{"torch": torch, "python": python} for torch, python in pairs]
+        plan["target"] |= {"torch": pairs[0][0], "python": pairs[0][1], "cuda": cuda}
+        path = tmp_path / "tiny-2.0-py3-none-linux_x86_64.whl"
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("tiny-2.0.dist-info/attnforge/plan.json", json.dumps(plan))
+        return path
+
+    return make
+
+
+PAIRS = (("2.11.0", OLDEST), ("2.11.0", OURS), ("2.11.0", NEWEST), ("2.12.1", OLDEST), ("2.12.1", NEWEST))
+
+
+@pytest.mark.parametrize(
+    ("torch", "wanted"),
+    [
+        ("", (NEWEST, "torch==2.12.1")),
+        ("2.12", (NEWEST, "torch==2.12.1")),
+        ("2.12.0", (NEWEST, "torch==2.12.0")),
+        ("2.11", (OURS, "torch==2.11.0")),
+    ],
+)
+def test_a_universal_wheel_is_tried_as_one_of_its_pairs(
+    machine: Machine, make_universal: Callable[..., Path], torch: str, wanted: tuple[str, str]
+) -> None:
+    (python,), (requirement, *options) = asked(machine, make_universal(*PAIRS), torch)
+    assert ((python, requirement), options) == (wanted, [])
+
+
+def test_a_universal_wheel_is_tried_with_its_own_cuda(machine: Machine, make_universal: Callable[..., Path]) -> None:
+    wheel = make_universal(("2.10.0", OURS), ("2.11.0", OURS), cuda="12.8")
+    assert asked(machine, wheel)[1] == ("torch==2.11.0", "--torch-backend", "cu128")
+    assert asked(machine, wheel, "2.10")[1] == ("torch==2.10.0",)
+
+
+def test_a_pytorch_that_a_universal_wheel_has_nothing_for(
+    machine: Machine, make_universal: Callable[..., Path]
+) -> None:
+    with pytest.raises(RequestError, match="no modules for PyTorch 2.13") as caught:
+        asked(machine, make_universal(*PAIRS), "2.13")
+    assert f"PyTorch 2.12 with Python {OLDEST}, {NEWEST}" in caught.value.why
+    assert caught.value.hint == "add them: attnforge extend tiny-2.0-py3-none-linux_x86_64.whl --torch 2.13"
+
+
+def test_the_pair_that_runs_attnforge_is_taken_before_a_newer_one(
+    make_universal: Callable[..., Path], make_plan: Callable[..., BuildPlan]
+) -> None:
+    pairs = tuple(Pair(torch=torch, python=python) for torch, python in PAIRS)
+    plan = make_plan().model_copy(update={"pairs": pairs})
+    file = read_name(make_universal(*PAIRS))
+    assert chosen_pair(file, plan, "2.11") == pairs[1]
+    assert chosen_pair(file, plan) == pairs[-1]
+
+
+def with_requirements(wheel: Path, *lines: str) -> Path:
+    """Write a wheel anew that asks for these, and for nothing else."""
+    with zipfile.ZipFile(wheel, "w") as archive:
+        text = "Name: tiny\nVersion: 1.0+ours\n" + "".join(f"Requires-Dist: {line}\n" for line in lines)
+        archive.writestr("tiny-1.0+ours.dist-info/METADATA", text)
+    return wheel
+
+
+@pytest.mark.parametrize(
+    ("lines", "wanted"),
+    [
+        ((), "torch==2.11.0"),
+        (("torch", "einops"), "torch==2.11.0"),
+        (("torch>=2.9",), "torch==2.11.0"),
+        (("torch==2.7.*",), "torch==2.7.*"),
+        (("torch>=2.12", "torch<2.14"), "torch<2.14,>=2.12"),
+        (
+            ('torch==2.7.*; python_version == "3.1"', f'torch<2.14,>=2.12; python_version == "{OURS}"'),
+            "torch<2.14,>=2.12",
+        ),
+        (('torch==2.7.*; python_version == "3.1"',), "torch==2.11.0"),
+        (('torch==2.7.*; extra == "old"',), "torch==2.11.0"),
+    ],
+)
+def test_what_a_wheel_asks_for_with_this_python_decides(
+    machine: Machine, wheel: Path, lines: tuple[str, ...], wanted: str
+) -> None:
+    assert asked(machine, with_requirements(wheel, *lines)) == [(OURS,), (wanted,)]
+
+
+@pytest.mark.parametrize(
+    ("python", "specifiers"), [("3.10", ["<2.14"]), ("3.10.4", ["<2.14"]), ("3.11.9", ["<2.15"]), ("3.12", [])]
+)
+def test_markers_are_those_of_the_python_that_is_asked_of(wheel: Path, python: str, specifiers: list[str]) -> None:
+    lines = ('torch<2.14; python_version == "3.10"', 'torch<2.15; python_version == "3.11"', "not a requirement!")
+    found: list[Any] = list(torch_requirements(with_requirements(wheel, *lines), python))
+    assert [str(one.specifier) for one in found] == specifiers

@@ -34,7 +34,7 @@ _PARAMS = {"forward": "Flash_fwd_params", "split": "Flash_fwd_params", "backward
 _CPP_DTYPES = {"fp16": "cutlass::half_t", "bf16": "cutlass::bfloat16_t"}
 
 _TEMPLATE = """\
-// Made by attnforge for the plan {digest}. Included before flash_api.cpp.
+// Made by attnforge. Included before flash_api.cpp.
 #pragma once
 #include <cuda_runtime.h>
 #include <stdexcept>
@@ -103,24 +103,28 @@ class FlashAttention2:
         if recipe.kernels is None or not plan.selection.kept:
             return ()
         layout = next((layout for layout in kernels.LAYOUTS if layout.name in answers), None)
-        text = (header(plan, recipe) if plan.selection.is_subset else "") + (
-            kernels.check_function(layout) if layout else ""
-        )
+        shared = layout is not None and plan.is_universal
+        text = (header(plan, recipe) if plan.selection.is_subset else "") + (_meeting(layout, shared) if layout else "")
         including = [include_header(recipe.kernels.dispatch, f"{folder}/{HEADER}", text)] if text else []
         return (
             *including,
             lean_host(recipe.kernels.dispatch, f"{folder}/host"),
             kernels.lean(f"{folder}/lean", layout, left_out(plan.target.architectures)),
+            *([kernels.library_unit(f"{folder}/lean")] if shared else []),
         )
 
 
 ADAPTER = FlashAttention2()
 
 
+def _meeting(layout: kernels.Layout, shared: bool) -> str:
+    """Return what flash_api.cpp's unit gets for kernels that know no PyTorch."""
+    return kernels.joining_function(layout) if shared else kernels.check_function(layout)
+
+
 def header(plan: BuildPlan, recipe: Recipe) -> str:
     """Return the header for a plan."""
     return _TEMPLATE.format(
-        digest=plan.digest,
         refusals=refusals(plan, recipe, _CPP_DTYPES),
         functions="\n".join(_function(plan, recipe, kind) for kind in _ENTRIES),
         renames="\n".join(f"#define {entry} attnforge_{kind}" for kind, entry in _ENTRIES.items()),

@@ -7,6 +7,12 @@ static_assert where flash_api.cpp meets it. The error macro calls a function of 
 the symbol behind C10_CUDA_CHECK changes between PyTorch's releases.
 
 What a unit was before is kept as its fallback.
+
+In a universal wheel the kernels lie in a library that knows no PyTorch. There the error macro's function is in a unit
+of ours (``LIBRARY``). It hands an error to the function that flash_api.cpp's unit has given it, so that a user sees
+the exception that PyTorch has for it; without one it throws std::runtime_error. That unit also has one function whose
+name is made of sizes and offsets of what crosses the boundary, as kernels see it. flash_api.cpp's unit refers to it by
+what it sees: where they differ, nothing has that name and the module can't be made.
 """
 
 from __future__ import annotations
@@ -116,6 +122,81 @@ namespace attnforge {{
 {asserts}"""
 
 
+LIBRARY = "attnforge_kernels.cu"
+"""The name of our unit in the kernels library of a universal wheel."""
+
+_BOUNDARY = """\
+namespace attnforge {
+using Reporter = void (*)(cudaError_t, const char *, const char *, unsigned);
+void report_to(Reporter reporter);
+template<std::size_t...> void boundary();
+namespace layout {
+#ifdef FLASH_NAMESPACE
+using namespace FLASH_NAMESPACE;
+#else
+using ::Flash_fwd_params;
+using ::Flash_bwd_params;
+#endif
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Winvalid-offsetof"
+#define ATTNFORGE_BOUNDARY \\
+    boundary<sizeof(layout::Flash_fwd_params), alignof(layout::Flash_fwd_params), \\
+             offsetof(layout::Flash_fwd_params, p_dropout), offsetof(layout::Flash_fwd_params, philox_args), \\
+             offsetof(layout::Flash_fwd_params, num_splits), sizeof(layout::Flash_bwd_params), \\
+             offsetof(layout::Flash_bwd_params, deterministic)>
+}  // namespace layout
+"""
+
+_LIBRARY = """\
+// Made by attnforge. Lies in the kernels library of a universal wheel, which knows no PyTorch.
+#include <ATen/cuda/CUDAGeneratorImpl.h>
+#include <c10/cuda/CUDAException.h>
+#include <cstddef>
+#include <stdexcept>
+#include <string>
+#include "flash.h"
+
+{boundary}
+static Reporter reporter = nullptr;
+
+void report_to(Reporter given) {{ reporter = given; }}
+
+{check} {{
+    if (error == cudaSuccess) return;
+    // PyTorch clears the last error of its own CUDA runtime. This library has another one, whose next check must not
+    // find this error again.
+    static_cast<void>(cudaGetLastError());
+    if (reporter != nullptr) reporter(error, file, function, line);
+    throw std::runtime_error(std::string("CUDA error: ") + cudaGetErrorString(error) + " (" + file + ":" +
+                             std::to_string(line) + ", " + function + ")");
+}}
+
+template<std::size_t...> void boundary() {{}}
+template void ATTNFORGE_BOUNDARY();
+#pragma GCC diagnostic pop
+
+}}  // namespace attnforge
+"""
+
+_HOST = """\
+#include <cuda_runtime.h>
+#include <c10/cuda/CUDAException.h>
+#include <cstddef>
+#include "flash.h"
+
+{boundary}
+static void torch_error(cudaError_t error, const char *file, const char *function, unsigned line) {{
+    c10::cuda::c10_cuda_check_implementation(static_cast<int32_t>(error), file, function, line, true);
+}}
+
+[[gnu::used]] static const bool joined = (report_to(torch_error), ATTNFORGE_BOUNDARY(), true);
+#pragma GCC diagnostic pop
+
+}}  // namespace attnforge
+
+{asserts}"""
+
+
 def questions() -> dict[str, str]:
     """Return, by the name of each layout, C++ text that compiles where the PyTorch has it."""
     return {layout.name: _QUESTION.format(asserts=asserts(layout)) for layout in LAYOUTS}
@@ -129,6 +210,41 @@ def asserts(layout: Layout) -> str:
 def check_function(layout: Layout) -> str:
     """Return the C++ that flash_api.cpp's unit gets, where the real PyTorch is."""
     return _CHECK.format(check=CHECK, asserts=asserts(layout))
+
+
+def joining_function(layout: Layout) -> str:
+    """Return the C++ that flash_api.cpp's unit gets in a universal wheel, where the kernels are in a library."""
+    return _HOST.format(boundary=_BOUNDARY, asserts=asserts(layout))
+
+
+def library_unit(folder: str) -> Pass:
+    """Return the pass that adds our unit of the kernels library; it comes after ``lean``, of the same ``folder``.
+
+    It is compiled as the first kernel's unit is. Upstream's link step does not know it.
+    """
+    path = f"{folder}/{LIBRARY}"
+
+    def apply(graph: CompileGraph) -> CompileGraph:
+        like = next((unit for unit in graph.units if _is_lean(unit, folder)), None)
+        if like is None:
+            return graph
+        output = str(PurePosixPath(folder) / f"{LIBRARY}.o")
+        renamed = {like.sources[0]: path, like.output: output, like.depfile: f"{output}.d"}
+        argv = tuple(renamed.get(word, word) if word else word for word in _without_headers(like.argv))
+        unit = Unit(output, (path,), argv, like.cwd, Language.CUDA, depfile=f"{output}.d", ignores=like.ignores)
+        text = _LIBRARY.format(boundary=_BOUNDARY, check=CHECK)
+        return replace(graph, units=(*graph.units, unit)).with_files(GeneratedFile(path, text))
+
+    return apply
+
+
+def _is_lean(unit: Unit, folder: str) -> bool:
+    return f"-I{folder}" in unit.argv and unit.language is Language.CUDA and not unit.empty
+
+
+def _without_headers(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return a command without the files that it includes first."""
+    return tuple(word for before, word in zip(("", *argv), argv, strict=False) if "-include" not in (before, word))
 
 
 def neutral_headers(folder: str, layout: Layout) -> tuple[GeneratedFile, ...]:

@@ -29,7 +29,7 @@ _CPP_DTYPES = {"fp16": "cutlass::half_t", "bf16": "cutlass::bfloat16_t", "fp8": 
 
 # flash.h declares what is renamed (run_mha_fwd_, run_mha_bwd_), so it has to be read before.
 _TEMPLATE = """\
-// Made by attnforge for the plan {digest}. Included before flash_api_stable.cpp or flash_api.cpp.
+// Made by attnforge. Included before flash_api_stable.cpp or flash_api.cpp.
 #pragma once
 #include <cuda_runtime.h>
 #include <stdexcept>
@@ -83,4 +83,4 @@ ADAPTER = FlashAttention3()
 
 def header(plan: BuildPlan, recipe: Recipe) -> str:
     """Return the header for a plan."""
-    return _TEMPLATE.format(digest=plan.digest, refusals=refusals(plan, recipe, _CPP_DTYPES))
+    return _TEMPLATE.format(refusals=refusals(plan, recipe, _CPP_DTYPES))

@@ -1,0 +1,124 @@
+"""Holds the modules of a universal wheel against the PyTorch that each is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attnforge.audit.linkage import check_linkage
+from attnforge.audit.site import TorchSite
+from attnforge.audit.symbols import link
+from attnforge.audit.universal import key_of, told_pairs
+from attnforge.elf import Elf
+from attnforge.model.finding import Finding, Severity
+from attnforge.model.universal import Pair, pair_of, sorted_pairs
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """Which PyTorch a wheel's modules are held against.
+
+    ``folder`` is a site-packages folder, for a universal wheel that of one PyTorch: what is for others is not looked
+    at. ``torch`` is the version of that PyTorch, where no folder is at hand. ``pairs`` are folders for single pairs.
+    """
+
+    folder: Path | None = None
+    torch: str = ""
+    pairs: Sequence[tuple[Pair, Path]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The mangled symbols that nothing provides, and what is to be said of all of them."""
+
+    undefined: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+def resolve_all(images: Mapping[str, Elf], sites: Sites) -> Resolved:
+    """Resolve the symbols of a wheel that is for one PyTorch."""
+    return _resolved(images, TorchSite.find(sites.folder), sites.folder)
+
+
+def resolve_pairs(images: Mapping[str, Elf], pairs: Sequence[Pair], sites: Sites, wheel: str) -> Resolved:
+    """Resolve the symbols of each pair's modules, with those that every interpreter loads.
+
+    ``pairs`` are those that the wheel holds, and ``wheel`` is its file name. A finding for each pair that is looked at.
+    """
+    looked_at = _looked_at(pairs, sites)
+    minor = _minor_of(sites)
+    if not looked_at and not minor:
+        return _resolved(images, None, sites.folder)
+    if not looked_at:
+        return Resolved((), (_absent(minor, pairs, wheel),))
+    found = _Found()
+    for pair, folder in looked_at:
+        found.add(pair, {path: elf for path, elf in images.items() if pair_of(path) in (None, key_of(pair))}, folder)
+    chosen = {key_of(pair) for pair, _ in looked_at}
+    left = [key_of(pair) for pair in pairs if key_of(pair) not in chosen]
+    return Resolved(tuple(found.undefined), (*found.findings, *_left(left)))
+
+
+def _resolved(images: Mapping[str, Elf], site: TorchSite | None, folder: Path | None) -> Resolved:
+    linkage = link(images, site)
+    return Resolved(tuple(linkage.undefined), tuple(check_linkage(linkage, site, folder)))
+
+
+def _looked_at(pairs: Sequence[Pair], sites: Sites) -> list[tuple[Pair, Path]]:
+    """Return the pairs that are held against a PyTorch, and the folder of each."""
+    named = {key_of(pair): folder for pair, folder in sites.pairs}
+    if named:
+        return [(pair, named[key_of(pair)]) for pair in sorted_pairs(pairs) if key_of(pair) in named]
+    minor = _minor_of(sites)
+    folder = sites.folder
+    return [(pair, folder) for pair in sorted_pairs(pairs) if pair.torch_minor == minor] if folder else []
+
+
+def _minor_of(sites: Sites) -> str:
+    """Return the PyTorch minor that was chosen, empty for none."""
+    site = TorchSite.find(sites.folder)
+    version = site.torch if site else sites.torch
+    return ".".join(version.partition("+")[0].split(".")[:2])
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was found of the pairs so far; each folder is looked at once."""
+
+    sites: dict[Path, TorchSite | None] = field(default_factory=dict)
+    undefined: dict[str, None] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, pair: Pair, images: Mapping[str, Elf], folder: Path) -> None:
+        if folder not in self.sites:
+            self.sites[folder] = TorchSite.find(folder)
+        site = self.sites[folder]
+        linkage = link(images, site)
+        self.undefined.update(dict.fromkeys(linkage.undefined))
+        self.findings += check_linkage(linkage, site, folder, pair.python)
+
+
+def _absent(minor: str, pairs: Sequence[Pair], wheel: str) -> Finding:
+    return Finding(
+        code="pair-absent",
+        severity=Severity.ERROR,
+        subject=f"PyTorch {minor}",
+        seen=f"the wheel holds modules for {told_pairs(map(key_of, pairs))}",
+        means="with this PyTorch the import fails",
+        hint=f"add them: attnforge extend {wheel} --torch {minor}",
+    )
+
+
+def _left(keys: Sequence[Key]) -> Iterator[Finding]:
+    if keys:
+        yield Finding(
+            code="pairs-left",
+            severity=Severity.INFO,
+            subject=told_pairs(keys),
+            seen="modules whose symbols were not looked at",
+            means="another PyTorch was chosen",
+            hint="attnforge audit WHEEL, without --torch and --python, looks at all",
+        )

@@ -1,0 +1,78 @@
+"""``attnforge extend``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TextIO
+
+from attnforge.cli.display import observer
+from attnforge.cli.requests import read_out
+from attnforge.config import from_environment, from_project
+from attnforge.model.request import Request
+from attnforge.options import OPTIONS, merge
+from attnforge.workflow.extending import Extension, extend, plan_extension
+from attnforge.workflow.machine import Machine
+
+# The options of a build that an extension takes; all else is the wheel's.
+_TAKEN = ("torch", "python", "source", "toolchain", "jobs", "memory", "store", "cache-limit")
+
+# Configured for builds in general, these would say what to add to a wheel.
+_SAID_HERE = ("torch", "python", "source")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this verb."""
+    parser.add_argument("wheel", metavar="WHEEL", type=Path, help="a universal wheel that attnforge has made")
+    for option in OPTIONS:
+        if option.name in _TAKEN:
+            parser.add_argument(
+                f"--{option.name}", metavar=option.metavar, help=option.help, dest=f"option {option.name}"
+            )
+    parser.add_argument("--recipe", metavar="FILE", default="", help="your own recipe, if the wheel was built with one")
+    parser.add_argument("--out", metavar="FOLDER", help="where the wheel and its report go (default: dist)")
+    parser.add_argument(
+        "--json", action="store_true", help="what happens as JSON, an event a line; the last is the audit"
+    )
+    parser.add_argument("--plain", action="store_true", help="plain lines also on a terminal")
+
+
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+    """Make the wheel with more pairs."""
+    machine, folder = Machine(environ), read_out(arguments, environ)
+    extension = plan_extension(machine, arguments.wheel, _request(arguments, environ), arguments.recipe)
+    if arguments.json:
+        built = extend(machine, extension, folder, lambda event: _line(event.to_json(), out))
+        _line({"event": "Audited", **built.audit.to_json()}, out)
+    else:
+        out.write("\n".join(_lines(extension)) + "\n")
+        with observer(out, plain=arguments.plain) as observe:
+            built = extend(machine, extension, folder, observe)
+    return built.audit.exit_code
+
+
+def _request(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Request:
+    given = {name: getattr(arguments, f"option {name}") for name in _TAKEN}
+    configured = [
+        {name: value for name, value in source.items() if name in _TAKEN and name not in _SAID_HERE}
+        for source in (from_environment(environ), from_project(Path.cwd()))
+    ]
+    return Request(package="", universal=True, **merge(given, *configured))
+
+
+def _lines(extension: Extension) -> list[str]:
+    plan = extension.plan
+    return [
+        f"{plan.package} {plan.version}  ({extension.wheel.name})",
+        f"  adds       {', '.join(map(str, extension.pairs))}",
+        f"  wheel      {plan.wheel}",
+        f"  plan       {plan.digest}",
+        *(f"  warning    {warning.message}" for warning in extension.warnings),
+    ]
+
+
+def _line(document: Mapping[str, object], out: TextIO) -> None:
+    out.write(json.dumps(document) + "\n")
+    out.flush()

@@ -1,0 +1,156 @@
+"""A universal wheel: one file for several PyTorch minors and several Pythons.
+
+Its kernels lie in a shared library that needs neither. Beside it lies, for each pair of PyTorch and Python, a thin
+extension module with upstream's host code. Where upstream's module would lie stands a package of the module's name::
+
+    flash_attn_2_cuda/__init__.py                        the loader: becomes the module that fits, or raises ImportError
+    flash_attn_2_cuda/libflash_attn_2_cuda-0123456789abcdef.so                                           the kernels
+    flash_attn_2_cuda/torch2.11/flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so          upstream's module for a pair
+
+A module whose sources all read headers of PyTorch has no library: its kernels lie in each pair's module.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from attnforge.model.base import Value
+
+DOCUMENT = "attnforge/universal.json"
+"""Where in dist-info a universal wheel says what it holds."""
+
+_TORCH_FOLDER = re.compile(r"torch(?P<minor>\d+\.\d+)")
+_SUFFIX_OF_CPYTHON = re.compile(r"\.cpython-3(?P<minor>\d+)-[\w-]+\.so$")
+
+
+class Pair(Value):
+    """A Python (``3.12``) and a PyTorch (``2.11.0``) that a module is compiled for.
+
+    ``host_compiler`` is that of its host code where it is another than the plan's: a pair may be added elsewhere.
+    """
+
+    python: str
+    torch: str
+    host_compiler: str = ""
+
+    @field_validator("python")
+    @classmethod
+    def _two_numbers(cls, value: str) -> str:
+        if not re.fullmatch(r"3\.[0-9]{1,3}", value):
+            raise ValueError(f"{value!r} is not a Python version such as 3.12")
+        return value
+
+    @field_validator("torch")
+    @classmethod
+    def _a_release(cls, value: str) -> str:
+        if not re.fullmatch(r"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(\+[\w.]+)?", value, re.ASCII):
+            raise ValueError(f"{value!r} is not a PyTorch version such as 2.11.0")
+        return value
+
+    @property
+    def torch_minor(self) -> str:
+        """``2.11``: what modules are chosen by."""
+        return ".".join(self.torch.split("+")[0].split(".")[:2])
+
+    @property
+    def folder(self) -> str:
+        """``torch2.11``: where the modules of this PyTorch lie."""
+        return f"torch{self.torch_minor}"
+
+    @property
+    def slug(self) -> str:
+        """``torch2.11-py3.12``: a name for files and messages."""
+        return f"{self.folder}-py{self.python}"
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Sorts by PyTorch, then by Python, as numbers."""
+        return (*numbers(self.torch_minor), *numbers(self.python))
+
+    def __str__(self) -> str:
+        return f"PyTorch {self.torch_minor}, Python {self.python}"
+
+
+class UniversalModule(Value):
+    """One extension module of a universal wheel.
+
+    ``name`` is the name that it is imported by (``flash_attn_2_cuda``, ``sageattention._fused``), ``library`` the file
+    name of the library beside its loader, "" for none. ``shared`` are upstream's sources whose objects lie in the
+    library, relative to the source's top; ``own`` the CUDA sources whose kernels lie in each pair's module, because
+    they read headers of PyTorch or Python. ``symbols`` are the functions that cross the boundary, by upstream's names.
+    """
+
+    name: str
+    library: str = ""
+    shared: tuple[str, ...] = ()
+    own: tuple[str, ...] = ()
+    symbols: tuple[str, ...] = ()
+
+    # A wheel from elsewhere must not say where files go, nor add words to what the linker's tools read.
+    @field_validator("name")
+    @classmethod
+    def _an_import_name(cls, value: str) -> str:
+        if not all(part.isidentifier() and part.isascii() for part in value.split(".")):
+            raise ValueError(f"{value!r} is not the name of a module")
+        return value
+
+    @field_validator("library")
+    @classmethod
+    def _a_file_name(cls, value: str) -> str:
+        if value and not re.fullmatch(r"lib\w+-[0-9a-f]{16}\.so", value, re.ASCII):
+            raise ValueError(f"{value!r} is not the name of a library of kernels")
+        return value
+
+    @field_validator("shared", "own")
+    @classmethod
+    def _inside(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for path in map(PurePosixPath, value):
+            if path.is_absolute() or ".." in path.parts:
+                raise ValueError(f"{path} is not a path in the source")
+        return value
+
+    @field_validator("symbols")
+    @classmethod
+    def _words(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for symbol in value:
+            if not re.fullmatch(r"[\w.$@]+", symbol, re.ASCII):
+                raise ValueError(f"{symbol!r} is not a symbol")
+        return value
+
+    @property
+    def folder(self) -> str:
+        """The package that stands where upstream's module would lie, as a path in the wheel."""
+        return self.name.replace(".", "/")
+
+
+class Universal(Value):
+    """What a universal wheel holds. ``answers`` are the recipe's questions that its PyTorch answers with yes: each has
+    to give the same ones, since they tell how it lays out what crosses to the kernels.
+    """
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    pairs: tuple[Pair, ...]
+    modules: tuple[UniversalModule, ...]
+    answers: tuple[str, ...] = ()
+
+
+def sorted_pairs(pairs: Iterable[Pair]) -> tuple[Pair, ...]:
+    """Return pairs in the one order that wheels and plans have them in."""
+    return tuple(sorted(pairs, key=lambda pair: pair.order))
+
+
+def pair_of(path: str) -> tuple[str, str] | None:
+    """Return (``2.11``, ``3.12``) of a pair's module by its path in a wheel; None for any other file."""
+    place = PurePosixPath(path)
+    folder, suffix = _TORCH_FOLDER.fullmatch(place.parent.name), _SUFFIX_OF_CPYTHON.search(place.name)
+    return (folder["minor"], f"3.{suffix['minor']}") if folder and suffix else None
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version: (2, 11) for ``2.11``."""
+    return tuple(int(part) for part in version.split("."))

@@ -1,0 +1,94 @@
+"""What a wheel is taken apart into, and how it is put together again under another version."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
+
+from attnforge.errors import AttnforgeError, BuildError
+from attnforge.model.plan import UNSTATED, BuildPlan
+from attnforge.package.archive import Member, read_members, write_wheel
+from attnforge.package.metadata import name_and_version
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """The files of a wheel by path: those of its dist-info folder by their paths in it, and all others."""
+
+    name: str
+    dist_info: str
+    files: Mapping[str, Member]
+    information: Mapping[str, Member]
+
+    @property
+    def metadata(self) -> str:
+        """The text of METADATA."""
+        return self.information["METADATA"].data.decode()
+
+    @property
+    def tags(self) -> str:
+        """``cp312-cp312-linux_x86_64``: the last three parts of the file name."""
+        return "-".join(self.name.removesuffix(".whl").split("-")[-3:])
+
+
+def unpack(wheel: Path, plan: BuildPlan, fault: type[AttnforgeError] = BuildError) -> Unpacked:
+    """Read a wheel whole. Raises ``fault`` where it is none, and BuildError where it is of another version than was
+    planned.
+    """
+    try:
+        parse_wheel_filename(wheel.name)
+        members = read_members(wheel)
+    except (InvalidWheelFilename, zipfile.BadZipFile, zlib.error, OSError) as error:
+        raise fault(f"{wheel.name} is no wheel, or a damaged one", why=str(error)) from error
+    folders = {path.split("/")[0] for path in members if path.split("/")[0].endswith(".dist-info")}
+    if len(folders) != 1:
+        raise fault(f"the wheel {wheel.name} has {len(folders)} dist-info folders and not one")
+    inside = f"{folders.pop()}/"
+    information = {path.removeprefix(inside): one for path, one in members.items() if path.startswith(inside)}
+    files = {path: member for path, member in members.items() if not path.startswith(inside)}
+    missing = [name for name in ("METADATA", "WHEEL") if name not in information]
+    if missing:
+        raise fault(f"the wheel {wheel.name} has no {missing[0]}")
+    unpacked = Unpacked(wheel.name, inside.rstrip("/"), files, information)
+    _expect(plan, *name_and_version(unpacked.metadata))
+    return unpacked
+
+
+def labelled(version: str, label: str) -> str:
+    """Return a version with our label in place of its own; without a label it stays."""
+    return str(Version(f"{Version(version).public}+{label}")) if label else version
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The names of a wheel that is made: its dist-info folder and its file."""
+
+    dist_info: str
+    file: str
+
+    @classmethod
+    def like(cls, unpacked: Unpacked, version: str, tags: str) -> Named:
+        """Return the names of the same project's wheel of another version and other tags."""
+        project = unpacked.dist_info.removesuffix(".dist-info").rsplit("-", 1)[0]
+        return cls(f"{project}-{version}.dist-info", f"{project}-{version}-{tags}.whl")
+
+    def write(self, folder: Path, files: Mapping[str, Member], information: Mapping[str, Member]) -> Path:
+        """Write the wheel into a folder and return its path. RECORD is made here."""
+        inside = {f"{self.dist_info}/{path}": member for path, member in information.items()}
+        wheel = folder / self.file
+        write_wheel(wheel, {**files, **inside}, self.dist_info)
+        return wheel
+
+
+def _expect(plan: BuildPlan, name: str, version: str) -> None:
+    if plan.version != UNSTATED and Version(version).public != Version(plan.version).public:
+        raise BuildError(
+            f"upstream's build made version {version} of {name}, and the plan is for {plan.version}",
+            why="the source is not the version that its name or index says",
+        )

@@ -1,0 +1,103 @@
+"""Lists and ranges of PyTorch and Python, as users write them: ``2.11,2.13``, ``3.10-3.13``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from attnforge.errors import RequestError
+from attnforge.knowledge.torch import TorchRelease, find_torch, torch_releases
+from attnforge.model.universal import numbers
+from attnforge.resolve.torch import nearest
+
+_Named = TypeVar("_Named")
+
+_SEVERAL = re.compile(r"[,;]|\d\s*-\s*\d")
+
+
+def names_several(text: str) -> bool:
+    """Say whether a text is a list or a range, and not one version."""
+    return _SEVERAL.search(text) is not None
+
+
+def expand_torches(text: str) -> tuple[TorchRelease, ...]:
+    """Return the releases that a list names, oldest first: of a minor, and of each minor of a range, the newest patch.
+
+    RequestError for what can't be read or is not known, and for two patches of one minor.
+    """
+    by_minor: dict[str, TorchRelease] = {}
+    for release in _expanded(text, "--torch", find_torch, _torches_between):
+        minor = minor_of(release)
+        other = by_minor.setdefault(minor, release)
+        if other != release:
+            raise RequestError(
+                f"--torch {text} names {other.version} and {release.version}, two patches of PyTorch {minor}",
+                why=f"modules for PyTorch {minor} load with each of its patches: the wheel holds them once",
+                hint="name one of them",
+            )
+    return tuple(sorted(by_minor.values(), key=lambda release: numbers(minor_of(release))))
+
+
+def expand_pythons(text: str) -> tuple[str, ...]:
+    """Return the Python minors that a list names, lowest first; RequestError for one that no PyTorch is built for."""
+    found = set(_expanded(text, "--python", _known_python, _pythons_between))
+    return tuple(sorted(found, key=numbers))
+
+
+def minor_of(release: TorchRelease) -> str:
+    """Return ``2.11`` of PyTorch 2.11.0."""
+    return ".".join(release.version.split(".")[:2])
+
+
+def _expanded(
+    text: str, option: str, one: Callable[[str], _Named], between: Callable[[str, str], list[_Named]]
+) -> list[_Named]:
+    """Return what a list names, word by word; a range is ``first-last``, both in it."""
+    words = [word.strip() for word in text.replace(";", ",").split(",") if word.strip()]
+    if not words:
+        raise RequestError(f"{option} {text} names none", hint=f"name at least one with {option}")
+    found: list[_Named] = []
+    for word in words:
+        first, is_range, last = (part.strip() for part in word.partition("-"))
+        meant = between(first, last) if is_range else [one(word)]
+        if not meant:
+            raise RequestError(
+                f"the range {word} is empty", why=f"{first} is above {last}", hint=f"write {last}-{first}"
+            )
+        found += meant
+    return found
+
+
+def _torches_between(first: str, last: str) -> list[TorchRelease]:
+    known = {minor_of(release): release for release in torch_releases()}
+    for end in (first, last):
+        if end not in known:
+            minor = minor_of(find_torch(end))
+            raise RequestError(
+                f"a range of PyTorch can't end at {end}",
+                why="it means the newest patch of each minor in it",
+                hint=f"write {minor} there, or name {end} by itself with a comma",
+            )
+    return [known[minor] for minor in known if numbers(first) <= numbers(minor) <= numbers(last)]
+
+
+def _pythons_between(first: str, last: str) -> list[str]:
+    lowest, highest = numbers(_known_python(first)), numbers(_known_python(last))
+    return [python for python in _known_pythons() if lowest <= numbers(python) <= highest]
+
+
+def _known_python(word: str) -> str:
+    """Return the minor of a Python (``3.12`` of ``3.12.1``) that some PyTorch is built for."""
+    minor, known = ".".join(word.split(".")[:2]), _known_pythons()
+    if minor not in known:
+        raise RequestError(
+            f"no PyTorch that is known is built for Python {word}",
+            why=f"known: {', '.join(known)}",
+            hint=f"--python {nearest(minor, known)}",
+        )
+    return minor
+
+
+def _known_pythons() -> list[str]:
+    return sorted({python for release in torch_releases() for python in release.pythons}, key=numbers)

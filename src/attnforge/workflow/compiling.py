@@ -1,0 +1,130 @@
+"""Runs upstream's build for one Python and one PyTorch, with the engine in ninja's seat."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from attnforge import process
+from attnforge.compile.cache import StepCache
+from attnforge.compile.cost import CostModel
+from attnforge.compile.engine import Engine
+from attnforge.compile.pipeline import passes_for
+from attnforge.compile.prefixes import Prefixes
+from attnforge.compile.reuse import Reuse
+from attnforge.compile.summary import Summary
+from attnforge.compile.work import Product
+from attnforge.errors import BuildError
+from attnforge.knowledge.torch import find_torch
+from attnforge.model.events import Observer
+from attnforge.model.plan import BuildPlan
+from attnforge.model.recipe import Recipe
+from attnforge.provision.driver import provide_driver_stub
+from attnforge.provision.gpus import virtual_gpus
+from attnforge.recipes.catalogue import find_adapter
+from attnforge.resolve.estimate import cost_key, priors
+from attnforge.workflow.ground import Ground, answers_to, build_environment, named_folders
+from attnforge.workflow.machine import Machine
+from attnforge.workflow.upstream import build_wheel
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What compiles may use: ``slots`` at once, ``budget_bytes`` of memory together, and the cache across plans."""
+
+    slots: int
+    budget_bytes: int
+    cache: StepCache
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """What upstream's build made: its wheel, its objects, and what the PyTorch of the build answered."""
+
+    wheel: Path
+    summary: Summary
+    products: tuple[Product, ...]
+    answers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run of upstream's build: what for, on what, and where. ``started`` is told of the engine."""
+
+    machine: Machine
+    plan: BuildPlan
+    recipe: Recipe
+    ground: Ground
+    folder: Path
+    means: Means
+    observe: Observer
+    log: IO[str]
+    started: Callable[[Engine], object] = lambda engine: None
+
+
+def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[str] | None = None) -> Compiled:
+    """Run upstream's build. HostError, BuildError or the engine's own error where it fails.
+
+    The units of the sources in ``left`` (absolute paths) are left out: their objects are at hand elsewhere. These were
+    made for PyTorch versions that give the same ``answers``; BuildError where this one gives others.
+    """
+    machine, plan, recipe, ground, means = job.machine, job.plan, job.recipe, job.ground, job.means
+    generated = job.folder / "generated"
+    generated.mkdir(parents=True, exist_ok=True)
+    prefixes = named_folders(ground, generated)
+    adapter = find_adapter(recipe)
+    given = answered(machine, plan, recipe, ground, generated)
+    if answers is not None and given != frozenset(answers):
+        raise other_layout(plan)
+    own = adapter.passes(plan, recipe, str(generated), given)
+    passes = passes_for(plan, recipe, own, lambda what: cost_key(plan, what), prefixes, str(generated), left)
+    with Engine(
+        folder=job.folder,
+        slots=means.slots,
+        budget_bytes=means.budget_bytes,
+        passes=passes,
+        costs=CostModel(machine.folders.costs, priors(plan, recipe)),
+        observe=job.observe,
+        log=job.log,
+        temporary=temporary_folder(machine),
+        reuse=Reuse(means.cache, Prefixes(prefixes)),
+    ) as engine:
+        job.started(engine)
+        environment = {
+            **build_environment(plan, ground, engine.seat_folder, means.slots, machine.environ),
+            "LIBRARY_PATH": str(driver_stub(machine, ground, generated)),
+            **(virtual_gpus(plan.target.gpus) if recipe.asks_for_gpus else {}),
+        }
+        wheel = build_wheel(ground.source, ground.environment.python, environment, engine, job.folder, job.log)
+        return Compiled(wheel, engine.summary, engine.products, given)
+
+
+def answered(machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path) -> frozenset[str]:
+    """Return which of the recipe's questions the PyTorch of a build answers with yes."""
+    cxx = find_torch(plan.target.torch).cxx if plan.target.torch else 17
+    return answers_to(find_adapter(recipe).questions(), ground, generated, machine, cxx)
+
+
+def driver_stub(machine: Machine, ground: Ground, generated: Path) -> Path:
+    """Return a folder with a stand-in for the driver's library, for the linker."""
+    environ = process.base_environment(machine.environ)
+    folder = generated / "stubs"
+    return provide_driver_stub(ground.toolchain.home, ground.compiler.path, folder, machine.runner, environ)
+
+
+def temporary_folder(machine: Machine) -> Path:
+    """Return where compilers' temporary files go."""
+    return Path(machine.environ.get("TMPDIR") or tempfile.gettempdir())
+
+
+def other_layout(plan: BuildPlan) -> BuildError:
+    """Return the error for a PyTorch that lays out what crosses to the kernels in another way than the others."""
+    target = plan.target
+    return BuildError(
+        f"PyTorch {target.torch} can't share kernels with the others of this wheel",
+        why="it lays out what is handed to the kernels (the state of its random number generator) in another way",
+        hint=f"a wheel of its own: attnforge build {plan.package}=={plan.version} --torch {target.torch}",
+    )

@@ -1,0 +1,309 @@
+"""Adds pairs of PyTorch and Python to a universal wheel: from it and the package's source, with no kernel compiled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from attnforge.audit.wheel import audit_wheel
+from attnforge.embedded import read_universal
+from attnforge.errors import RequestError, WheelError
+from attnforge.link.linker import Library
+from attnforge.model.audit import AuditReport
+from attnforge.model.events import Finished, Observer, ignore
+from attnforge.model.host import HostCompiler
+from attnforge.model.plan import BuildPlan, PlanWarning, ToolchainPin
+from attnforge.model.recipe import Recipe, Release
+from attnforge.model.request import Request
+from attnforge.model.universal import Pair, Universal, sorted_pairs
+from attnforge.package.archive import read_members
+from attnforge.package.sbom import Vendored, vendored
+from attnforge.package.universal import extend_wheel
+from attnforge.provision.giturl import parse_address
+from attnforge.provision.source import open_local
+from attnforge.recipes.catalogue import find_recipe
+from attnforge.recipes.own import read_recipe
+from attnforge.resolve.advice import apply_advisories, check_source
+from attnforge.resolve.decisions import Notes
+from attnforge.resolve.estimate import memory_budget
+from attnforge.resolve.pairs import pairs_for, with_pairs
+from attnforge.resolve.resolver import check_release
+from attnforge.resolve.selection import settings_of
+from attnforge.resolve.spans import torches_of
+from attnforge.resolve.toolchain import choose_toolchain
+from attnforge.version import BUILDER
+from attnforge.workflow.auditing import embedded_plan
+from attnforge.workflow.building import Built
+from attnforge.workflow.compiling import Means
+from attnforge.workflow.ground import lay_out_source, provide_pinned, requirements_of
+from attnforge.workflow.machine import Machine
+from attnforge.workflow.planning import Located
+from attnforge.workflow.report import write_extension_report
+from attnforge.workflow.results import opened_cache
+from attnforge.workflow.stages import PairEnvironments, Stages, bad_wheel, deliver, expected_of, text_of, working_in
+from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, prove, untried_message
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What is added to which wheel.
+
+    ``plan`` is that of the new wheel, ``pairs`` those that it has and the old one has not.
+    """
+
+    wheel: Path
+    universal: Universal
+    plan: BuildPlan
+    pairs: tuple[Pair, ...]
+    located: Located
+    toolchain: ToolchainPin
+    request: Request
+    warnings: tuple[PlanWarning, ...] = ()
+
+
+def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file: str = "") -> Extension:
+    """Return what an extension would do.
+
+    Of ``request`` count ``torch`` and ``python`` (as in a universal build; the wheel's own where one is not given),
+    ``source`` for a folder or archive, ``toolchain``, ``jobs``, ``memory``, ``store``. ``recipe_file`` is the user's
+    own recipe, where the wheel was built with one. RequestError where the wheel can't be extended so.
+    """
+    universal = read_universal(wheel)
+    plan = embedded_plan(wheel)
+    if plan is None or universal is None:
+        raise _not_universal(wheel)
+    _check_version(plan, wheel)
+    recipe, release = _recipe(plan, recipe_file)
+    _check_source_pin(plan, recipe, release, request.source)
+    notes = Notes()
+    pairs = _new_pairs(plan, request, notes)
+    torches = torches_of(pairs)
+    check_release(recipe, release, plan.target.cuda, torches)
+    apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, torches, notes)
+    pin = choose_toolchain(plan.target.cuda, (), request.toolchain, machine.host, notes)
+    if pin.host_compiler != plan.toolchain.host_compiler:
+        pairs = tuple(pair.model_copy(update={"host_compiler": pin.host_compiler}) for pair in pairs)
+    located = _located(plan, recipe, request.source)
+    extended = with_pairs(plan, sorted_pairs((*plan.pairs, *pairs)), recipe, release)
+    return Extension(wheel, universal, extended, pairs, located, pin, request, notes.warnings)
+
+
+def _check_version(plan: BuildPlan, wheel: Path) -> None:
+    try:
+        Version(plan.version)
+    except InvalidVersion as error:
+        raise WheelError(f"{wheel.name} has a plan of no version", why=str(error)) from error
+
+
+def _new_pairs(plan: BuildPlan, request: Request, notes: Notes) -> tuple[Pair, ...]:
+    if not (request.torch or request.python):
+        raise RequestError("nothing to add is named", hint="--torch 2.14, --python 3.13, or both")
+    torches = request.torch or ",".join(dict.fromkeys(pair.torch for pair in plan.pairs))
+    pythons = request.python or ",".join(dict.fromkeys(pair.python for pair in plan.pairs))
+    held = {(pair.torch_minor, pair.python) for pair in plan.pairs}
+    asked = pairs_for(torches, pythons, plan.target.cuda, notes)
+    new = tuple(pair for pair in asked if (pair.torch_minor, pair.python) not in held)
+    if not new:
+        raise RequestError(f"the wheel has {', '.join(map(str, asked))} already", hint="it can be installed as it is")
+    return tuple(_as_held(pair, plan, notes) for pair in new)
+
+
+def _as_held(pair: Pair, plan: BuildPlan, notes: Notes) -> Pair:
+    """Return a pair with the patch that the wheel has of its PyTorch: it has one of each minor, as any build has."""
+    patch = next((held.torch for held in plan.pairs if held.torch_minor == pair.torch_minor), pair.torch)
+    if patch != pair.torch:
+        told = (
+            f"the module for {pair} is compiled with PyTorch {patch}, and not {pair.torch}, as others of the wheel are"
+        )
+        notes.warn("torch", f"{told}: modules load with each patch of a minor")
+    return pair.model_copy(update={"torch": patch})
+
+
+def _recipe(plan: BuildPlan, recipe_file: str) -> tuple[Recipe, Release | None]:
+    """Return the recipe of a wheel's plan and its release; RequestError where the plan says otherwise than these.
+
+    What is installed, run and set in the environment comes of the recipe at hand, not of a file from elsewhere.
+    """
+    recipe = (read_recipe(Path(recipe_file).expanduser()) if recipe_file else find_recipe(plan.package)).at(
+        plan.version
+    )
+    release = recipe.release(plan.version)
+    settings = tuple(sorted(settings_of(recipe, release, plan.selection).items()))
+    known = (recipe.name, recipe.rules_digest(), recipe.requirements, settings)
+    if known != (plan.package, plan.recipe, plan.requirements, plan.settings):
+        raise RequestError(
+            f"the recipe for {plan.package} at hand is not the one that the wheel was built with",
+            why="its host code and its kernels would be built by different rules",
+            hint="the attnforge that built it (provenance.json inside names it), or --recipe FILE for one of your own",
+        )
+    return recipe, release
+
+
+def _check_source_pin(plan: BuildPlan, recipe: Recipe, release: Release | None, source: str) -> None:
+    """Hold where a wheel says that its source comes from against the recipe: it will be run."""
+    pin = plan.source
+    if pin.kind == "git":
+        known = bool(source) or not pin.url or (recipe.git is not None and pin.url == recipe.git.url)
+    elif pin.carrier is not None:
+        known = release is not None and release.carriers.get(plan.version) == pin.carrier
+    else:
+        pinned = release.sha256.get(plan.version) if release else None
+        known = pin.kind != "sdist" or pinned in (None, pin.sha256)
+    if not known:
+        raise RequestError(
+            f"the wheel says that it comes from another source than the recipe for {plan.package} names",
+            why=f"it names {pin.url or pin.name}, {pin.pinned_by[:30]}; its setup.py would be run",
+            hint="if you trust it: --source git+URL" if pin.kind == "git" else "build the wheel anew",
+        )
+
+
+def _located(plan: BuildPlan, recipe: Recipe, source: str) -> Located:
+    pin = plan.source
+    if pin.kind == "git" and not (source or pin.url):
+        raise RequestError(
+            f"the wheel was built from a git repository {pin.name} that lies on its builder's machine",
+            why="host code is compiled from the very same source",
+            hint=f"--source git+file:///FOLDER of a clone that has the commit {pin.commit}",
+        )
+    if pin.kind == "git":
+        address = parse_address(source or f"git+{pin.url}@{pin.commit}")
+        return Located(recipe, plan.version, pin, address=address)
+    if pin.kind == "sdist":
+        return Located(recipe, plan.version, pin)
+    if not source:
+        raise RequestError(
+            f"the wheel was built from the {pin.kind} {pin.name}, which only you have",
+            why="host code is compiled from the very same source",
+            hint=f"--source PATH of {pin.name}",
+        )
+    local = open_local(Path(source).expanduser())
+    if (local.kind, local.sha256) != (pin.kind, pin.sha256):
+        raise RequestError(
+            f"{source} is not the source that the wheel was built from",
+            why=f"its sha256 is {local.sha256[:16]}…, the wheel's {pin.sha256[:16]}…",
+            hint=f"--source PATH of the same {pin.name}",
+        )
+    return Located(recipe, plan.version, pin, local.path)
+
+
+def _not_universal(wheel: Path) -> RequestError:
+    return RequestError(
+        f"{wheel.name} is no universal wheel",
+        why="its modules hold the kernels, for one Python and one PyTorch",
+        hint="build one: attnforge build PACKAGE --universal --torch 2.11,2.12 --python 3.10-3.13",
+    )
+
+
+def extend(machine: Machine, extension: Extension, out: Path, observe: Observer = ignore) -> Built:
+    """Put a wheel with the further pairs, and its report, into ``out``; the old wheel is left as it is.
+
+    Modules that the old wheel has stay byte for byte. HostError, BuildError or WheelError.
+    """
+    if (out / extension.plan.wheel).resolve() == extension.wheel.resolve():
+        raise RequestError(
+            f"the new wheel would take the place of {extension.wheel}",
+            why="its label does not tell its pairs",
+            hint="--out FOLDER, another one",
+        )
+    started = time.monotonic()
+    folder = machine.folders.ensure().builds / extension.plan.slug
+    with working_in(folder, observe) as stages:
+        source = stages.run("source", extension.plan.source.name, lambda: _source(machine, extension, stages))
+        stages.run("look", extension.wheel.name, lambda: _look(extension))
+        needed = requirements_of(extension.plan, extension.located, source)
+        environments = PairEnvironments(machine, extension.plan.target.cuda, needed)
+        parts, means = _make(machine, extension, environments, source, folder, stages)
+        inside = vendored(source)
+        wheel = stages.run("package", extension.plan.wheel, lambda: _package(extension, parts, inside, folder))
+        pairs = extension.pairs
+        proof = lambda: prove(environments, parts.universal, wheel, pairs, means)  # noqa: E731 - a stage's work
+        untried = stages.run("import", f"with {len(pairs)} pairs", proof)
+        if untried:
+            observe(untried_message(untried))
+        audit = stages.run("audit", wheel.name, lambda: _audit(extension, environments, wheel))
+        if audit.exit_code == WheelError.exit_code:
+            raise bad_wheel(audit)
+        placed = deliver(wheel, out)
+        seconds = time.monotonic() - started
+        report = write_extension_report(placed, extension.plan, extension.toolchain, audit, parts.summaries, seconds)
+        observe(Finished(extension.plan.package, str(placed), str(report), seconds))
+        return Built(placed, report, audit, None, seconds)
+
+
+def _look(extension: Extension) -> None:
+    """Audit the wheel that is there: what is wrong with it must not get a new RECORD that says that all is right."""
+    report = audit_wheel(extension.wheel, recipe=extension.located.recipe)
+    if report.exit_code == WheelError.exit_code:
+        raise bad_wheel(report, "nothing is added to it")
+
+
+def _source(machine: Machine, extension: Extension, stages: Stages) -> Path:
+    """Lay the source out once: whether it can be had is told before anything else is begun."""
+    plan = extension.plan
+    warn = stages.warn
+    into = machine.folders.builds / plan.slug / "source"
+    source = lay_out_source(machine, plan, extension.located, into, warn)
+    for warning in check_source(plan, lambda name: text_of(source / name)):
+        warn(warning)
+    return source
+
+
+def _make(
+    machine: Machine,
+    extension: Extension,
+    environments: PairEnvironments,
+    source: Path,
+    folder: Path,
+    stages: Stages,
+) -> tuple[Parts, Means]:
+    plan, request, pin, pairs = extension.plan, extension.request, extension.toolchain, extension.pairs
+    compiler = _compiler(machine, pin)
+    toolchain = stages.run("toolchain", f"CUDA {pin.cuda}", lambda: provide_pinned(machine, pin, compiler))
+    with opened_cache(machine, request, stages.warn) as cache:
+        means = Means(request.jobs or machine.host.cpus, memory_budget(request, machine.host), cache)
+        tools = (toolchain, compiler)
+        site = Site(machine, plan, extension.located, environments, *tools, folder, means, stages.observe, stages.log)
+        libraries, held = _libraries(extension, folder), extension.universal
+        answers = held.answers if libraries else None
+        stages.run("environments", f"of {len(pairs)} pairs", lambda: prepare(site, source, pairs, answers))
+        detail = f"for {len(pairs)} pairs of PyTorch and Python"
+        parts = stages.run("modules", detail, lambda: add_pairs(site, held, pairs, libraries))
+        return parts, means
+
+
+def _compiler(machine: Machine, pin: ToolchainPin) -> HostCompiler:
+    return next(found for found in machine.host.compilers if f"{found.name} {found.version}" == pin.host_compiler)
+
+
+def _libraries(extension: Extension, folder: Path) -> Mapping[str, Library]:
+    """Take the libraries out of the wheel. WheelError where one is not there."""
+    members = read_members(extension.wheel)
+    libraries = {}
+    for module in extension.universal.modules:
+        if module.library:
+            inside = f"{module.folder}/{module.library}"
+            if inside not in members:
+                raise WheelError(f"{extension.wheel.name} has no {inside}", hint="build or download it again")
+            path = folder / "link" / "library" / module.name / module.library
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(members[inside].data)
+            libraries[module.name] = Library(path)
+    return libraries
+
+
+def _package(extension: Extension, parts: Parts, inside: Iterable[Vendored], folder: Path) -> Path:
+    place = folder / "extended"
+    place.mkdir(exist_ok=True)
+    universal = parts.universal.model_copy(update={"pairs": extension.plan.pairs})
+    return extend_wheel(extension.wheel, place, extension.plan, universal, parts.built, BUILDER, inside)
+
+
+def _audit(extension: Extension, environments: PairEnvironments, wheel: Path) -> AuditReport:
+    """Audit the wheel, and the new pairs' symbols: the others' were looked at when they were made."""
+    plan, recipe = extension.plan, extension.located.recipe
+    sites = environments.sites(extension.pairs)
+    return audit_wheel(wheel, sites=sites, recipe=recipe, expected=expected_of(plan, recipe))

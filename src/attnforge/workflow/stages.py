@@ -1,0 +1,163 @@
+"""What every verb that makes a wheel does in the same way: its folder and log, its stages, its delivery."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeVar
+
+from filelock import FileLock, Timeout
+
+from attnforge.errors import AttnforgeError, HostError, WheelError
+from attnforge.model.audit import AuditReport, Expected
+from attnforge.model.events import Message, Observer, StageFinished, StageStarted
+from attnforge.model.plan import BuildPlan
+from attnforge.model.recipe import Recipe
+from attnforge.model.universal import Pair
+from attnforge.provision.environment import BuildEnvironment
+from attnforge.workflow.machine import Machine
+
+T = TypeVar("T")
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """Runs the stages of a verb, one after the other, and tells of them."""
+
+    observe: Observer
+    log: IO[str]
+
+    def warn(self, text: str) -> None:
+        """Tell of something that does not stop the work."""
+        self.observe(Message("warning", text))
+
+    def run(self, name: str, detail: str, work: Callable[[], T]) -> T:
+        """Do the work of a stage and return what it returns."""
+        began = time.monotonic()
+        self.observe(StageStarted(name, detail))
+        self.log.write(f"== {name}: {detail}\n")
+        result = work()
+        self.observe(StageFinished(name, detail, time.monotonic() - began))
+        return result
+
+
+@contextmanager
+def working_in(folder: Path, observe: Observer) -> Iterator[Stages]:
+    """Yield the stages of work in a folder, which is made; others that work there wait. HostError for a bad disk."""
+    with _made(folder), _alone(folder, observe):
+        log_path = folder / "log.txt"
+        observe(Message("info", f"log: {log_path}"))
+        with log_path.open("a", encoding="utf-8") as log:
+            yield Stages(observe, log)
+
+
+@contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make the folder of the build. What the disk refuses, then or later, is the environment's fault and not ours."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> HostError:
+    return HostError(
+        f"{error.filename or folder} can't be written or read: {error.strerror or error}",
+        hint="free space there, or set ATTNFORGE_CACHE and TMPDIR to folders with space; finished objects are kept",
+    )
+
+
+@contextmanager
+def _alone(folder: Path, observe: Observer) -> Iterator[None]:
+    lock = FileLock(folder.with_name(folder.name + ".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        observe(Message("info", "another build of the same plan is running; waiting for it"))
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def deliver(wheel: Path, out: Path) -> Path:
+    """Copy a finished wheel into ``out``, whole or not at all, and return where it is."""
+    out.mkdir(parents=True, exist_ok=True)
+    return _copy(wheel, out / wheel.name)
+
+
+def _copy(source: Path, target: Path) -> Path:
+    staged = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        shutil.copyfile(source, staged)
+        staged.replace(target)
+    finally:
+        staged.unlink(missing_ok=True)
+    return target
+
+
+def bad_wheel(report: AuditReport, so: str = "was not delivered") -> WheelError:
+    """Return the error for a wheel that the audit found bad; ``so`` is what came of that."""
+    errors = [finding for finding in report.findings if finding.severity.value == "error"]
+    return WheelError(
+        f"the wheel {report.wheel} is bad and {so}",
+        why="; ".join(f"{finding.subject}: {finding.seen}" for finding in errors),
+        hint=errors[0].hint if errors else "",
+        link=errors[0].link if errors else "",
+    )
+
+
+def expected_of(plan: BuildPlan, recipe: Recipe) -> Expected:
+    """Return what a plan says that its wheel has."""
+    target = plan.target.architectures
+    code = recipe.code_of(plan.version, target) if plan.is_compiled else {}
+    return Expected(
+        architectures=tuple(one.sm for one in target) if code else (),
+        modules=tuple(code),
+        code=code,
+        python="py3" if plan.is_universal else plan.target.python_tag,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PairEnvironments:
+    """The environments of a wheel's pairs: each module is built in one, and looked at and loaded against it."""
+
+    machine: Machine
+    cuda: str
+    requirements: tuple[str, ...]
+
+    def of(self, pair: Pair) -> BuildEnvironment:
+        """Return a pair's environment, made first where it is not there. HostError where it can't be made."""
+        try:
+            return self.machine.environment(pair.python, pair.torch, self.cuda, self.requirements)
+        except AttnforgeError as error:
+            raise of_pair(pair, error) from error
+
+    def sites(self, pairs: Iterable[Pair]) -> list[tuple[Pair, Path]]:
+        """Return the site-packages folder of each pair's environment."""
+        return [(pair, self.of(pair).site_packages) for pair in pairs]
+
+
+def of_pair(pair: Pair, error: AttnforgeError) -> AttnforgeError:
+    """Return an error that says which pair it is about."""
+    if error.what.startswith(f"{pair}: "):
+        return error
+    return type(error)(f"{pair}: {error.what}", why=error.why, hint=error.hint, link=error.link)
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file of the source, "" where there is none."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
