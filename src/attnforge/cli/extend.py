@@ -19,6 +19,13 @@ from attnforge.workflow.machine import Machine
 # The options of a build that an extension takes; all else is the wheel's.
 _TAKEN = ("torch", "python", "source", "toolchain", "jobs", "memory", "store", "cache-limit")
 
+_HELP = {
+    "torch": "PyTorch versions to add: 2.14, 2.13,2.14 or 2.13-2.14 (default: those that the wheel has)",
+    "python": "Pythons to add: 3.14, 3.13,3.14 or 3.12-3.14 (default: those that the wheel has)",
+    "source": "the folder or archive, where the wheel was built from one, or git+URL of a repository with its commit",
+    "jobs": "pairs at once at most (default: the processors of this machine)",
+}
+
 # Configured for builds in general, these would say what to add to a wheel.
 _SAID_HERE = ("torch", "python", "source")
 
@@ -28,9 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("wheel", metavar="WHEEL", type=Path, help="a universal wheel that attnforge has made")
     for option in OPTIONS:
         if option.name in _TAKEN:
-            parser.add_argument(
-                f"--{option.name}", metavar=option.metavar, help=option.help, dest=f"option {option.name}"
-            )
+            told = _HELP.get(option.name, option.help)
+            parser.add_argument(f"--{option.name}", metavar=option.metavar, help=told, dest=f"option {option.name}")
     parser.add_argument("--recipe", metavar="FILE", default="", help="your own recipe, if the wheel was built with one")
     parser.add_argument("--out", metavar="FOLDER", help="where the wheel and its report go (default: dist)")
     parser.add_argument(

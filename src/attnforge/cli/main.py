@@ -54,7 +54,8 @@ class _Parser(argparse.ArgumentParser):
 def parser_for(name: str) -> tuple[argparse.ArgumentParser, Verb]:
     """Return the parser and the module of a verb."""
     verb = cast(Verb, import_module(f"attnforge.cli.{name}"))
-    parser = _Parser(prog=f"attnforge {name}", description=VERBS[name].capitalize() + ".", allow_abbrev=False)
+    told = f"{VERBS[name][0].upper()}{VERBS[name][1:]}."
+    parser = _Parser(prog=f"attnforge {name}", description=told, allow_abbrev=False)
     parser.add_argument("--debug", action="store_true", help="show where an error came from")
     verb.add_options(parser)
     return parser, verb

@@ -31,5 +31,8 @@ def _folder(name: str) -> str:
 
 
 def is_neutral(reads: Collection[str] | None) -> bool:
-    """Say whether an object is known to be the same with every PyTorch and every Python."""
+    """Say whether an object is known to have read no header of PyTorch or Python.
+
+    What flags change besides (the C++11 ABI of std::string) shows in the names of what crosses, which then do not meet.
+    """
     return reads is not None and BOUND.isdisjoint(reads)

@@ -151,8 +151,8 @@ def _library(site: Site, linker: Linker, name: str, parts: Partition) -> tuple[P
 def _tell_own(site: Site, name: str, own: Sequence[ObjectFile]) -> None:
     sources = sorted({PurePosixPath(source).name for one in own for source in one.sources})
     if sources:
-        told = f"{name} keeps kernels in each pair's module, since these read headers of PyTorch: {', '.join(sources)}"
-        site.observe(Message("info", told))
+        why = "since these read headers of PyTorch, or need what does"
+        site.observe(Message("info", f"{name} keeps kernels in each pair's module, {why}: {', '.join(sources)}"))
 
 
 def _described(name: str, parts: Partition, library: Library | None, source: Path) -> UniversalModule:
