@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -64,7 +65,10 @@ def test_cpu_seconds_count_all_processes(executor: Executor, tmp_path: Path) -> 
 
 def test_the_peak_is_that_of_one_process_at_least(executor: Executor, tmp_path: Path) -> None:
     ended = executor.run(python(tmp_path, "b'x' * 200_000_000"))
-    assert 200_000_000 <= ended.peak_bytes < 400_000_000
+    # Linux counts to a program what the process that starts it holds (execve keeps ru_maxrss), and all tests together
+    # are a large one.
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    assert 200_000_000 <= ended.peak_bytes < max(400_000_000, ours + 50_000_000)
 
 
 # Holds memory until the other process holds its own too, and for some samples more.
