@@ -338,3 +338,19 @@ def test_units_that_see_pytorch_get_the_standard_that_it_needs() -> None:
 def test_a_standard_is_raised_and_never_lowered(word: str, least: int, made: str) -> None:
     host = replace(cxx("api.cpp"), argv=("c++", "-I/x/torch/include", word))
     assert standard(least)(CompileGraph((host,))).units[0].argv[-1] == made
+
+
+@pytest.mark.parametrize(
+    ("folder", "given"),
+    [
+        ("/a/b", "-ffile-prefix-map=/a/b=source"),
+        ("/a b", "'-ffile-prefix-map=/a b=source'"),
+        ("/a, b", r"'-ffile-prefix-map=/a\, b=source'"),
+        ("/a,b", r"-ffile-prefix-map=/a\,b=source"),
+    ],
+)
+def test_nvcc_hands_on_a_folder_with_a_space_or_a_comma(folder: str, given: str) -> None:
+    """Its --dryrun (13.0) then shows the folder as it is, in quotes."""
+    found = reproducible({folder: "source"})(CompileGraph((cuda("a.cu"), cxx("api.cpp")))).units
+    assert found[0].argv[-2:] == ("-Xcompiler", given)
+    assert found[1].argv[-1] == f"-ffile-prefix-map={folder}=source"

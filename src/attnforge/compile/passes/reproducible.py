@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
@@ -33,7 +34,8 @@ def reproducible(prefixes: Mapping[str, str]) -> Pass:
         if unit.language is Language.CXX:
             return replace(unit, argv=(*argv, *maps))
         if unit.language is Language.CUDA:
-            flags = tuple(word for flag in maps for word in ("-Xcompiler", flag))
+            # nvcc takes such a value apart at commas, and hands the parts to a shell as they are.
+            flags = tuple(word for flag in maps for word in ("-Xcompiler", _through_nvcc(flag)))
             return replace(unit, argv=(*argv, *flags), module_id=module_id(unit, prefixes))
         return unit
 
@@ -41,6 +43,11 @@ def reproducible(prefixes: Mapping[str, str]) -> Pass:
         return graph.map(settle)
 
     return apply
+
+
+def _through_nvcc(flag: str) -> str:
+    """Return a flag of the host compiler as nvcc has to be given it: paths have spaces and commas."""
+    return shlex.quote(flag).replace(",", r"\,")
 
 
 def module_id(unit: Unit, prefixes: Mapping[str, str]) -> str:
