@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -76,6 +77,9 @@ class SourcePin(Value):
         pin = "commit" if self.kind == "git" else "sha256"
         if not getattr(self, pin):
             raise ValueError(f"a source of kind {self.kind} is pinned by its {pin}")
+        inside = PurePosixPath(self.subdirectory)
+        if inside.is_absolute() or ".." in inside.parts:
+            raise ValueError(f"{self.subdirectory} is no folder of the source")
         return self
 
     @property

@@ -340,3 +340,9 @@ def test_a_wheel_whose_name_stays_is_not_written_over(machine: Machine, tmp_path
     with pytest.raises(RequestError, match="take the place of") as raised:
         extend(machine, extension, tmp_path)
     assert "--out" in raised.value.hint and wheel.read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["../../etc", "/etc", "a/../../b"])
+def test_a_source_is_built_in_a_folder_of_its_own(folder: str) -> None:
+    with pytest.raises(ValueError, match="no folder of the source"):
+        SourcePin(kind="git", name="x", url=URL, commit=COMMIT, subdirectory=folder)
