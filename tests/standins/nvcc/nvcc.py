@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import struct
 import subprocess
@@ -93,7 +94,9 @@ class Call:
         if option == "-gencode":
             self.architectures += re.findall(r"code=sm_(\w+)", value)
         elif option in ("-Xcompiler", "--compiler-options"):
-            self.host.append(value.strip("'"))
+            # As nvcc 13.0 does: apart at commas without a backslash, and through a shell.
+            for part in re.split(r"(?<!\\),", value):
+                self.host += shlex.split(part.replace(r"\,", ","))
         elif option == "-o":
             self.output = Path(value)
         elif option == "-ccbin":
