@@ -128,13 +128,15 @@ def _recipe(plan: BuildPlan, recipe_file: str) -> tuple[Recipe, Release | None]:
 
     What is installed, run and set in the environment comes of the recipe at hand, not of a file from elsewhere.
     """
-    recipe = (read_recipe(Path(recipe_file).expanduser()) if recipe_file else find_recipe(plan.package)).at(
-        plan.version
-    )
+    found = read_recipe(Path(recipe_file).expanduser()) if recipe_file else find_recipe(plan.package)
+    recipe = found.at(plan.version)
     release = recipe.release(plan.version)
-    settings = tuple(sorted(settings_of(recipe, release, plan.selection).items()))
+    # What the recipe does not know of can't be looked up in it; then its rules are others as well.
+    without = tuple(name for name in plan.selection.without if name in recipe.features)
+    selection = plan.selection.model_copy(update={"without": without})
+    settings = tuple(sorted(settings_of(recipe, release, selection).items()))
     known = (recipe.name, recipe.rules_digest(), recipe.requirements, settings)
-    if known != (plan.package, plan.recipe, plan.requirements, plan.settings):
+    if known != (plan.package, plan.recipe, plan.requirements, plan.settings) or selection != plan.selection:
         raise RequestError(
             f"the recipe for {plan.package} at hand is not the one that the wheel was built with",
             why="its host code and its kernels would be built by different rules",

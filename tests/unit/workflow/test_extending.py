@@ -12,7 +12,7 @@ import pytest
 
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
 from attnforge.model.host import Host, HostCompiler
-from attnforge.model.plan import BuildPlan, SourcePin
+from attnforge.model.plan import BuildPlan, Selection, SourcePin
 from attnforge.model.request import Request
 from attnforge.model.universal import DOCUMENT, Pair, Universal, UniversalModule
 from attnforge.provision.source import open_local
@@ -310,6 +310,7 @@ def test_a_wheel_whose_library_is_gone(
         {"requirements": ("evil==1.0",)},
         {"settings": (("LD_PRELOAD", "/tmp/evil.so"),)},
         {"package": "flash-attn-3"},
+        {"selection": Selection(features=("alibi",), without=("no-such-feature",))},
     ],
     ids=lambda changed: next(iter(changed)),
 )
