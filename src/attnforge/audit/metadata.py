@@ -16,11 +16,10 @@ from packaging.version import InvalidVersion, Version
 from attnforge.audit.record import LINK
 from attnforge.elf import EM_AARCH64, EM_X86_64, Elf
 from attnforge.model.finding import Finding, Severity
-from attnforge.model.universal import pair_of
+from attnforge.model.universal import LIBRARY, pair_of
 
 SHARED_OBJECT = re.compile(r"\.so(?:\.\d+)*$")
 _TAGGED = re.compile(r"\.(?P<implementation>cpython|pypy)-?(?P<digits>\d+)(?P<flags>[a-z]*)(?:-[\w-]+)?\.so$")
-_KERNELS = re.compile(r"lib(?P<module>.+)-[0-9a-f]{16}\.so")  # the library of a universal wheel's module
 MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64"}
 _HINT = "build the wheel again, or rename it with `python -m wheel tags`, which keeps name and contents together"
 
@@ -118,7 +117,7 @@ def import_name(path: str) -> str:
     leaf, folders = parts[-1].partition(".")[0], parts[:-1]
     if pair_of(path) and folders[-2:-1] == [leaf]:
         return ".".join(folders[:-1])
-    kernels = _KERNELS.fullmatch(parts[-1])
+    kernels = LIBRARY.fullmatch(parts[-1])
     if kernels and folders[-1:] == [kernels["module"]]:
         return ".".join(folders)
     return ".".join([*folders, leaf])

@@ -9,7 +9,7 @@ from pathlib import Path
 from attnforge.audit.linkage import check_linkage
 from attnforge.audit.site import TorchSite
 from attnforge.audit.symbols import link
-from attnforge.audit.universal import key_of, told_pairs
+from attnforge.audit.universal import told_pairs
 from attnforge.elf import Elf
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.universal import Pair, pair_of, sorted_pairs
@@ -56,9 +56,9 @@ def resolve_pairs(images: Mapping[str, Elf], pairs: Sequence[Pair], sites: Sites
         return Resolved((), (_absent(minor, pairs, wheel),))
     found = _Found()
     for pair, folder in looked_at:
-        found.add(pair, {path: elf for path, elf in images.items() if pair_of(path) in (None, key_of(pair))}, folder)
-    chosen = {key_of(pair) for pair, _ in looked_at}
-    left = [key_of(pair) for pair in pairs if key_of(pair) not in chosen]
+        found.add(pair, {path: elf for path, elf in images.items() if pair_of(path) in (None, pair.key)}, folder)
+    chosen = {pair.key for pair, _ in looked_at}
+    left = [pair.key for pair in pairs if pair.key not in chosen]
     return Resolved(tuple(found.undefined), (*found.findings, *_left(left)))
 
 
@@ -69,9 +69,9 @@ def _resolved(images: Mapping[str, Elf], site: TorchSite | None, folder: Path | 
 
 def _looked_at(pairs: Sequence[Pair], sites: Sites) -> list[tuple[Pair, Path]]:
     """Return the pairs that are held against a PyTorch, and the folder of each."""
-    named = {key_of(pair): folder for pair, folder in sites.pairs}
+    named = {pair.key: folder for pair, folder in sites.pairs}
     if named:
-        return [(pair, named[key_of(pair)]) for pair in sorted_pairs(pairs) if key_of(pair) in named]
+        return [(pair, named[pair.key]) for pair in sorted_pairs(pairs) if pair.key in named]
     minor = _minor_of(sites)
     folder = sites.folder
     return [(pair, folder) for pair in sorted_pairs(pairs) if pair.torch_minor == minor] if folder else []
@@ -106,7 +106,7 @@ def _absent(minor: str, pairs: Sequence[Pair], wheel: str) -> Finding:
         code="pair-absent",
         severity=Severity.ERROR,
         subject=f"PyTorch {minor}",
-        seen=f"the wheel holds modules for {told_pairs(map(key_of, pairs))}",
+        seen=f"the wheel holds modules for {told_pairs(pair.key for pair in pairs)}",
         means="with this PyTorch the import fails",
         hint=f"add them: attnforge extend {wheel} --torch {minor}",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,6 @@ from attnforge.model.finding import Finding, Severity
 from attnforge.model.universal import DOCUMENT, Pair, Universal, UniversalModule, numbers, pair_of, sorted_pairs
 
 _PLAN = "attnforge/plan.json"
-_LIBRARY_HEX = re.compile(r"-(?P<hex>[0-9a-f]{16})\.so$")
 _REBUILD = "build the wheel again"
 
 
@@ -79,11 +77,6 @@ def place_of(path: str) -> Place | None:
     return Place(str(folder), *pair) if pair and folder.name == place.name.partition(".")[0] else None
 
 
-def key_of(pair: Pair) -> tuple[str, str]:
-    """Return what modules go by: (``2.11``, ``3.12``)."""
-    return pair.torch_minor, pair.python
-
-
 def told_pairs(pairs: Iterable[tuple[str, str]]) -> str:
     """Return pairs as people read them: ``PyTorch 2.11, 2.12 with Python 3.11, 3.12``."""
     ordered = sorted(set(pairs), key=lambda pair: (numbers(pair[0]), numbers(pair[1])))
@@ -100,7 +93,7 @@ def holds_kernels(universal: Universal, path: str) -> bool | None:
     for module in universal.modules:
         if place and place.folder == module.folder and module.library:
             return bool(module.own)
-        if module.library and path == _library(module):
+        if module.library and path == module.library_path:
             return True if any(source.endswith(".cu") for source in module.shared) else None
     return None
 
@@ -115,7 +108,7 @@ def check_universal(wheel: Described, paths: Collection[str], images: Mapping[st
     yield from found
     if not found:
         libraries = sum(bool(module.library) for module in universal.modules)
-        seen = f"{told_pairs(map(key_of, universal.pairs))}; modules {_names(universal)}, libraries {libraries}"
+        seen = f"{told_pairs(pair.key for pair in universal.pairs)}; modules {_names(universal)}, libraries {libraries}"
         yield Finding(code="universal", severity=Severity.OK, subject="universal.json", seen=seen)
 
 
@@ -147,11 +140,11 @@ def _check_plan(pairs: Sequence[Pair], planned: Sequence[Pair] | None) -> Iterat
 
 def _check_pairs(universal: Universal, paths: Collection[str], images: Mapping[str, Elf]) -> Iterator[Finding]:
     """Say which pairs lack a module, and which shared objects nothing would load."""
-    keys = sorted({key_of(pair) for pair in universal.pairs})
+    keys = sorted({pair.key for pair in universal.pairs})
     wanted = {Place(module.folder, *key) for module in universal.modules for key in keys}
     there: set[Place] = set()
     left = []
-    libraries = {_library(module) for module in universal.modules if module.library}
+    libraries = {module.library_path for module in universal.modules if module.library}
     for path in sorted(path for path in paths if _is_ours(universal, path) and path not in libraries):
         place = place_of(path)
         if place and place in wanted - there and _is_named_for(path, images.get(path)):
@@ -197,7 +190,7 @@ def _check_exports(module: UniversalModule, modules: Mapping[str, Elf]) -> Itera
 
     One that has no library may define more: it is upstream's own, and nothing binds to what one module defines.
     """
-    wanted = f"PyInit_{module.name.rpartition('.')[2]}"
+    wanted = f"PyInit_{module.leaf}"
     exported = {path: set(elf.exported()) for path, elf in modules.items() if elf.has_dynamic_symbols}
     bare = [path for path, names in exported.items() if wanted not in names]
     if bare:
@@ -213,7 +206,7 @@ _TAKEN = "another copy that was loaded with RTLD_GLOBAL could be taken in its pl
 
 
 def _check_library(module: UniversalModule, paths: Collection[str], images: Mapping[str, Elf]) -> Iterator[Finding]:
-    path = _library(module)
+    path = module.library_path
     if path not in paths:
         yield _error("library-missing", module.name, f"no {path}", "it has the kernels: no module can be loaded")
         return
@@ -224,11 +217,10 @@ def _check_library(module: UniversalModule, paths: Collection[str], images: Mapp
         seen = f"its soname is {elf.soname or 'not set'}"
         yield _error("library-soname", path, seen, "modules need it by that name, and then it is not found")
     yield from _check_independence(path, elf)
-    match = _LIBRARY_HEX.search(module.library)
-    suffix = f".{match['hex']}" if match else ""
-    plain = sorted(name for name in elf.exported() if not suffix or not name.endswith(suffix))
+    suffix = f".{module.digest}"
+    plain = sorted(name for name in elf.exported() if not name.endswith(suffix))
     if plain:
-        seen = f"it defines {listed(map(demangle, plain))} for others, without {suffix or 'a suffix of its own'}"
+        seen = f"it defines {listed(map(demangle, plain))} for others, without {suffix}"
         yield _error("library-exports", path, seen, _TAKEN)
 
 
@@ -254,12 +246,12 @@ def _check_ways(module: UniversalModule, modules: Mapping[str, Elf]) -> Iterator
     if unnamed:
         seen = f"it does not need {module.library}"
         yield _error("library-unnamed", listed(unnamed), seen, "its kernels are not loaded with it: the import fails")
-    lost = [path for path, elf in modules.items() if _library(module) not in _looked_for(path, elf, module.library)]
+    lost = [path for path, elf in modules.items() if module.library_path not in _looked_for(path, elf, module.library)]
     if lost:
         seen = (
             f"its RUNPATH is {listed(sorted({folder for path in lost for folder in modules[path].rpath})) or 'empty'}"
         )
-        means = f"that does not lead to {_library(module)}: the import fails"
+        means = f"that does not lead to {module.library_path}: the import fails"
         yield _error("library-path", listed(lost), seen, means)
 
 
@@ -285,10 +277,6 @@ def _is_ours(universal: Universal, path: str) -> bool:
     """Say whether a file is a shared object that a loader is in charge of, or looks like one."""
     inside = any(path.startswith(f"{module.folder}/") for module in universal.modules)
     return bool(SHARED_OBJECT.search(path)) and (inside or pair_of(path) is not None)
-
-
-def _library(module: UniversalModule) -> str:
-    return f"{module.folder}/{module.library}"
 
 
 def _names(universal: Universal) -> str:

@@ -24,6 +24,7 @@ from attnforge.link.words import (
     moved_rpath,
     renames,
 )
+from attnforge.model.universal import LIBRARY
 
 _RUNTIME = "libcudart_static.a"
 _TOOLS = "/usr/bin:/bin"  # where a compiler's binutils are
@@ -39,12 +40,9 @@ class Library:
     @property
     def digest(self) -> str:
         """The hex digits that its symbols end in."""
-        return digest_of_library(self.path.name)
-
-
-def digest_of_library(name: str) -> str:
-    """Return the hex digits in the file name of a library."""
-    return name.removesuffix(".so").rpartition("-")[2]
+        found = LIBRARY.fullmatch(self.path.name)
+        assert found is not None, self.path
+        return found["digest"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,9 @@ from attnforge.model.base import Value
 DOCUMENT = "attnforge/universal.json"
 """Where in dist-info a universal wheel says what it holds."""
 
+LIBRARY = re.compile(r"lib(?P<module>\w+)-(?P<digest>[0-9a-f]{16})\.so", re.ASCII)
+"""The file name of a module's library, which is its soname: the module's own name, and what names just this library."""
+
 _TORCH_FOLDER = re.compile(r"torch(?P<minor>\d+\.\d+)")
 _SUFFIX_OF_CPYTHON = re.compile(r"\.cpython-3(?P<minor>\d+)-[\w-]+\.so$")
 
@@ -68,6 +71,11 @@ class Pair(Value):
         return f"{self.folder}-py{self.python}"
 
     @property
+    def key(self) -> tuple[str, str]:
+        """(``2.11``, ``3.12``): what modules go by."""
+        return self.torch_minor, self.python
+
+    @property
     def order(self) -> tuple[int, ...]:
         """Sorts by PyTorch, then by Python, as numbers."""
         return (*numbers(self.torch_minor), *numbers(self.python))
@@ -102,7 +110,7 @@ class UniversalModule(Value):
     @field_validator("library")
     @classmethod
     def _a_file_name(cls, value: str) -> str:
-        if value and not re.fullmatch(r"lib\w+-[0-9a-f]{16}\.so", value, re.ASCII):
+        if value and not LIBRARY.fullmatch(value):
             raise ValueError(f"{value!r} is not the name of a library of kernels")
         return value
 
@@ -126,6 +134,22 @@ class UniversalModule(Value):
     def folder(self) -> str:
         """The package that stands where upstream's module would lie, as a path in the wheel."""
         return self.name.replace(".", "/")
+
+    @property
+    def leaf(self) -> str:
+        """The last part of its name: ``_fused``."""
+        return self.name.rpartition(".")[2]
+
+    @property
+    def library_path(self) -> str:
+        """Where the library lies in the wheel."""
+        return f"{self.folder}/{self.library}"
+
+    @property
+    def digest(self) -> str:
+        """The hex digits in the library's name, which what crosses to it ends in; "" where there is none."""
+        found = LIBRARY.fullmatch(self.library)
+        return found["digest"] if found else ""
 
 
 class Universal(Value):

@@ -143,15 +143,14 @@ def _is(module: UniversalModule, path: str) -> bool:
 
 def _check_complete(universal: Universal, members: Mapping[str, Member]) -> None:
     for module in universal.modules:
-        library = f"{module.folder}/{module.library}"
-        if module.library and library not in members:
-            raise BuildError(f"there is no {library} for the universal wheel")
+        if module.library and module.library_path not in members:
+            raise BuildError(f"there is no {module.library_path} for the universal wheel")
         there = {pair_of(path) for path in members if _lies_in(module, path)}
-        absent = [pair for pair in universal.pairs if (pair.torch_minor, pair.python) not in there]
+        absent = [pair for pair in universal.pairs if pair.key not in there]
         if absent:
             raise BuildError(f"there is no module {module.name} for {absent[0]}")
 
 
 def _lies_in(module: UniversalModule, path: str) -> bool:
     leaf = PurePosixPath(path).name.partition(".")[0]
-    return str(PurePosixPath(path).parent.parent) == module.folder and leaf == module.name.rpartition(".")[2]
+    return str(PurePosixPath(path).parent.parent) == module.folder and leaf == module.leaf

@@ -165,7 +165,7 @@ class _Check:
         """Return the command that makes a wheel for this Python and PyTorch, as text."""
         plan = embedded_plan(self.wheel.path)
         here = tuple(".".join(self.here[name].split("+")[0].split(".")[:2]) for name in ("torch", "python"))
-        if plan and plan.is_universal and here not in {(pair.torch_minor, pair.python) for pair in plan.pairs}:
+        if plan and plan.is_universal and here not in {pair.key for pair in plan.pairs}:
             torch, python = here
             return f"add what it lacks: attnforge extend {self.wheel.path.name} --torch {torch} --python {python}"
         return "build it for this PyTorch: attnforge build PACKAGE --torch VERSION"

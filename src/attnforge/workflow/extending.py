@@ -104,9 +104,9 @@ def _new_pairs(plan: BuildPlan, request: Request, notes: Notes) -> tuple[Pair, .
         raise RequestError("nothing to add is named", hint="--torch 2.14, --python 3.13, or both")
     torches = request.torch or ",".join(dict.fromkeys(pair.torch for pair in plan.pairs))
     pythons = request.python or ",".join(dict.fromkeys(pair.python for pair in plan.pairs))
-    held = {(pair.torch_minor, pair.python) for pair in plan.pairs}
+    held = {pair.key for pair in plan.pairs}
     asked = pairs_for(torches, pythons, plan.target.cuda, notes)
-    new = tuple(pair for pair in asked if (pair.torch_minor, pair.python) not in held)
+    new = tuple(pair for pair in asked if pair.key not in held)
     if not new:
         raise RequestError(f"the wheel has {', '.join(map(str, asked))} already", hint="it can be installed as it is")
     return tuple(_as_held(pair, plan, notes) for pair in new)
@@ -287,12 +287,12 @@ def _libraries(extension: Extension, folder: Path) -> Mapping[str, Library]:
     libraries = {}
     for module in extension.universal.modules:
         if module.library:
-            inside = f"{module.folder}/{module.library}"
-            if inside not in members:
-                raise WheelError(f"{extension.wheel.name} has no {inside}", hint="build or download it again")
+            if module.library_path not in members:
+                told = f"{extension.wheel.name} has no {module.library_path}"
+                raise WheelError(told, hint="build or download it again")
             path = folder / "link" / "library" / module.name / module.library
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(members[inside].data)
+            path.write_bytes(members[module.library_path].data)
             libraries[module.name] = Library(path)
     return libraries
 

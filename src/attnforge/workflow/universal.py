@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from attnforge import process
+from attnforge.audit.metadata import import_name
 from attnforge.compile.engine import Engine
 from attnforge.compile.reads import is_neutral
 from attnforge.compile.summary import Summary
@@ -122,11 +123,11 @@ def share(site: Site, ground: Ground, compiled: Compiled) -> tuple[Parts, dict[s
         modules.append(module)
         if library is not None:
             libraries[name] = library
-            built[f"{module.folder}/{library.path.name}"] = library.path.read_bytes()
+            built[module.library_path] = library.path.read_bytes()
         own = [one.path for one in parts.own]
         folder = site.folder / "link" / pair.slug / name
         built[_module_path(module, pair, like)] = linker.module(
-            _leaf(name), own, parts.crossing, library, like.data, folder
+            module.leaf, own, parts.crossing, library, like.data, folder
         )
     universal = Universal(
         pairs=(pair,), modules=tuple(modules), answers=tuple(sorted(compiled.answers)) if libraries else ()
@@ -292,7 +293,7 @@ class _PairWork:
             _check_boundary(own, module, pair)
             paths = [one.path for one in sorted(own, key=lambda one: str(one.path))]
             library = self.libraries.get(name)
-            data = linker.module(_leaf(name), paths, module.symbols, library, like.data, folder / "link" / name)
+            data = linker.module(module.leaf, paths, module.symbols, library, like.data, folder / "link" / name)
             yield _module_path(module, pair, like), data
         if known:
             raise BuildError(f"upstream's build did not make the module {', '.join(sorted(known))}")
@@ -348,7 +349,7 @@ def _modules(compiled: Compiled) -> list[tuple[str, list[ObjectFile], _Upstream]
                 why="a universal wheel has a module for each Python, and this one loads with several as it is",
                 hint="build it without --universal",
             )
-        found.append((_import_name(fitting[0].path), objects, fitting[0]))
+        found.append((import_name(fitting[0].path), objects, fitting[0]))
     if not found:
         raise BuildError("upstream's build compiled no module", hint="build it without --universal")
     # Calls may come at once, in any order.
@@ -364,15 +365,6 @@ def _calls(products: Iterable[Product]) -> list[list[ObjectFile]]:
             one = read_object(Path(product.output), product.sources, cuda=cuda, neutral=neutral)
             calls.setdefault(product.call, []).append(one)
     return [objects for _, objects in sorted(calls.items())]
-
-
-def _import_name(path: str) -> str:
-    place = PurePosixPath(path)
-    return ".".join((*place.parent.parts, place.name.partition(".")[0]))
-
-
-def _leaf(name: str) -> str:
-    return name.rpartition(".")[2]
 
 
 def _module_path(module: UniversalModule, pair: Pair, like: _Upstream) -> str:
