@@ -17,11 +17,10 @@ from attnforge.audit.demangle import demangle
 from attnforge.audit.metadata import MACHINES, SHARED_OBJECT
 from attnforge.audit.record import listed
 from attnforge.elf import Elf, Reference
-from attnforge.errors import WheelError
+from attnforge.embedded import PLAN, parse_universal
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.universal import DOCUMENT, Pair, Universal, UniversalModule, numbers, pair_of, sorted_pairs
 
-_PLAN = "attnforge/plan.json"
 _REBUILD = "build the wheel again"
 
 
@@ -47,21 +46,16 @@ class Described:
     planned: tuple[Pair, ...] | None
 
 
-def read_universal(archive: Archive, contents: Contents) -> Described | None:
+def describe(archive: Archive, contents: Contents) -> Described | None:
     """Return what a universal wheel says of itself; None for any other wheel, WheelError where it is unreadable."""
     path = f"{contents.dist_info}/{DOCUMENT}"
     if path not in contents.files:
         return None
-    try:
-        universal = Universal.model_validate(json.loads(archive.text(path)))
-    except (ValueError, RecursionError) as error:
-        hint = "build the wheel again, or update attnforge"
-        raise WheelError(f"{path} can't be read", why=str(error), hint=hint) from error
-    return Described(universal, _planned(archive, contents))
+    return Described(parse_universal(archive.text(path), archive.path.name), _planned(archive, contents))
 
 
 def _planned(archive: Archive, contents: Contents) -> tuple[Pair, ...] | None:
-    path = f"{contents.dist_info}/{_PLAN}"
+    path = f"{contents.dist_info}/{PLAN}"
     if path not in contents.files:
         return None
     try:

@@ -16,7 +16,7 @@ from attnforge.audit.metadata import WheelName, check_module
 from attnforge.audit.module import Module, check_code, check_driver, check_paths, check_readable, read_module
 from attnforge.audit.pairs import Sites, resolve_all, resolve_pairs
 from attnforge.audit.site import open_elf
-from attnforge.audit.universal import check_universal, holds_kernels, read_universal
+from attnforge.audit.universal import check_universal, describe, holds_kernels
 from attnforge.errors import WheelError
 from attnforge.model.audit import AuditReport, Expected, verdict_of
 from attnforge.model.finding import Finding, Severity
@@ -51,7 +51,7 @@ def audit_wheel(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnforge-audit-")))
         contents = read_contents(archive, folder)
         name = WheelName.parse(path.name)
-        described = read_universal(archive, contents)
+        described = describe(archive, contents)
         universal = described.universal if described else None
         modules, unreadable = _read_modules(contents.modules, recipe.kernels if recipe else None, universal, stack)
         images = {module.path: module.elf for module in modules}

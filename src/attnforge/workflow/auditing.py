@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import zipfile
 from itertools import groupby
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from attnforge import process
 from attnforge.audit.wheel import audit_wheel
+from attnforge.embedded import read_plan
 from attnforge.errors import HostError, RequestError
 from attnforge.knowledge.torch import TorchRelease, find_torch
 from attnforge.model.audit import AuditReport
@@ -30,7 +29,7 @@ def audit(machine: Machine, wheel: Path, python: str = "", torch: str = "") -> A
     A wheel of ours says in its plan which PyTorch it is for: a universal one several, and it is held against each.
     Where nothing says so, its symbols stay unchecked and the report says that.
     """
-    plan, recipe = embedded_plan(wheel), _recipe(wheel)
+    plan, recipe = read_plan(wheel), _recipe(wheel)
     if python:
         return audit_wheel(wheel, torch_site=_site_of(machine, python), recipe=recipe)
     if plan and plan.is_universal:
@@ -110,13 +109,3 @@ def _python(wheel: Path, plan: BuildPlan | None, pythons: tuple[str, ...]) -> st
     tag = wheel.name.removesuffix(".whl").split("-")[-3]
     minor = f"3.{tag.removeprefix('cp3')}" if tag.startswith("cp3") else ""
     return minor if minor in pythons else pythons[-1]
-
-
-def embedded_plan(wheel: Path) -> BuildPlan | None:
-    """Return the plan inside a wheel of ours; None for any other wheel, also for one that is no archive."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".dist-info/attnforge/plan.json")]
-            return BuildPlan.model_validate(json.loads(archive.read(names[0]))) if names else None
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError):
-        return None

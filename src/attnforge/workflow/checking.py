@@ -12,6 +12,7 @@ from typing import Any
 from attnforge.audit.metadata import import_name
 from attnforge.check.cases import cases_for, subject_of
 from attnforge.check.verdicts import findings_of, is_fatal, last_words, not_run, result_of
+from attnforge.embedded import read_coverage, read_plan
 from attnforge.errors import HostError
 from attnforge.knowledge.behaviour import Behaviour, find_behaviour
 from attnforge.model.audit import AuditReport, ModuleReport, verdict_of
@@ -20,9 +21,9 @@ from attnforge.model.finding import Finding, Severity
 from attnforge.model.target import Architecture
 from attnforge.provision.indexes import file_sha256
 from attnforge.provision.store import write_atomically
-from attnforge.workflow.auditing import audit_against, embedded_plan
+from attnforge.workflow.auditing import audit_against
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import START_SECONDS, Child, WheelFile, coverage, read_name, torch_requirements, trial
+from attnforge.workflow.trial import START_SECONDS, Child, WheelFile, read_name, torch_requirements, trial
 
 # After so many crashes, and after so many hangs, nothing more is tried: each costs a start or the whole time limit.
 _MOST_CRASHES = 5
@@ -112,7 +113,7 @@ class _Check:
     findings: list[Finding] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.coverage = coverage(self.wheel.path)
+        self.coverage = read_coverage(self.wheel.path)
         self.behaviour = find_behaviour(self.wheel.package, self.wheel.version)
 
     def all(self) -> None:
@@ -163,7 +164,7 @@ class _Check:
 
     def _mend(self) -> str:
         """Return the command that makes a wheel for this Python and PyTorch, as text."""
-        plan = embedded_plan(self.wheel.path)
+        plan = read_plan(self.wheel.path)
         here = tuple(".".join(self.here[name].split("+")[0].split(".")[:2]) for name in ("torch", "python"))
         if plan and plan.is_universal and here not in {pair.key for pair in plan.pairs}:
             torch, python = here

@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.version import InvalidVersion, Version
 
 from attnforge.audit.wheel import audit_wheel
-from attnforge.embedded import read_universal
+from attnforge.embedded import read_plan, read_universal
 from attnforge.errors import RequestError, WheelError
 from attnforge.link.linker import Library
 from attnforge.model.audit import AuditReport
@@ -36,7 +36,6 @@ from attnforge.resolve.selection import settings_of
 from attnforge.resolve.spans import torches_of
 from attnforge.resolve.toolchain import choose_toolchain
 from attnforge.version import BUILDER
-from attnforge.workflow.auditing import embedded_plan
 from attnforge.workflow.building import Built
 from attnforge.workflow.compiling import Means
 from attnforge.workflow.ground import lay_out_source, provide_pinned, requirements_of
@@ -73,7 +72,7 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
     own recipe, where the wheel was built with one. RequestError where the wheel can't be extended so.
     """
     universal = read_universal(wheel)
-    plan = embedded_plan(wheel)
+    plan = read_plan(wheel)
     if plan is None or universal is None:
         raise _not_universal(wheel)
     _check_version(plan, wheel)

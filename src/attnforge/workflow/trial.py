@@ -25,11 +25,12 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 import attnforge.ongpu
 from attnforge import process
 from attnforge.audit.universal import told_pairs
+from attnforge.embedded import read_plan
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
 from attnforge.knowledge.torch import default_torch, find_torch
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
-from attnforge.workflow.auditing import cuda_of, embedded_plan
+from attnforge.workflow.auditing import cuda_of
 from attnforge.workflow.machine import Machine
 
 _CHILD = Path(attnforge.ongpu.__file__).with_name("child.py")
@@ -130,7 +131,7 @@ def _program(machine: Machine, python: str) -> Path:
 
 
 def _clean_environment(machine: Machine, wheel: WheelFile, torch: str, venv: Path) -> Path:
-    plan = embedded_plan(wheel.path)
+    plan = read_plan(wheel.path)
     python, requirement, backend = _wanted(wheel, plan, torch)
     fitting = [found.path for found in machine.host.interpreters if found.version.startswith(f"{python}.")]
     machine.uv.venv(venv, fitting[0] if fitting else python)
@@ -219,17 +220,6 @@ def metadata(wheel: Path) -> Any:
     except (OSError, zipfile.BadZipFile, KeyError):
         text = ""
     return HeaderParser().parsestr(text)
-
-
-def coverage(wheel: Path) -> dict[str, Any] | None:
-    """Return what a wheel of ours says that it covers (package/provenance.py); None for any other wheel."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".dist-info/attnforge/coverage.json")]
-            found: dict[str, Any] | None = json.loads(archive.read(names[0])) if names else None
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError):
-        return None
-    return found
 
 
 def _environment(machine: Machine, folder: Path, foreign: bool) -> dict[str, str]:

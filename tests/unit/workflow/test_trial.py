@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
+from attnforge.embedded import read_coverage
 from attnforge.errors import HostError, RequestError, WheelError
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import Child, Trial, chosen_pair, coverage, read_name, torch_requirements, trial
+from attnforge.workflow.trial import Child, Trial, chosen_pair, read_name, torch_requirements, trial
 from standins.forge import TORCH_WITHOUT_GPU, wait_until
 
 NAME = "tiny-1.0+ours-py3-none-any.whl"
@@ -134,10 +135,10 @@ def test_bad_input_is_told_by_its_class(machine: Machine, wheel: Path, tmp_path:
 
 
 def test_only_a_wheel_of_ours_says_what_it_covers(wheel: Path) -> None:
-    assert coverage(wheel) is None
+    assert read_coverage(wheel) is None
     with zipfile.ZipFile(wheel, "a") as archive:
         archive.writestr("tiny-1.0+ours.dist-info/attnforge/coverage.json", '{"package": "tiny"}')
-    assert coverage(wheel) == {"package": "tiny"}
+    assert read_coverage(wheel) == {"package": "tiny"}
 
 
 # --- which Python and PyTorch: what uv is asked for, without asking it
