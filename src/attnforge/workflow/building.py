@@ -12,7 +12,7 @@ from attnforge.audit.wheel import audit_wheel
 from attnforge.compile.summary import Summary
 from attnforge.errors import WheelError
 from attnforge.model.audit import AuditReport
-from attnforge.model.events import Finished, Message, Observer, ignore
+from attnforge.model.events import Finished, Observer, ignore
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
 from attnforge.package.sbom import Vendored, vendored
@@ -25,19 +25,22 @@ from attnforge.version import BUILDER, fingerprint
 from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream
 from attnforge.workflow.ground import (
     Ground,
+    PairEnvironments,
     host_compiler_of,
     lay_out_source,
     provide_pinned,
     requirements_of,
     stated_version,
+    text_of,
 )
+from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
 from attnforge.workflow.report import write_report
 from attnforge.workflow.results import opened_cache
-from attnforge.workflow.stages import PairEnvironments, Stages, bad_wheel, deliver, expected_of, text_of, working_in
-from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, prove, share, untried_message
+from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
+from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, share
 
 _WHEELS, _UNPROVEN = "wheel", "unproven"
 
@@ -71,7 +74,7 @@ class _Build:
     def __init__(self, machine: Machine, planned: Planned, folder: Path, out: Path, stages: Stages) -> None:
         self.machine, self.planned, self.folder = machine, planned, folder
         self.out, self.observe, self.log = out, stages.observe, stages.log
-        self._stage = stages.run
+        self._stage, self._warn = stages.run, stages.warn
         self.pairs: tuple[tuple[Pair, Summary], ...] = ()
 
     @property
@@ -104,8 +107,8 @@ class _Build:
         if not self.plan.is_compiled:
             packed = self._stage("compile", "nothing: pure Python", lambda: self._pure(source, environment))
             return self._stage("package", self.plan.wheel, lambda: self._package(packed)), None
-        compiler = host_compiler_of(self.machine, self.plan)
         pin = self.plan.toolchain
+        compiler = host_compiler_of(self.machine, pin)
         toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", lambda: provide_pinned(self.machine, pin, compiler))
         ground = Ground(source, toolchain, environment, compiler)
         request = self.planned.request
@@ -125,8 +128,8 @@ class _Build:
     ) -> tuple[Path, Summary | None]:
         """Make the library and every pair's modules, and the wheel of them; it counts when all have been loaded."""
         plan, pairs = self.plan, self.plan.pairs
-        machine, located, tools = self.machine, self.planned.located, (ground.toolchain, ground.compiler)
-        site = Site(machine, plan, located, environments, *tools, self.folder, means, self.observe, self.log)
+        located, tools = self.planned.located, (ground.toolchain, ground.compiler)
+        site = Site(plan, located, environments, *tools, self.folder, means, self.observe, self.log)
         self._stage("environments", f"of {len(pairs)} pairs", lambda: prepare(site, ground.source, pairs))
         # The first pair's own plan: its objects are the same in whatever wheel they lie.
         first = plan.at(pairs[0]).model_copy(update={"groups": plan.groups})
@@ -139,10 +142,7 @@ class _Build:
         wheel = self._stage(
             "package", plan.wheel, lambda: self._package_universal(compiled.wheel, ground.source, parts)
         )
-        proof = lambda: prove(environments, parts.universal, wheel, pairs, means)  # noqa: E731 - a stage's work
-        untried = self._stage("import", f"with {len(pairs)} pairs", proof)
-        if untried:
-            self.observe(untried_message(untried))
+        self._stage("import", f"with {len(pairs)} pairs", lambda: prove(site, parts.universal, wheel, pairs))
         self._wheels.mkdir(parents=True, exist_ok=True)
         return wheel.replace(self._wheels / wheel.name), compiled.summary
 
@@ -165,9 +165,6 @@ class _Build:
     def _pure(self, source: Path, environment: BuildEnvironment) -> Path:
         settings = {**dict(self.plan.settings), **stated_version(self.plan)}
         return build_pure(source, environment, settings, self.machine.environ, self.folder, self.log)
-
-    def _warn(self, text: str) -> None:
-        self.observe(Message("warning", text))
 
     def _package(self, upstream: Path, inside: Iterable[Vendored] = ()) -> Path:
         shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)

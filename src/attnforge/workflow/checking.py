@@ -23,16 +23,13 @@ from attnforge.provision.indexes import file_sha256
 from attnforge.provision.store import write_atomically
 from attnforge.workflow.auditing import audit_against
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import START_SECONDS, Child, WheelFile, read_name, torch_requirements, trial
+from attnforge.workflow.trial import NO_DRIVER, START_SECONDS, Child, WheelFile, read_name, torch_requirements, trial
 
 # After so many crashes, and after so many hangs, nothing more is tried: each costs a start or the whole time limit.
 _MOST_CRASHES = 5
 _MOST_HANGS = 2
 
 TIMEOUT = 120.0
-
-# What the loader says of a module that calls the driver itself (SageAttention's for 9.0) where there is none.
-_NO_DRIVER = "libcuda.so.1: cannot open shared object file"
 
 _NOT_COMPUTED = "whether it computes the right thing was not looked at"
 _ON_ITS_GPU = "run attnforge check on a machine with the GPU that the wheel is for"
@@ -281,7 +278,7 @@ def _not_imported(module: str, error: Mapping[str, Any], hint: str) -> Finding:
     seen = f"{error['type']}: {lines[0]}"[:400]
     if error["type"] == "Crash":
         seen = "; ".join((seen, *last_words(str(error["trace"]))))
-    if _NO_DRIVER in seen:
+    if NO_DRIVER in seen:
         return Finding(
             code="no-driver",
             severity=Severity.UNCHECKED,

@@ -15,7 +15,6 @@ from attnforge.errors import RequestError, WheelError
 from attnforge.link.linker import Library
 from attnforge.model.audit import AuditReport
 from attnforge.model.events import Finished, Observer, ignore
-from attnforge.model.host import HostCompiler
 from attnforge.model.plan import BuildPlan, PlanWarning, ToolchainPin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
@@ -38,13 +37,21 @@ from attnforge.resolve.toolchain import choose_toolchain
 from attnforge.version import BUILDER
 from attnforge.workflow.building import Built
 from attnforge.workflow.compiling import Means
-from attnforge.workflow.ground import lay_out_source, provide_pinned, requirements_of
+from attnforge.workflow.ground import (
+    PairEnvironments,
+    host_compiler_of,
+    lay_out_source,
+    provide_pinned,
+    requirements_of,
+    text_of,
+)
+from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Located
 from attnforge.workflow.report import write_extension_report
 from attnforge.workflow.results import opened_cache
-from attnforge.workflow.stages import PairEnvironments, Stages, bad_wheel, deliver, expected_of, text_of, working_in
-from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, prove, untried_message
+from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
+from attnforge.workflow.universal import Parts, Site, add_pairs, prepare
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,18 +220,15 @@ def extend(machine: Machine, extension: Extension, out: Path, observe: Observer 
     started = time.monotonic()
     folder = machine.folders.ensure().builds / extension.plan.slug
     with working_in(folder, observe) as stages:
-        source = stages.run("source", extension.plan.source.name, lambda: _source(machine, extension, stages))
+        source = stages.run("source", extension.plan.source.name, lambda: _source(machine, extension, folder, stages))
         stages.run("look", extension.wheel.name, lambda: _look(extension))
         needed = requirements_of(extension.plan, extension.located, source)
         environments = PairEnvironments(machine, extension.plan.target.cuda, needed)
-        parts, means = _make(machine, extension, environments, source, folder, stages)
+        site, parts = _make(extension, environments, source, folder, stages)
         inside = vendored(source)
         wheel = stages.run("package", extension.plan.wheel, lambda: _package(extension, parts, inside, folder))
         pairs = extension.pairs
-        proof = lambda: prove(environments, parts.universal, wheel, pairs, means)  # noqa: E731 - a stage's work
-        untried = stages.run("import", f"with {len(pairs)} pairs", proof)
-        if untried:
-            observe(untried_message(untried))
+        stages.run("import", f"with {len(pairs)} pairs", lambda: prove(site, parts.universal, wheel, pairs))
         audit = stages.run("audit", wheel.name, lambda: _audit(extension, environments, wheel))
         if audit.exit_code == WheelError.exit_code:
             raise bad_wheel(audit)
@@ -242,42 +246,31 @@ def _look(extension: Extension) -> None:
         raise bad_wheel(report, "nothing is added to it")
 
 
-def _source(machine: Machine, extension: Extension, stages: Stages) -> Path:
+def _source(machine: Machine, extension: Extension, folder: Path, stages: Stages) -> Path:
     """Lay the source out once: whether it can be had is told before anything else is begun."""
     plan = extension.plan
-    warn = stages.warn
-    into = machine.folders.builds / plan.slug / "source"
-    source = lay_out_source(machine, plan, extension.located, into, warn)
+    source = lay_out_source(machine, plan, extension.located, folder / "source", stages.warn)
     for warning in check_source(plan, lambda name: text_of(source / name)):
-        warn(warning)
+        stages.warn(warning)
     return source
 
 
 def _make(
-    machine: Machine,
-    extension: Extension,
-    environments: PairEnvironments,
-    source: Path,
-    folder: Path,
-    stages: Stages,
-) -> tuple[Parts, Means]:
-    plan, request, pin, pairs = extension.plan, extension.request, extension.toolchain, extension.pairs
-    compiler = _compiler(machine, pin)
+    extension: Extension, environments: PairEnvironments, source: Path, folder: Path, stages: Stages
+) -> tuple[Site, Parts]:
+    machine, plan, request = environments.machine, extension.plan, extension.request
+    pin, pairs = extension.toolchain, extension.pairs
+    compiler = host_compiler_of(machine, pin)
     toolchain = stages.run("toolchain", f"CUDA {pin.cuda}", lambda: provide_pinned(machine, pin, compiler))
     with opened_cache(machine, request, stages.warn) as cache:
         means = Means(request.jobs or machine.host.cpus, memory_budget(request, machine.host), cache)
         tools = (toolchain, compiler)
-        site = Site(machine, plan, extension.located, environments, *tools, folder, means, stages.observe, stages.log)
+        site = Site(plan, extension.located, environments, *tools, folder, means, stages.observe, stages.log)
         libraries, held = _libraries(extension, folder), extension.universal
         answers = held.answers if libraries else None
         stages.run("environments", f"of {len(pairs)} pairs", lambda: prepare(site, source, pairs, answers))
         detail = f"for {len(pairs)} pairs of PyTorch and Python"
-        parts = stages.run("modules", detail, lambda: add_pairs(site, held, pairs, libraries))
-        return parts, means
-
-
-def _compiler(machine: Machine, pin: ToolchainPin) -> HostCompiler:
-    return next(found for found in machine.host.compilers if f"{found.name} {found.version}" == pin.host_compiler)
+        return site, stages.run("modules", detail, lambda: add_pairs(site, held, pairs, libraries))
 
 
 def _libraries(extension: Extension, folder: Path) -> Mapping[str, Library]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnforge import process
-from attnforge.errors import BuildError
+from attnforge.errors import AttnforgeError, BuildError
 from attnforge.model.host import HostCompiler
 from attnforge.model.plan import UNSTATED, BuildPlan, ToolchainPin
+from attnforge.model.universal import Pair
 from attnforge.provision.carrier import lay_out_carrier
 from attnforge.provision.environment import BuildEnvironment, site_include_dirs
 from attnforge.provision.indexes import file_sha256
@@ -76,10 +77,41 @@ def requirements_of(plan: BuildPlan, located: Located, source: Path) -> tuple[st
     return (*plan.requirements, *own)
 
 
-def host_compiler_of(machine: Machine, plan: BuildPlan) -> HostCompiler:
-    """Return the host compiler that a plan pins."""
-    wanted = plan.toolchain.host_compiler
-    return next(found for found in machine.host.compilers if f"{found.name} {found.version}" == wanted)
+@dataclass(frozen=True, slots=True)
+class PairEnvironments:
+    """The environments of a wheel's pairs: each module is built in one, and looked at and loaded against it."""
+
+    machine: Machine
+    cuda: str
+    requirements: tuple[str, ...]
+
+    def of(self, pair: Pair) -> BuildEnvironment:
+        """Return a pair's environment, made first where it is not there. HostError where it can't be made."""
+        try:
+            return self.machine.environment(pair.python, pair.torch, self.cuda, self.requirements)
+        except AttnforgeError as error:
+            raise of_pair(pair, error) from error
+
+    def sites(self, pairs: Iterable[Pair]) -> list[tuple[Pair, Path]]:
+        """Return the site-packages folder of each pair's environment."""
+        return [(pair, self.of(pair).site_packages) for pair in pairs]
+
+
+def of_pair(pair: Pair, error: AttnforgeError) -> AttnforgeError:
+    """Return an error that says which pair it is about."""
+    if error.what.startswith(f"{pair}: "):
+        return error
+    return type(error)(f"{pair}: {error.what}", why=error.why, hint=error.hint, link=error.link)
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file of the source, "" where there is none."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def host_compiler_of(machine: Machine, pin: ToolchainPin) -> HostCompiler:
+    """Return the host compiler that a plan pins with its toolchain."""
+    return next(found for found in machine.host.compilers if f"{found.name} {found.version}" == pin.host_compiler)
 
 
 def named_folders(ground: Ground, generated: Path) -> dict[str, str]:

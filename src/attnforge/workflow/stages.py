@@ -6,7 +6,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +14,11 @@ from typing import IO, TypeVar
 
 from filelock import FileLock, Timeout
 
-from attnforge.errors import AttnforgeError, HostError, WheelError
+from attnforge.errors import HostError, WheelError
 from attnforge.model.audit import AuditReport, Expected
 from attnforge.model.events import Message, Observer, StageFinished, StageStarted
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
-from attnforge.model.universal import Pair
-from attnforge.provision.environment import BuildEnvironment
-from attnforge.workflow.machine import Machine
 
 T = TypeVar("T")
 
@@ -129,35 +126,3 @@ def expected_of(plan: BuildPlan, recipe: Recipe) -> Expected:
         code=code,
         python="py3" if plan.is_universal else plan.target.python_tag,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class PairEnvironments:
-    """The environments of a wheel's pairs: each module is built in one, and looked at and loaded against it."""
-
-    machine: Machine
-    cuda: str
-    requirements: tuple[str, ...]
-
-    def of(self, pair: Pair) -> BuildEnvironment:
-        """Return a pair's environment, made first where it is not there. HostError where it can't be made."""
-        try:
-            return self.machine.environment(pair.python, pair.torch, self.cuda, self.requirements)
-        except AttnforgeError as error:
-            raise of_pair(pair, error) from error
-
-    def sites(self, pairs: Iterable[Pair]) -> list[tuple[Pair, Path]]:
-        """Return the site-packages folder of each pair's environment."""
-        return [(pair, self.of(pair).site_packages) for pair in pairs]
-
-
-def of_pair(pair: Pair, error: AttnforgeError) -> AttnforgeError:
-    """Return an error that says which pair it is about."""
-    if error.what.startswith(f"{pair}: "):
-        return error
-    return type(error)(f"{pair}: {error.what}", why=error.why, hint=error.hint, link=error.link)
-
-
-def text_of(path: Path) -> str:
-    """Return the text of a file of the source, "" where there is none."""
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

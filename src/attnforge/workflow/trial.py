@@ -35,6 +35,9 @@ from attnforge.workflow.machine import Machine
 
 _CHILD = Path(attnforge.ongpu.__file__).with_name("child.py")
 
+# What the dynamic linker says of a module that calls the driver itself (SageAttention's for 9.0) where there is none.
+NO_DRIVER = "libcuda.so.1: cannot open shared object file"
+
 # Seconds for the program to start and import torch: a cold disk takes its time.
 START_SECONDS = 300.0
 

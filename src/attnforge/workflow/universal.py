@@ -7,12 +7,9 @@ each further pair upstream's build runs with the units of these left out, so tha
 
 from __future__ import annotations
 
-import re
 import shutil
-import tempfile
 import threading
 import warnings
-import zipfile
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
@@ -36,16 +33,12 @@ from attnforge.model.universal import Pair, Universal, UniversalModule, pair_of
 from attnforge.package.archive import read_members
 from attnforge.provision.toolchain import Toolchain
 from attnforge.workflow.compiling import Compiled, Job, Means, answered, compile_upstream, driver_stub, other_layout
-from attnforge.workflow.ground import Ground, lay_out_source
+from attnforge.workflow.ground import Ground, PairEnvironments, lay_out_source, of_pair
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Located
-from attnforge.workflow.stages import PairEnvironments, of_pair
 
 # Memory that compiling host code against PyTorch's headers takes, and some room (1.6 to 1.9 GB were measured).
 _HOST_BYTES = 2_500_000_000
-
-# Memory that importing PyTorch takes without a GPU (0.4 to 0.6 GB were seen), and some room.
-_IMPORT_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +57,6 @@ class Parts:
 class Site:
     """What the pairs of a wheel have in common: where, of what, with which compilers and means."""
 
-    machine: Machine
     plan: BuildPlan
     located: Located
     environments: PairEnvironments
@@ -74,6 +66,11 @@ class Site:
     means: Means
     observe: Observer
     log: IO[str]
+
+    @property
+    def machine(self) -> Machine:
+        """The machine that all this is on."""
+        return self.environments.machine
 
     def linker(self, ground: Ground, generated: Path, log: IO[str]) -> Linker:
         """Return what links for one pair."""
@@ -97,9 +94,9 @@ def prepare(site: Site, source: Path, pairs: Sequence[Pair], answers: Collection
     generated = site.folder / "generated"
     generated.mkdir(parents=True, exist_ok=True)
     wanted = None if answers is None else frozenset(answers)
+    site.linker(site.ground(pairs[0], source), generated, site.log).check(site.folder)
     for pair in pairs:
         ground, plan = site.ground(pair, source), site.plan.at(pair)
-        site.linker(ground, generated, site.log).check(site.folder)
         given = answered(site.machine, plan, site.located.recipe, ground, generated)
         if wanted is not None and given != wanted:
             raise of_pair(pair, other_layout(plan))
@@ -373,63 +370,3 @@ def _module_path(module: UniversalModule, pair: Pair, like: _Upstream) -> str:
 
 def _ignore(_: str) -> None:
     """Warnings about the source were given when it was laid out for the first pair."""
-
-
-# --- whether it loads
-
-_LOAD = """\
-import importlib.util, sys
-name, path = sys.argv[1:]
-spec = importlib.util.spec_from_file_location(name, path, submodule_search_locations=[])
-module = importlib.util.module_from_spec(spec)
-sys.modules[name] = module
-spec.loader.exec_module(module)
-print(sys.modules[name].__file__, flush=True)
-# Nothing that ends with the interpreter may say a last word.
-import os
-os._exit(0)
-"""
-
-
-# Modules that link the driver's library can't be loaded where there is no driver, whatever they are made of.
-_NO_DRIVER = "libcuda.so.1: cannot open shared object file"
-
-
-def prove(
-    environments: PairEnvironments, universal: Universal, wheel: Path, pairs: Sequence[Pair], means: Means
-) -> tuple[str, ...]:
-    """Load every module of a wheel in an interpreter of each pair, as its loader does.
-
-    Returns the modules that could not be tried, since they need the driver's library and this machine has none.
-    BuildError where a module does not load, or where another one is taken than the pair's.
-    """
-    with tempfile.TemporaryDirectory(prefix="attnforge-import-", dir=wheel.parent) as made:
-        unpacked = Path(made)
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(unpacked)
-        with ThreadPoolExecutor(max(1, min(means.slots, means.budget_bytes // _IMPORT_BYTES))) as pool:
-            tried = [(module, pair) for pair in pairs for module in universal.modules]
-            work = [pool.submit(_loads, environments, unpacked, module, pair) for module, pair in tried]
-            untried = {module.name for (module, _), one in zip(tried, work, strict=True) if not one.result()}
-    return tuple(sorted(untried))
-
-
-def _loads(environments: PairEnvironments, unpacked: Path, module: UniversalModule, pair: Pair) -> bool:
-    """Load a pair's module; False where only the driver's library is missing. BuildError where it does not load."""
-    machine, loader = environments.machine, str(unpacked / module.folder / "__init__.py")
-    argv = (str(environments.of(pair).python), "-I", "-c", _LOAD, module.name, loader)
-    outcome = machine.runner(process.Command(argv, unpacked, process.base_environment(machine.environ), timeout=300))
-    if _NO_DRIVER in outcome.output:
-        return False
-    lines = outcome.output.strip().splitlines() or ["it ended without a word"]
-    wanted = f"{unpacked / module.folder / pair.folder}/"
-    if not outcome.ok or not lines[-1].startswith(wanted):
-        told = next((line for line in reversed(lines) if re.match(r"\w*Error\b", line)), lines[-1])
-        raise BuildError(f"{module.name} does not load with {pair}", why=told)
-    return True
-
-
-def untried_message(names: Sequence[str]) -> Message:
-    """Return what to tell of modules that were not tried."""
-    told = f"not loaded here, since this machine has no driver, whose libcuda.so.1 they need: {', '.join(names)}"
-    return Message("info", told)
