@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
 from attnforge.cli.check import tell_check, worst
-from attnforge.cli.display import observer
+from attnforge.cli.display import observer, write_line
 from attnforge.cli.requests import add_request_options, read_out, read_requests
 from attnforge.cli.show import plan_lines
-from attnforge.model.events import Event
 from attnforge.workflow.building import build
 from attnforge.workflow.checking import check, write_check
 from attnforge.workflow.machine import Machine
@@ -40,9 +38,9 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
     codes: list[int] = []
     for one in planned:
         if arguments.json:
-            _line({"event": "Planned", **one.resolution.public()}, out)
-            built = build(machine, one, folder, lambda event: _line(event.to_json(), out))
-            _line({"event": "Audited", **built.audit.to_json()}, out)
+            write_line({"event": "Planned", **one.resolution.public()}, out)
+            built = build(machine, one, folder, lambda event: write_line(event.to_json(), out))
+            write_line({"event": "Audited", **built.audit.to_json()}, out)
         else:
             out.write("\n".join(plan_lines(one.resolution, explain=False)) + "\n")
             with observer(out, plain=arguments.plain) as observe:
@@ -58,10 +56,5 @@ def _checked(machine: Machine, wheel: Path, as_json: bool, out: TextIO) -> int:
     report = check(machine, wheel) if as_json else tell_check(machine, wheel, out)
     write_check(report, wheel.parent)
     if as_json:
-        _line({"event": "Checked", **report.to_json()}, out)
+        write_line({"event": "Checked", **report.to_json()}, out)
     return report.exit_code
-
-
-def _line(document: Mapping[str, object] | Event, out: TextIO) -> None:
-    out.write(json.dumps(document) + "\n")
-    out.flush()

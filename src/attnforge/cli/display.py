@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from attnforge.cli.show import duration, size
 from attnforge.model.events import (
@@ -36,6 +37,12 @@ def observer(out: TextIO, *, plain: bool) -> Iterator[Observer]:
         return
     with LiveDisplay(out) as display:
         yield display
+
+
+def write_line(document: Mapping[str, Any], out: TextIO) -> None:
+    """Write a document of ``--json`` as one line, at once: a program waits for it."""
+    out.write(json.dumps(document) + "\n")
+    out.flush()
 
 
 def line_of(event: Event) -> str:

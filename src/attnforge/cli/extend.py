@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TextIO
 
-from attnforge.cli.display import observer
+from attnforge.cli.display import observer, write_line
 from attnforge.cli.requests import read_out
 from attnforge.config import from_environment, from_project
 from attnforge.model.request import Request
@@ -50,8 +49,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
     machine, folder = Machine(environ), read_out(arguments, environ)
     extension = plan_extension(machine, arguments.wheel, _request(arguments, environ), arguments.recipe)
     if arguments.json:
-        built = extend(machine, extension, folder, lambda event: _line(event.to_json(), out))
-        _line({"event": "Audited", **built.audit.to_json()}, out)
+        built = extend(machine, extension, folder, lambda event: write_line(event.to_json(), out))
+        write_line({"event": "Audited", **built.audit.to_json()}, out)
     else:
         out.write("\n".join(_lines(extension)) + "\n")
         with observer(out, plain=arguments.plain) as observe:
@@ -77,8 +76,3 @@ def _lines(extension: Extension) -> list[str]:
         f"  plan       {plan.digest}",
         *(f"  warning    {warning.message}" for warning in extension.warnings),
     ]
-
-
-def _line(document: Mapping[str, object], out: TextIO) -> None:
-    out.write(json.dumps(document) + "\n")
-    out.flush()
