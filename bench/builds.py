@@ -1,0 +1,121 @@
+"""The shapes of a build: profiles, single features, head dimensions, dtypes and forms, as requests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from attnforge import Machine, Planned, Request, plan
+from attnforge.errors import RequestError
+from attnforge.knowledge.data import load
+from attnforge.knowledge.torch import torch_releases
+from attnforge.model.base import Value
+from attnforge.model.recipe import Recipe
+from attnforge.recipes.catalogue import find_recipe
+
+PACKAGES = (
+    "flash-attn==2.8.3",
+    "flash-attn==2.7.2.post1",
+    "flash-attn-3==3.0.0b1",
+    "causal-conv1d==1.7.0",
+    "causal-conv1d==1.6.2.post1",
+    "mamba-ssm==2.3.2.post1",
+    "mamba-ssm==2.2.6.post3",
+    "grouped-gemm==0.3.0",
+    "sageattention==2.2.0",
+)
+"""Every version with a recipe whose source is on the package index; of SageAttention 2.2.0 the tests' stand-in."""
+
+NOTHING = "without any feature"
+
+_STAND_INS = {"sageattention": Path(__file__).parents[1] / "tests" / "standins" / "sageattention"}
+
+_GPUS = ("H100",)
+
+
+class _Profile(Value):
+    name: str
+    summary: str
+    without: tuple[str, ...]
+
+
+class _Profiles(Value):
+    profile: tuple[_Profile, ...]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of a package is built, and in which form. ``name`` is for people."""
+
+    name: str
+    profile: str = "full"
+    without: tuple[str, ...] = ()
+    head_dims: tuple[int, ...] = ()
+    dtypes: tuple[str, ...] = ()
+    universal: bool = False
+
+    def request(self, package: str, python: str, torch: str) -> Request:
+        """Return the request of ``attnforge.plan``."""
+        stand_in = _STAND_INS.get(package.partition("==")[0])
+        return Request(
+            package=package,
+            source=str(stand_in or ""),
+            gpus=_GPUS,
+            python=python,
+            torch=torch,
+            profile=self.profile,
+            without=self.without,
+            head_dims=self.head_dims,
+            dtypes=self.dtypes,
+            universal=self.universal,
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name}, universal" if self.universal else self.name
+
+
+def shapes_of(package: str) -> tuple[Shape, ...]:
+    """Return every shape of ``NAME==VERSION``: what there is of a recipe's features decides."""
+    name, _, version = package.partition("==")
+    plain = list(_selections(find_recipe(name).at(version), version))
+    # What a universal wheel's host code has besides does not depend on which feature it is that is left out.
+    named = [shape for shape in plain if shape.name == NOTHING or shape.name == shape.profile]
+    return (*plain, *(replace(shape, universal=True) for shape in named))
+
+
+def _selections(recipe: Recipe, version: str) -> Iterator[Shape]:
+    features = tuple(recipe.features)
+    release = recipe.release(version)
+    yield Shape("full")
+    if not features or release is None or recipe.kernels is None:
+        return
+    for profile in load("profiles.toml", _Profiles).profile:
+        if profile.name != "full":
+            yield Shape(profile.name, profile=profile.name)
+    for feature in features:
+        yield Shape(f"without {feature}", without=(feature,))
+    for feature in features:
+        yield Shape(f"{feature} alone", without=tuple(other for other in features if other != feature))
+    yield Shape(NOTHING, without=features)
+    for head_dim in (min(release.head_dims), max(release.head_dims)):
+        yield Shape(f"head dimension {head_dim}", head_dims=(head_dim,))
+    for dtype in recipe.kernels.dtypes:
+        yield Shape(dtype, dtypes=(dtype,))
+
+
+def planned(machine: Machine, package: str, shape: Shape, python: str, torch: str) -> Planned | None:
+    """Return the plan of a shape, None where the package has none of it."""
+    try:
+        return plan(machine, shape.request(package, python, torch))
+    except RequestError:
+        return None
+
+
+def cuda_13_minors() -> tuple[str, ...]:
+    """Return the newest patch of each PyTorch minor that exists with CUDA 13, oldest first."""
+    newest = {}
+    for release in torch_releases():
+        if any(cuda.startswith("13.") for cuda in release.cuda):
+            newest[release.version.rpartition(".")[0]] = release.version
+    return tuple(newest.values())
