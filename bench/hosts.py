@@ -4,9 +4,9 @@
     python bench/hosts.py --sample 3 --seed 7
 
 Shapes are each profile, each feature alone left out and alone kept, none of them, single head dimensions and dtypes;
-profiles and none as a universal wheel too. Upstream's setup.py is run through the seat (received.py), the passes of each
-shape's plan are applied to what it hands over, and the units for the host compiler are compiled by the commands that
-come out of them: `full` to an object, the others with -fsyntax-only. Each is compiled
+profiles and none as a universal wheel too. Upstream's setup.py is run through the seat (received.py), the passes of
+each shape's plan are applied to what it hands over, and the units for the host compiler are compiled by the commands
+that come out of them: `full` to an object, the others with -fsyntax-only. Each is compiled
 
 as built   as a build does;
 fallback   as a build does where that fails: for full and without any feature;
@@ -15,9 +15,10 @@ alone      of headers of ours that stand in front of PyTorch's, each one by itse
 
 What is equal in text and command is compiled once, and what compiled before, with the same files, is not compiled
 again. By default every PyTorch minor that exists with CUDA 13; one that can't be installed is listed as not run.
---sample is for CI: `full` as plain and universal wheel, everything left out, and so many others by --seed.
+--sample is for CI: `full` and everything left out as plain and universal wheels, and so many others by --seed.
 
-Exit code 1 where one does not compile. The first run for all takes hours of CPU time, a later one minutes.
+Exit code 1 where one does not compile. The first run takes some 20 minutes of CPU time for each PyTorch, a later one
+a minute.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -38,7 +38,7 @@ from pathlib import Path
 
 from attnforge import Machine, Planned
 from attnforge.compile import diagnose, objects
-from attnforge.errors import AttnforgeError
+from attnforge.errors import AttnforgeError, HostError
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 from attnforge.provision.store import write_atomically
 from attnforge.workflow.compiling import answered, passes_of
@@ -116,20 +116,25 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, every row in it")
     given = parser.parse_args(arguments)
     machine = Machine(os.environ)
-    rows, not_run = [], []
+    rows, not_run, broken = [], [], []
     for package in given.packages:
         shapes = [shape for shape in shapes_of(package) if not given.only or shape.name in given.only]
-        if given.sample >= 0:
+        thorough = given.sample < 0
+        if not thorough:
             shapes = sampled(shapes, given.sample, given.seed)
         for torch in given.torch:
             try:
-                rows += list(rows_of(machine, package, torch, given.python, shapes))
-            except AttnforgeError as error:
+                found = list(rows_of(machine, package, torch, given.python, shapes, thorough=thorough))
+                rows += found
+                if not found:
+                    not_run.append(f"{package}, PyTorch {torch}: there is no host unit of these shapes")
+            except HostError as error:
                 not_run.append(f"{package}, PyTorch {torch}: {error.what}")
-                say(f"not run: {not_run[-1]}")
+            except AttnforgeError as error:
+                broken.append(f"{package}, PyTorch {torch}: {error.what}")
     outcomes = compiled([row.compile for row in rows], machine.folders.cache / "hosts" / "results", given.jobs)
-    print(report(rows, outcomes, not_run, as_json=given.json))
-    sys.exit(any(outcome.error for outcome in outcomes.values()))
+    print(report(rows, outcomes, not_run, broken, as_json=given.json))
+    sys.exit(bool(broken) or any(outcome.error for outcome in outcomes.values()))
 
 
 def sampled(shapes: Sequence[Shape], count: int, seed: int) -> list[Shape]:
@@ -142,17 +147,22 @@ def sampled(shapes: Sequence[Shape], count: int, seed: int) -> list[Shape]:
 # --- what is compiled
 
 
-def rows_of(machine: Machine, package: str, torch: str, python: str, shapes: Iterable[Shape]) -> Iterator[Row]:
-    """Yield what there is to compile of a package with one PyTorch."""
+def rows_of(
+    machine: Machine, package: str, torch: str, python: str, shapes: Iterable[Shape], *, thorough: bool
+) -> Iterator[Row]:
+    """Yield what there is to compile of a package with one PyTorch.
+
+    HostError where source, PyTorch or compilers can't be had; another error where upstream's build or a pass fails.
+    """
     room = machine.folders.ensure().cache / "hosts"
     for shape in shapes:
         made = planned(machine, package, shape, python, torch)
         if made is not None:
-            yield from shape_rows(machine, made, shape, room)
+            yield from shape_rows(machine, made, shape, room, thorough=thorough)
 
 
-def shape_rows(machine: Machine, made: Planned, shape: Shape, room: Path) -> Iterator[Row]:
-    """Yield what there is to compile of one shape."""
+def shape_rows(machine: Machine, made: Planned, shape: Shape, room: Path, *, thorough: bool) -> Iterator[Row]:
+    """Yield what there is to compile of one shape; not ``thorough``, fallbacks of ``full`` alone."""
     plan, recipe = made.plan, made.located.recipe
     if plan.is_universal:
         plan = plan.at(plan.pairs[0]).model_copy(update={"groups": plan.groups})
@@ -161,14 +171,17 @@ def shape_rows(machine: Machine, made: Planned, shape: Shape, room: Path) -> Ite
     generated.mkdir(parents=True, exist_ok=True)
     answers = answered(machine, plan, recipe, ground, generated)
     ways: list[tuple[str, Collection[str]]] = [(AS_BUILT, answers)]
-    if answers and shape.name in _EXTREMES and not shape.universal:
+    if thorough and answers and shape.name in _EXTREMES and not shape.universal:
         ways.append((REAL, ()))
     for call in received(machine, made, ground, room):
         for way, given in ways:
             graph = call.graph
             for change in passes_of(plan, recipe, ground, generated, given):
                 graph = change(graph)
-            for kind, compile in compiles_of(graph, call, ground, str(generated), shape):
+            falling = shape.name in _EXTREMES if thorough else str(shape) == "full"
+            for kind, compile in compiles_of(
+                graph, call, ground, str(generated), whole=str(shape) == "full" and way == AS_BUILT, falling=falling
+            ):
                 yield Row(
                     f"{plan.package} {plan.version}",
                     plan.target.torch,
@@ -179,9 +192,12 @@ def shape_rows(machine: Machine, made: Planned, shape: Shape, room: Path) -> Ite
 
 
 def compiles_of(
-    graph: CompileGraph, call: Call, ground: Ground, generated: str, shape: Shape
+    graph: CompileGraph, call: Call, ground: Ground, generated: str, *, whole: bool, falling: bool
 ) -> Iterator[tuple[str, Compile]]:
-    """Yield the compiles of a graph's host units, and in which way each is one."""
+    """Yield the compiles of a graph's host units, and in which way each is one.
+
+    ``whole`` is whether those that are built are compiled to objects, ``falling`` whether fallbacks are compiled.
+    """
     compiler = ground.compiler
     stands_on = json.dumps(
         (f"{compiler.name} {compiler.version}", ground.environment.digest, *ground.environment.freeze)
@@ -192,8 +208,8 @@ def compiles_of(
 
     for unit in graph.compiled:
         if unit.language is Language.CXX:
-            yield AS_BUILT, one(unit, whole=shape.name == "full" and not shape.universal)
-            if shape.name in _EXTREMES:
+            yield AS_BUILT, one(unit, whole=whole)
+            if falling:
                 yield from ((FALLBACK, one(other)) for other in unit.fallback)
             yield from ((ALONE, one(other)) for other in by_themselves(unit, graph.files, generated))
 
@@ -252,7 +268,6 @@ def run(compile: Compile) -> Outcome:
         words = [word.replace(compile.generated, place) for word in argv]
         environment = {key: value for key, value in compile.environment.items() if key not in unit.ignores}
         Path(unit.cwd).mkdir(parents=True, exist_ok=True)
-        began = time.monotonic()
         with open(f"{name}/log", "w+b") as log:  # noqa: PTH123
             child = subprocess.Popen(
                 words if compile.whole else [*words, "-fsyntax-only"],
@@ -266,32 +281,41 @@ def run(compile: Compile) -> Outcome:
             child.returncode = os.waitstatus_to_exitcode(status)
             log.seek(0)
             text = log.read().decode(errors="replace")
+        seconds = round(usage.ru_utime + usage.ru_stime, 1)
         if child.returncode == 0:
-            return Outcome("", round(usage.ru_utime + usage.ru_stime, 1))
+            return Outcome("", seconds)
         first = diagnose.first_error(text).partition("\n")[0].replace(f"{place}/", "generated/")
-        return Outcome(first or f"exit code {child.returncode}", round(time.monotonic() - began, 1))
+        return Outcome(first or f"exit code {child.returncode}", seconds)
 
 
 # --- the report
 
 
-def report(rows: Sequence[Row], outcomes: Mapping[str, Outcome], not_run: Sequence[str], *, as_json: bool) -> str:
+def report(
+    rows: Sequence[Row],
+    outcomes: Mapping[str, Outcome],
+    not_run: Sequence[str],
+    broken: Sequence[str],
+    *,
+    as_json: bool,
+) -> str:
     """Return what is printed at the end."""
     lines = [(row.package, row.torch, row.shape, row.way, outcomes[row.compile.key]) for row in rows]
     if as_json:
         names = ("package", "torch", "shape", "way")
         found = [{**dict(zip(names, line[:4], strict=True)), **asdict(line[4])} for line in lines]
-        return json.dumps({"rows": found, "not_run": list(not_run)}, indent=1)
+        return json.dumps({"rows": found, "not_run": list(not_run), "broken": list(broken)}, indent=1)
     text = [
         f"{package:<26} {torch:<7} {shape:<38} {way:<12} {outcome.seconds:>6.1f} s  {outcome.error or 'ok'}"
         for package, torch, shape, way, outcome in lines
     ]
     failed = sum(bool(outcome.error) for outcome in outcomes.values())
     fresh = [outcome.seconds for outcome in outcomes.values() if not outcome.cached]
-    text += [f"not run: {one}" for one in not_run]
+    text += [*(f"not run: {one}" for one in not_run), *(f"failed: {one}" for one in broken)]
     text += ["", *summary(rows, outcomes), ""]
     text += [
-        f"{len(rows)} compiles of shapes, {len(outcomes)} different ones: {failed} failed; {len(fresh)} compiled now, {sum(fresh):.0f} s of CPU"
+        f"{len(rows)} compiles of shapes, {len(outcomes)} different ones: {failed} failed; "
+        f"{len(fresh)} compiled now, {sum(fresh):.0f} s of CPU"
     ]
     return "\n".join(text)
 
