@@ -12,24 +12,12 @@ from attnforge.knowledge.data import load
 from attnforge.knowledge.torch import torch_releases
 from attnforge.model.base import Value
 from attnforge.model.recipe import Recipe
-from attnforge.recipes.catalogue import find_recipe
-
-PACKAGES = (
-    "flash-attn==2.8.3",
-    "flash-attn==2.7.2.post1",
-    "flash-attn-3==3.0.0b1",
-    "causal-conv1d==1.7.0",
-    "causal-conv1d==1.6.2.post1",
-    "mamba-ssm==2.3.2.post1",
-    "mamba-ssm==2.2.6.post3",
-    "grouped-gemm==0.3.0",
-    "sageattention==2.2.0",
-)
-"""Every version with a recipe whose source is on the package index; of SageAttention 2.2.0 the tests' stand-in."""
+from attnforge.recipes.catalogue import find_recipe, recipes
 
 NOTHING = "without any feature"
 
-_STAND_INS = {"sageattention": Path(__file__).parents[1] / "tests" / "standins" / "sageattention"}
+# 2.2.0 is not on the package index.
+_STAND_INS = {"sageattention==2.2.0": Path(__file__).parents[1] / "tests" / "standins" / "sageattention"}
 
 _GPUS = ("H100",)
 
@@ -57,7 +45,7 @@ class Shape:
 
     def request(self, package: str, python: str, torch: str) -> Request:
         """Return the request of ``attnforge.plan``."""
-        stand_in = _STAND_INS.get(package.partition("==")[0])
+        stand_in = _STAND_INS.get(package)
         return Request(
             package=package,
             source=str(stand_in or ""),
@@ -73,6 +61,18 @@ class Shape:
 
     def __str__(self) -> str:
         return f"{self.name}, universal" if self.universal else self.name
+
+
+def packages() -> tuple[str, ...]:
+    """Return, as NAME==VERSION, what has a recipe, compiles something and can be had: of the index, or a stand-in."""
+    found = [
+        f"{recipe.name}=={version}"
+        for recipe in recipes().values()
+        for release in recipe.releases
+        if release.compiled
+        for version in (*release.sha256, *release.carriers)
+    ]
+    return (*found, *_STAND_INS)
 
 
 def shapes_of(package: str) -> tuple[Shape, ...]:

@@ -43,7 +43,7 @@ from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 from attnforge.provision.store import write_atomically
 from attnforge.workflow.compiling import answered, passes_of
 from attnforge.workflow.ground import Ground
-from builds import NOTHING, PACKAGES, Shape, cuda_13_minors, planned, shapes_of
+from builds import NOTHING, Shape, cuda_13_minors, packages, planned, shapes_of
 from cases import positive, words
 from measure import say
 from received import Call, ground_of, received
@@ -106,7 +106,7 @@ class Outcome:
 def main(arguments: Sequence[str]) -> None:
     """Run as a program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packages", type=words, default=PACKAGES, help=f"default {','.join(PACKAGES)}")
+    parser.add_argument("--packages", type=words, default=packages(), help="NAME==VERSION, default all")
     parser.add_argument("--torch", type=words, default=cuda_13_minors(), help="default each minor with CUDA 13")
     parser.add_argument("--python", default=f"{sys.version_info.major}.{sys.version_info.minor}", help="of the target")
     parser.add_argument("--only", type=words, default=(), help="shapes by name, default all")
