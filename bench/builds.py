@@ -8,9 +8,8 @@ from pathlib import Path
 
 from attnforge import Machine, Planned, Request, plan
 from attnforge.errors import RequestError
-from attnforge.knowledge.data import load
+from attnforge.knowledge.targets import profiles
 from attnforge.knowledge.torch import torch_releases
-from attnforge.model.base import Value
 from attnforge.model.recipe import Recipe
 from attnforge.recipes.catalogue import find_recipe, recipes
 
@@ -20,16 +19,6 @@ NOTHING = "without any feature"
 _STAND_INS = {"sageattention==2.2.0": Path(__file__).parents[1] / "tests" / "standins" / "sageattention"}
 
 _GPUS = ("H100",)
-
-
-class _Profile(Value):
-    name: str
-    summary: str
-    without: tuple[str, ...]
-
-
-class _Profiles(Value):
-    profile: tuple[_Profile, ...]
 
 
 @dataclass(frozen=True)
@@ -90,7 +79,7 @@ def _selections(recipe: Recipe, version: str) -> Iterator[Shape]:
     yield Shape("full")
     if not features or release is None or recipe.kernels is None:
         return
-    for profile in load("profiles.toml", _Profiles).profile:
+    for profile in profiles().values():
         if profile.name != "full":
             yield Shape(profile.name, profile=profile.name)
     for feature in features:
