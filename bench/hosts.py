@@ -155,32 +155,45 @@ def rows_of(
     HostError where source, PyTorch or compilers can't be had; another error where upstream's build or a pass fails.
     """
     room = machine.folders.ensure().cache / "hosts"
+    generated = room / "generated"
+    generated.mkdir(parents=True, exist_ok=True)
+    answers: dict[str, frozenset[str]] = {}
     for shape in shapes:
         made = planned(machine, package, shape, python, torch)
         if made is not None:
-            yield from shape_rows(machine, made, shape, room, thorough=thorough)
+            ground = ground_of(machine, made, room)
+            asked = ground.environment.digest
+            if asked not in answers:
+                answers[asked] = answered(machine, made.plan, made.located.recipe, ground, generated)
+            calls = received(machine, made, ground, room)
+            yield from shape_rows(made, shape, ground, calls, answers[asked], str(generated), thorough=thorough)
 
 
-def shape_rows(machine: Machine, made: Planned, shape: Shape, room: Path, *, thorough: bool) -> Iterator[Row]:
+def shape_rows(
+    made: Planned,
+    shape: Shape,
+    ground: Ground,
+    calls: Iterable[Call],
+    answers: Collection[str],
+    generated: str,
+    *,
+    thorough: bool,
+) -> Iterator[Row]:
     """Yield what there is to compile of one shape; not ``thorough``, fallbacks of ``full`` alone."""
     plan, recipe = made.plan, made.located.recipe
     if plan.is_universal:
         plan = plan.at(plan.pairs[0]).model_copy(update={"groups": plan.groups})
-    ground = ground_of(machine, made, room)
-    generated = room / "generated"
-    generated.mkdir(parents=True, exist_ok=True)
-    answers = answered(machine, plan, recipe, ground, generated)
     ways: list[tuple[str, Collection[str]]] = [(AS_BUILT, answers)]
     if thorough and answers and shape.name in _EXTREMES and not shape.universal:
         ways.append((REAL, ()))
-    for call in received(machine, made, ground, room):
+    for call in calls:
         for way, given in ways:
             graph = call.graph
-            for change in passes_of(plan, recipe, ground, generated, given):
+            for change in passes_of(plan, recipe, ground, Path(generated), given):
                 graph = change(graph)
             falling = shape.name in _EXTREMES if thorough else str(shape) == "full"
             for kind, compile in compiles_of(
-                graph, call, ground, str(generated), whole=str(shape) == "full" and way == AS_BUILT, falling=falling
+                graph, call, ground, generated, whole=str(shape) == "full" and way == AS_BUILT, falling=falling
             ):
                 yield Row(
                     f"{plan.package} {plan.version}",
