@@ -213,6 +213,20 @@ def test_passes_are_applied_and_generated_files_written(plain: Project) -> None:
     assert b"forced_too" in plain.object("one").read_bytes()
 
 
+def test_an_error_in_a_generated_file_is_told_as_our_own_fault(plain: Project) -> None:
+    header = plain.folder / "generated" / "forced.h"
+
+    def force(graph: CompileGraph) -> CompileGraph:
+        """As recipes do: a header before a unit, which has a fallback that includes it too."""
+        forced = graph.map(lambda unit: replace(unit, argv=(*unit.argv, "-include", str(header))))
+        forced = forced.map(lambda unit: replace(unit, argv=(*unit.argv, "-DTRIED"), fallback=(unit,)))
+        return forced.with_files(GeneratedFile(str(header), "static_assert(sizeof(at::Missing) == 32);\n"))
+
+    code, _, error = plain.build(force, slots=1)
+    assert code != 0 and error is not None and error.exit_code == 1
+    assert "in a file that attnforge generated" in error.what and str(header) in error.why
+
+
 def test_a_measurement_corrects_what_is_predicted_for_its_like(plain: Project) -> None:
     plain.build(lambda graph: graph.map(lambda unit: replace(unit, cost_key="alike")), slots=1)
     predicted = [event.predicted_bytes for event in plain.events if isinstance(event, JobStarted)]

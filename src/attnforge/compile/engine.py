@@ -506,7 +506,7 @@ class Engine:
             raise failures.no_object(unit, self._rerun(work))
         else:
             folders = (self.folder, self._temporary_root)
-            raise failures.explain(unit, ended.code, log, self._rerun(work), folders)
+            raise failures.explain(unit, ended.code, log, self._rerun(work), folders, work.batch.graph.files)
 
     def _rerun(self, work: Work) -> Path:
         return failures.write_rerun(self.folder, work.unit, work.batch.environment)
