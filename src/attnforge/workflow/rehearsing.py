@@ -2,8 +2,8 @@
 
 Upstream's build runs twice in the same folder. The first run is a rehearsal: its calls of ninja are answered when host
 code is compiled, with objects without content where kernels are missing (``compile.rehearsal``). It links and packs,
-and the wheel is looked at as far as it can be without kernels. In the second run the calls are answered when all objects
-are there. Where little is left to compile no call is answered early, and the first run is the only one.
+and the wheel is looked at as far as it can be without kernels. In the second run the calls are answered when all of the
+objects are there. Where little is left to compile no call is answered early, and the first run is the only one.
 """
 
 from __future__ import annotations
