@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Self
@@ -24,6 +24,7 @@ from attnforge.compile.executor import Ended, Executor, Run
 from attnforge.compile.forecast import forecast
 from attnforge.compile.hostcompiler import host_compiler
 from attnforge.compile.objects import Cost, ObjectStore, Stored
+from attnforge.compile.rehearsal import LEAST_SECONDS, Rehearsal, can_wait, is_host
 from attnforge.compile.reuse import Reuse
 from attnforge.compile.scheduler import Job, Scheduler, Stuck, least_seconds
 from attnforge.compile.server import Say, Server, write_seat
@@ -104,6 +105,7 @@ class Engine:
         self._numbers = itertools.count()
         self._calls = itertools.count()
         self._products: dict[str, Product] = {}
+        self._rehearsal = Rehearsal()
         self._free_slots = list(range(slots))
         self._workers: set[threading.Thread] = set()
         self._total = 0
@@ -181,6 +183,38 @@ class Engine:
         with self._changed:
             return tuple(sorted(self._products.values(), key=lambda product: (product.call, product.output)))
 
+    # --- a rehearsal
+
+    def rehearse(self) -> None:
+        """Answer calls of ninja from here on when their host units are there, and go on with the kernels.
+
+        That is done where enough of them is left to compile; see ``rehearsed`` afterwards.
+        """
+        with self._changed:
+            self._rehearsal.on = True
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether a call was answered with objects missing, so that upstream's build has to run again."""
+        with self._changed:
+            return self._rehearsal.took_place
+
+    def perform(self) -> None:
+        """Answer calls of ninja from here on when all objects are there, those of the rehearsal among them."""
+        with self._changed:
+            self._rehearsal.on = False
+
+    @property
+    def performed(self) -> bool:
+        """Whether upstream's build has asked again for all that it got an object without content for."""
+        with self._changed:
+            return self._rehearsal.repeated
+
+    def drain(self) -> None:
+        """Wait until nothing runs and nothing waits to run; look at ``error`` then."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._tasks)
+
     # --- a call of ninja
 
     def _serve(self, graph: CompileGraph, environment: Mapping[str, str], say: Say) -> int:
@@ -191,6 +225,11 @@ class Engine:
             raise self._host_error(error) from error
 
     def _make(self, received: CompileGraph, environment: Mapping[str, str], say: Say) -> int:
+        with self._changed:
+            known = self._rehearsal.find(received, environment)
+        if known is not None:
+            return self._make_again(known, say)
+        self._make_room(received)
         graph = received
         for change in self._passes:
             graph = change(graph)
@@ -201,6 +240,9 @@ class Engine:
             self._total += len(graph.units)
         works = self._settle(batch)
         tasks = [self._first_task(work) for work in works]
+        with self._changed:
+            batch.rehearsed = self._rehearsal.on and can_wait(tasks) and self._is_long(tasks)
+            self._rehearsal.add(batch)
         empty, merged = _left_out(graph)
         self._emit(
             GraphReceived(
@@ -213,7 +255,57 @@ class Engine:
             )
         )
         self._enqueue(batch, works, tasks)
-        return self._wait(batch)
+        return self._answer(batch)
+
+    def _is_long(self, tasks: Iterable[Task]) -> bool:
+        kernels = [_as_one_job(task) for task in tasks if not is_host(task.work.unit)]
+        return least_seconds(kernels, self._slots, self._budget) >= LEAST_SECONDS
+
+    def _answer(self, batch: Batch) -> int:
+        """Wait for what a call is answered with, and put it where upstream's link expects it: ninja's exit code."""
+        if not batch.rehearsed:
+            return self._wait(batch)
+        code = self._wait(batch) if batch.resumed else self._wait_for_host(batch)
+        if code == 0:
+            for unit in batch.graph.units:
+                there = batch.objects.get(unit.output) or self._empty_object(batch).path
+                objects.place(there, Path(unit.output))
+        batch.say = batch.unsaid.append
+        return code
+
+    def _make_again(self, batch: Batch, say: Say) -> int:
+        """Answer a call that upstream's build made before, in the rehearsal."""
+        with self._changed:
+            batch.resumed, batch.say = not self._rehearsal.on, say
+            unsaid, batch.unsaid = batch.unsaid, []
+        for line in unsaid:
+            say(line)
+        return self._answer(batch)
+
+    def _make_room(self, received: CompileGraph) -> None:
+        """End what calls of the rehearsal still do for the objects of a new one.
+
+        While it goes on, a call that shares objects with another waits for that, as it would for its answer without a
+        rehearsal. Afterwards upstream's build asks for them in another way, and what was begun does not count.
+        """
+        outputs = {unit.output for unit in received.units}
+        with self._changed:
+            for batch in self._rehearsal.superseded(outputs):
+                self._forget(batch)
+            self._changed.wait_for(lambda: not any(_is_shared(task.work, outputs) for task in self._tasks.values()))
+
+    def _forget(self, batch: Batch) -> None:
+        """Give a call up. With the lock held."""
+        for work in self._left_of(batch):
+            work.given_up = True
+        self._drop_waiting(lambda work: work.batch is batch)
+        self._changed.wait_for(lambda: not self._left_of(batch))
+        outputs = {unit.output for unit in batch.graph.units}
+        for output in outputs:
+            self._scheduler.release(output)
+            self._products.pop(output, None)
+        self._total -= len(batch.graph.units)
+        self._tally.forget(outputs)
 
     def _settle(self, batch: Batch) -> list[Work]:
         """Place what needs no compiler; return what is left to be made."""
@@ -270,8 +362,20 @@ class Engine:
 
     def _wait(self, batch: Batch) -> int:
         with self._changed:
-            self._changed.wait_for(lambda: not any(task.work.batch is batch for task in self._tasks.values()))
+            self._changed.wait_for(lambda: not self._left_of(batch))
             return 1 if batch.left else 0
+
+    def _wait_for_host(self, batch: Batch) -> int:
+        """Wait for the units of a call that hold no kernels; where a kernel failed by then, for all that runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: not any(is_host(work.unit) for work in self._left_of(batch)))
+            if any(is_host(unit) and unit.output not in batch.objects for unit in batch.graph.units):
+                return 1
+            return 0 if self._server.error is None and not self._closing else self._wait(batch)
+
+    def _left_of(self, batch: Batch) -> list[Work]:
+        """Return the units of a call that have jobs left. With the lock held."""
+        return [task.work for task in self._tasks.values() if task.work.batch is batch]
 
     # --- the scheduler's side
 
@@ -316,9 +420,9 @@ class Engine:
     def _must_retry(self, task: Task, done: bool) -> bool:
         return not done and task.kills == 1 and not self._closing and self._server.error is None
 
-    def _drop_waiting(self, work: Work | None = None) -> None:
-        """Start nothing more (of a unit); what runs may end, so that its work is kept. With the lock held."""
-        wanted = None if work is None else [task.id for task in self._tasks.values() if task.work is work]
+    def _drop_waiting(self, chosen: Callable[[Work], bool] = lambda work: True) -> None:
+        """Start nothing more (of some units); what runs may end, so that its work is kept. With the lock held."""
+        wanted = [task.id for task in self._tasks.values() if chosen(task.work)]
         for job_id in self._scheduler.cancel(wanted):
             del self._tasks[job_id]
         self._changed.notify_all()
@@ -427,7 +531,7 @@ class Engine:
         if whole:
             self._learn(task, ended)
             self._finish_unit(work)
-        elif not ended.stopped:
+        elif not ended.stopped and not work.given_up:
             self._failed(task, ended, log)
         return whole or work.given_up
 
@@ -473,7 +577,7 @@ class Engine:
             self._reuse.keep_unit(work)
             work.reads = self._reuse.reads(work)
             stored = self._store.keep(work.key, work.made, unit.argv, work.spent, work.reads)
-            objects.place(stored.path, Path(unit.output))
+            _put(unit, work.batch, stored)
         self._made(work, "compiled", work.spent)
 
     def _made(self, work: Work, how: How, cost: Cost) -> None:
@@ -522,7 +626,7 @@ class Engine:
         ]
         with self._changed:
             work.given_up = True
-            self._drop_waiting(work)
+            self._drop_waiting(lambda other: other is work)
             work.batch.left += len(instead) - 1
             if not any(other.unit.output == unit.output for other in instead):
                 self._scheduler.release(unit.output)
@@ -575,7 +679,7 @@ class Engine:
         work.key = self._key(unit, work.batch)
         stored = self._store.find(work.key) if unit.language is not Language.OTHER else None
         if stored is not None:
-            objects.place(stored.path, Path(unit.output))
+            _put(unit, work.batch, stored)
             work.reads = _reads(stored)
             self._made(work, "reused", _cost(stored))
             return True
@@ -586,7 +690,7 @@ class Engine:
         work.made.write_bytes(found.object)
         work.reads = found.reads
         stored = self._store.keep(work.key, work.made, unit.argv, found.cost, found.reads)
-        objects.place(stored.path, Path(unit.output))
+        _put(unit, work.batch, stored)
         self._made(work, "cached", found.cost)
         return True
 
@@ -594,7 +698,7 @@ class Engine:
         """Place a unit's object, or all of its fallback's, from this plan's folder; say whether they were there."""
         found = self._stored(unit, batch)
         for one, stored in found or ():
-            objects.place(stored.path, Path(one.output))
+            _put(one, batch, stored)
             self._done(one, batch, "reused", _cost(stored), _reads(stored))
         return found is not None
 
@@ -606,7 +710,7 @@ class Engine:
         return [pair for part in parts for pair in part or ()] if parts and None not in parts else None
 
     def _place_empty(self, unit: Unit, batch: Batch, how: How) -> None:
-        objects.place(self._empty_object(batch).path, Path(unit.output))
+        _put(unit, batch, self._empty_object(batch))
         self._done(unit, batch, how, Cost(0.0, 0.0, 0))
 
     def _empty_object(self, batch: Batch) -> Stored:
@@ -703,8 +807,24 @@ class Engine:
 def _job(task: Task) -> Job:
     # What has been begun goes first, so that few compiles have files in the temporary folder at once.
     rank = 1 if task.label in (OPEN, WHOLE) else 0
+    # A rehearsal waits for host units alone: what is cheap to find wrong is found first.
+    rank = -1 if task.work.batch.rehearsed and is_host(task.work.unit) else rank
     needs = task.needs | frozenset(task.work.unit.needs)
     return Job(task.id, task.seconds, task.peak_bytes, needs, task.tail, rank)
+
+
+def _is_shared(work: Work, outputs: Collection[str]) -> bool:
+    """Say whether a unit's object is one of these, and is made for a call that is answered without it."""
+    return work.batch.rehearsed and work.unit.output in outputs
+
+
+def _put(unit: Unit, batch: Batch, stored: Stored) -> None:
+    """Put an object where the link expects it. In a rehearsal that is done when the call is answered, not before and
+    not after: a link may be reading there, and what it makes is thrown away.
+    """
+    batch.objects[unit.output] = stored.path
+    if not batch.rehearsed:
+        objects.place(stored.path, Path(unit.output))
 
 
 def _as_one_job(task: Task) -> Job:

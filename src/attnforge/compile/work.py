@@ -40,7 +40,9 @@ class Product:
 class Batch:
     """A call of ninja that is being served: its number, and its graph as upstream wrote it and as it is made.
 
-    ``left`` counts the units that are still to be made.
+    ``left`` counts the units that are still to be made. ``objects`` are those that are there, by output. A call that is
+    ``rehearsed`` is answered before its kernels are there (``compile.rehearsal``); ``resumed`` says that upstream's
+    build has made it again, for all of them. ``unsaid`` are lines that no seat was there to print.
     """
 
     number: int
@@ -51,6 +53,10 @@ class Batch:
     say: Say
     left: int = 0
     done: int = 0
+    objects: dict[str, Path] = field(default_factory=dict)
+    rehearsed: bool = False
+    resumed: bool = False
+    unsaid: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)

@@ -37,6 +37,7 @@ from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
+from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
 from attnforge.workflow.report import write_report
 from attnforge.workflow.results import opened_cache
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
@@ -159,8 +160,15 @@ class _Build:
         return lay_out_source(self.machine, self.plan, self.planned.located, self.folder / "source", self._warn)
 
     def _compile(self, ground: Ground, means: Means, plan: BuildPlan) -> Compiled:
-        recipe = self.planned.located.recipe
-        return compile_upstream(Job(self.machine, plan, recipe, ground, self.folder, means, self.observe, self.log))
+        recipe, located = self.planned.located.recipe, self.planned.located
+        rehearsing = Rehearsing(
+            folder=self.folder / "source",
+            check=lambda wheel: check_rehearsed(wheel, plan, recipe, ground, self.folder),
+            lay_out=lambda: lay_out_source(self.machine, self.plan, located, self.folder / "source", lambda _: None),
+            trusted=bool(recipe.releases),
+        )
+        job = Job(self.machine, plan, recipe, ground, self.folder, means, self.observe, self.log, rehearsing=rehearsing)
+        return compile_upstream(job)
 
     def _pure(self, source: Path, environment: BuildEnvironment) -> Path:
         settings = {**dict(self.plan.settings), **stated_version(self.plan)}

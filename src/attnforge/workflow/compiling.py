@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +30,7 @@ from attnforge.recipes.catalogue import find_adapter
 from attnforge.resolve.estimate import cost_key, priors
 from attnforge.workflow.ground import Ground, answers_to, build_environment, named_folders
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.rehearsing import Rehearsing, build_rehearsed
 from attnforge.workflow.upstream import build_wheel
 
 
@@ -53,7 +55,10 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of upstream's build: what for, on what, and where. ``started`` is told of the engine."""
+    """One run of upstream's build: what for, on what, and where. ``started`` is told of the engine.
+
+    ``rehearsing`` is there where kernels may be compiled for long (``workflow.rehearsing``).
+    """
 
     machine: Machine
     plan: BuildPlan
@@ -64,6 +69,7 @@ class Job:
     observe: Observer
     log: IO[str]
     started: Callable[[Engine], object] = lambda engine: None
+    rehearsing: Rehearsing | None = None
 
 
 def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[str] | None = None) -> Compiled:
@@ -91,7 +97,9 @@ def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[s
     ) as engine:
         job.started(engine)
         environment = upstream_environment(machine, plan, recipe, ground, generated, engine.seat_folder, means.slots)
-        wheel = build_wheel(ground.source, ground.environment.python, environment, engine, job.folder, job.log)
+        run = partial(build_wheel, ground.source, ground.environment.python, environment, engine, job.folder, job.log)
+        rehearsing = job.rehearsing
+        wheel = build_rehearsed(engine, ground.source, run, rehearsing, job.observe) if rehearsing else run()
         return Compiled(wheel, engine.summary, engine.products, given)
 
 
