@@ -666,7 +666,7 @@ class Engine:
     def _observe_memory(self) -> None:
         """Reserve what compilers hold by now, where that is more than was predicted. With the lock held."""
         for job in self._scheduler.running:
-            self._scheduler.observed(job.id, self._executor.memory.peak(self._tasks[job.id].session))
+            self._scheduler.observed(job.id, self._executor.memory.held(self._tasks[job.id].session).peak)
 
     def _progress(self) -> Progress:
         scheduler, memory = self._scheduler, self._executor.memory
