@@ -265,6 +265,11 @@ class Sampler:
         return True
 
 
+def own_resident() -> int:
+    """Return the bytes of memory that this process holds."""
+    return session_and_resident(_read("/proc/self/stat"))[1]
+
+
 def own_peak(usage: resource.struct_rusage) -> int:
     """Return the bytes that the largest process of a program held, 0 where the kernel can't say.
 
