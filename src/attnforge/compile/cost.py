@@ -32,8 +32,8 @@ PEAK_MARGIN = 1.02
 # of one.
 ENOUGH = 3
 
-# Memory that falls to no less than this part of the peak releases too little to be worth knowing.
-_WORTH = 0.5
+# Where this part of the peak or more is needed again after memory fell, nothing is to be released.
+_WORTH = 0.8
 
 _GB = 10**9
 

@@ -1,7 +1,7 @@
 """What a running job reserves of the memory, from what was predicted and what it was seen to hold. Pure.
 
 At each moment that is the most that the job may still need. cicc holds its peak while its front end runs, and a third
-of it or less from then on, which is most of its time. So a job that was seen to reach its peak and to fall below half
+to a half of it from then on, which is most of its time. So a job that was seen to reach its peak and to fall below half
 of it reserves what was measured for the time after.
 """
 
@@ -46,8 +46,11 @@ class Reservation:
     def observed(self, held: int, peak: int) -> Reservation:
         """Return the reservation of a job that holds so much now, and held ``peak`` at most so far."""
         seen = max(self.seen, held, peak)
-        low = held < FALLEN * seen
-        fallen = low and (self.fallen or (self._may_release and seen >= REACHED * self.peak))
+        if self.fallen:
+            # It may rise again, as far as was measured: cicc's optimizer holds up to half of the front end's peak.
+            fallen = held <= max(LATE_MARGIN * (self.late or 0), FALLEN * seen)
+        else:
+            fallen = self._may_release and seen >= REACHED * self.peak and held < FALLEN * seen
         if fallen:
             bytes_ = max(1, int(LATE_MARGIN * max(self.late or 0, held)))
         else:

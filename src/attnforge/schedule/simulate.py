@@ -35,13 +35,25 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """How it went: ``seconds`` to the end, the most bytes ``reserved`` and really ``held``, the most jobs at once."""
+    """How it went: ``seconds`` to the end, the most bytes that were ``reserved`` and really ``held``."""
 
     seconds: float
     reserved_bytes: int
     held_bytes: int
-    at_once: int
     moments: tuple[Moment, ...] = ()
+
+    @property
+    def last_start(self) -> float:
+        """The clock when the last job started."""
+        waited = [moment.clock for moment in self.moments if moment.waiting]
+        return next((moment.clock for moment in self.moments if not waited or moment.clock >= waited[-1]), 0.0)
+
+    @property
+    def at_once(self) -> int:
+        """How many jobs ran at once, on average until the last one started; 1 at least."""
+        until = self.last_start
+        most = max((moment.running for moment in self.moments), default=0)
+        return max(round(self.busy(1, until)), 1) if until else max(most, 1)
 
     def busy(self, slots: int, until: float) -> float:
         """Return the part (0 to 1) of the slots' time that was used until a clock."""
@@ -75,7 +87,6 @@ class _Run:
     clock: float = 0.0
     reserved: int = 0
     held: int = 0
-    at_once: int = 0
     trials: dict[str, Trial] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
     events: list[tuple[float, int, int, str]] = field(default_factory=list)
@@ -101,7 +112,7 @@ class _Run:
                 self.scheduler.finished(job_id)
                 self.add(self.trials[job_id].opens)
             self._start()
-        return Simulated(self.clock, self.reserved, self.held, self.at_once, tuple(self.moments))
+        return Simulated(self.clock, self.reserved, self.held, tuple(self.moments))
 
     def _start(self) -> None:
         if self.scheduler.waiting or self.scheduler.running:
@@ -112,7 +123,6 @@ class _Run:
                     self._at(take.early * take.seconds, _DROP, job.id)
                 self._at(take.seconds, _END, job.id)
         self.reserved = max(self.reserved, self.scheduler.reserved_bytes)
-        self.at_once = max(self.at_once, len(self.started))
         self.moments.append(Moment(self.clock, len(self.started), len(self.scheduler.waiting)))
 
     def _at(self, seconds: float, what: int, job_id: str) -> None:

@@ -43,6 +43,13 @@ def test_nothing_is_released_where_nothing_is_known_of_the_time_after() -> None:
     assert after(Reservation.of(1000, None, 10_000), 1000, 10).bytes == 1000
 
 
+def test_a_job_may_rise_again_as_far_as_was_measured() -> None:
+    # cicc of a split-KV unit: 3.6 GB in the front end, 0.6 after it, 2.0 in the optimizer.
+    cicc = Reservation.of(3600, 2000, 10_000)
+    assert [after(cicc, 3600, *more).bytes for more in [(600,), (600, 2000), (600, 2000, 900)]] == [2200] * 3
+    assert after(cicc, 3600, 600, 2300).bytes == 3600
+
+
 def test_a_job_that_rises_again_reserves_its_peak_to_the_end() -> None:
     risen = after(START, 1000, 200, 600)
     assert (risen.bytes, risen.mistaken) == (1000, True)
@@ -90,7 +97,7 @@ humps = st.builds(
     st.floats(0.5, 20),
     st.floats(0, 60),
     st.integers(10, 100),
-    st.floats(0, 0.49),
+    st.floats(0, 0.45),
 )
 
 
