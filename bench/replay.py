@@ -1,10 +1,10 @@
 """Replays a measured build on attnforge's scheduler: how busy its slots are, and what is reserved and held.
 
-    python bench/replay.py shared/data/fa2-full-sm90-costs.json --slots 16 32 --memory 110
+    python bench/replay.py tests/unit/recipes/fa2-full-sm90-costs.json --slots 16 32 --memory 110
 
-The file has CPU seconds and peak GB of each step of each unit (``units``: unit to step to the two). Steps that it lacks,
-because that build was cut off, are taken from the recipe, and so is when a compiler's memory falls and how far. Each
-unit's steps are predicted by the recipe alone (``first build``) and by what the file has (``later build``).
+The file has CPU seconds and peak GB of each step of each unit (``units``: unit to step to the two). Steps that it
+lacks, because that build was cut off, are taken from the recipe, and so is when a compiler's memory falls and how far.
+Each unit's steps are predicted by the recipe alone (``first build``) and by what the file has (``later build``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Steps = Mapping[str, Prediction]
 def measured_units(path: Path, package: str, architecture: Architecture) -> list[tuple[str, Steps, Steps]]:
     """Return each unit with what the recipe predicts of its steps, and what they took."""
     recipe = find_recipe(package)
-    found = []
+    found: list[tuple[str, Steps, Steps]] = []
     for unit, steps in json.loads(path.read_text(encoding="utf-8"))["units"].items():
         kernels = _kernels(unit)
         cost = recipe.cost(KernelName.parse(kernels[0]).kind)
@@ -90,7 +90,7 @@ def _taking(trial: Trial, name: str, took: Steps) -> Trial:
 
 def line(what: str, found: Simulated, slots: int) -> str:
     """Return what came of a replay, for people."""
-    until = found.last_start
+    until = found.last_begun
     return (
         f"{what:30} {found.seconds:7.0f} s   busy {found.busy(slots, until):6.1%} until the last unit at {until:.0f} s"
         f"   held {found.held_bytes / GB:5.1f} GB at most, reserved {found.reserved_bytes / GB:5.1f}"

@@ -21,10 +21,10 @@ from typing import IO, Self
 from attnforge.compile import failures, objects, steps
 from attnforge.compile.cost import CostModel
 from attnforge.compile.executor import Ended, Executor, Run, own_resident
-from attnforge.compile.forecast import forecast
+from attnforge.compile.forecast import forecast, forecast_steps
 from attnforge.compile.hostcompiler import host_compiler
 from attnforge.compile.objects import Cost, ObjectStore, Stored
-from attnforge.compile.remaining import Countdown, first_trial, trials_of
+from attnforge.compile.remaining import Countdown, first_trial, seconds_left, trials_of
 from attnforge.compile.reuse import Reuse
 from attnforge.compile.revision import revised
 from attnforge.compile.server import Say, Server, write_seat
@@ -45,6 +45,7 @@ from attnforge.model.events import (
 )
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Pass, Unit
 from attnforge.process import redact
+from attnforge.schedule.reservation import mean_reserved
 from attnforge.schedule.scheduler import Scheduler, Stuck
 from attnforge.schedule.simulate import Trial, simulate
 from attnforge.schedule.unit import OPENING
@@ -245,7 +246,10 @@ class Engine:
 
     def _first_task(self, work: Work) -> Task:
         whole = self._whole_task(work)
-        return Task(work, OPEN, OPENING, tail=whole.predicted.seconds) if work.unit.module_id else whole
+        if not work.unit.module_id:
+            return whole
+        mean = mean_reserved(list(forecast_steps(work.unit, self._costs).values()))
+        return Task(work, OPEN, OPENING, tail=whole.predicted.seconds, mean_bytes=mean)
 
     def _enqueue(self, batch: Batch, works: Sequence[Work], tasks: Sequence[Task]) -> None:
         with self._changed:
@@ -256,6 +260,7 @@ class Engine:
             for work in works:
                 self._scheduler.hold(work.unit.output)
             self._add(tasks)
+            self._replan()
             self._dispatch()
 
     def _refuse_twice(self, works: Iterable[Work]) -> None:
@@ -560,6 +565,10 @@ class Engine:
             self._tasks[job_id].tail = tail
         self._scheduler.revise(predictions, tails)
 
+    def _replan(self) -> None:
+        """Plan in which order units are to start, from what is known by now. With the lock held."""
+        self._scheduler.replan(seconds_left(self._scheduler, self._tasks, time.monotonic()))
+
     def _waiting_tasks(self) -> list[Task]:
         return [self._tasks[job.id] for job in self._scheduler.waiting]
 
@@ -668,6 +677,7 @@ class Engine:
                 if self._stale:
                     self._stale = False
                     self._revise(self._waiting_tasks())
+                    self._replan()
                 left = self._left() if self._tasks and self._countdown.is_due else []
                 other = self._scheduler.other_bytes
             if left:

@@ -10,12 +10,8 @@ from attnforge.compile.forecast import Costs, forecast_steps
 from attnforge.compile.work import OPEN, Task
 from attnforge.model.cost import Prediction
 from attnforge.schedule.scheduler import Job, Scheduler
-from attnforge.schedule.simulate import Trial, simulate
+from attnforge.schedule.simulate import OVERDUE_SHARE, Trial, simulate
 from attnforge.schedule.unit import steps_of, unit_of
-
-# A compile that takes longer than predicted is expected to take this share of its time so far in addition: nothing is
-# known of it, and "no time left" would be wrong.
-OVERDUE_SHARE = 0.1
 
 # Part of one CPU that simulations may take. In between the time is counted down.
 _SHARE = 0.02
@@ -48,13 +44,23 @@ def _opens(task: Task, costs: Costs) -> tuple[Trial, ...]:
 def _running(job: Job, task: Task, scheduler: Scheduler, costs: Costs, now: float) -> Trial:
     """Return the rest of a running job. It starts before all others, with what it has reserved."""
     passed = now - (task.started or now)
-    left = max(job.seconds - passed, OVERDUE_SHARE * passed)
+    left = _left(job, task, now)
     early = task.predicted.early * (passed + left) - passed
     reserved = scheduler.reserved(job.id)
     late = job.late_bytes if early > 0 and left > 0 else None
     take = Prediction(left, reserved, late, early / left if late is not None else 1.0)
     rest = replace(job, seconds=left, peak_bytes=reserved, late_bytes=late, needs=frozenset(), rank=-1)
     return Trial(rest, take, _opens(task, costs))
+
+
+def seconds_left(scheduler: Scheduler, tasks: Mapping[str, Task], now: float) -> dict[str, float]:
+    """Return the seconds that each running job, and what waits for it, will still take, by id. With the lock held."""
+    return {job.id: _left(job, tasks[job.id], now) + job.tail for job in scheduler.running}
+
+
+def _left(job: Job, task: Task, now: float) -> float:
+    passed = now - (task.started or now)
+    return max(job.seconds - passed, OVERDUE_SHARE * passed)
 
 
 class Countdown:

@@ -107,8 +107,8 @@ class Work:
 class Task:
     """One job of a unit: a step of nvcc by its label, OPEN or WHOLE.
 
-    ``tail`` is predicted, too (see schedule.scheduler.Job); ``needs`` are other jobs of the unit. ``started`` is 0
-    before it runs.
+    ``tail`` and ``mean_bytes`` are predicted, too (see schedule.scheduler.Job); ``needs`` are other jobs
+    of the unit. ``started`` is 0 before it runs.
     """
 
     work: Work
@@ -116,6 +116,7 @@ class Task:
     predicted: Prediction
     needs: frozenset[str] = frozenset()
     tail: float = 0.0
+    mean_bytes: int = 0
     kills: int = 0
     slot: int = 0
     session: int = 0
@@ -133,7 +134,7 @@ def job_of(task: Task) -> Job:
     rank = 1 if task.label in (OPEN, WHOLE) else 0
     needs = task.needs | frozenset(task.work.unit.needs)
     found = task.predicted
-    return Job(task.id, found.seconds, found.peak_bytes, needs, task.tail, rank, found.late_bytes)
+    return Job(task.id, found.seconds, found.peak_bytes, needs, task.tail, rank, found.late_bytes, task.mean_bytes)
 
 
 def seen(unit: Unit, batch: Batch) -> dict[str, str]:

@@ -14,7 +14,6 @@ from attnforge.model.plan import BuildPlan, Estimate, Selection
 from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS, JOINT, Amount, Cost, KernelName, Recipe, Step, compiled_for
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
-from attnforge.schedule.reservation import LATE_MARGIN
 from attnforge.schedule.simulate import simulate
 from attnforge.schedule.unit import unit_of
 
@@ -116,18 +115,6 @@ def together(steps: Iterable[Prediction]) -> Prediction:
     """Return what steps take that run one after the other."""
     listed = list(steps)
     return Prediction(sum(step.seconds for step in listed), max(step.peak_bytes for step in listed))
-
-
-def mean_reserved(steps: Sequence[Prediction]) -> float:
-    """Return the bytes that are reserved for steps that run one after the other, on average over their time."""
-    seconds = sum(step.seconds for step in steps)
-    return sum(step.seconds * _mean(step) for step in steps) / seconds if seconds else 0.0
-
-
-def _mean(step: Prediction) -> float:
-    if step.late_bytes is None:
-        return float(step.peak_bytes)
-    return step.early * step.peak_bytes + (1 - step.early) * LATE_MARGIN * step.late_bytes
 
 
 def priors(plan: BuildPlan, recipe: Recipe) -> dict[str, Prediction]:

@@ -24,12 +24,12 @@ from attnforge.model.target import Architecture
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import (
     feature_share,
-    mean_reserved,
     memory_limit,
     predict_steps,
     together,
     wall_seconds,
 )
+from attnforge.schedule.reservation import mean_reserved
 
 AUTO, NONE = "auto", "none"
 

@@ -7,7 +7,10 @@ of it reserves what was measured for the time after.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+from attnforge.model.cost import Prediction
 
 # Part of the predicted peak that a job must have reached: one that is at the beginning has little, too.
 REACHED = 0.85
@@ -67,3 +70,15 @@ class Reservation:
     @property
     def _may_release(self) -> bool:
         return self.late is not None and not self.mistaken
+
+
+def mean_reserved(steps: Sequence[Prediction]) -> int:
+    """Return the bytes that are reserved for steps that run one after the other, on average over their time."""
+    seconds = sum(step.seconds for step in steps)
+    return int(sum(step.seconds * _mean(step) for step in steps) / seconds) if seconds else 0
+
+
+def _mean(step: Prediction) -> float:
+    if step.late_bytes is None:
+        return float(step.peak_bytes)
+    return step.early * step.peak_bytes + (1 - step.early) * LATE_MARGIN * step.late_bytes

@@ -5,15 +5,19 @@ before it starts, less when it was seen to be past its peak (``reservation``), a
 that the most work waits for comes first: its own time and that of what follows it (Graham, "Bounds on Multiprocessing
 Timing Anomalies", 1969: longest first is at most 4/3 of the best schedule for equal machines). One that does not fit
 lets shorter ones pass, but only so many of them, so that it is not kept waiting for ever. Jobs that need more than half
-of the budget come before all others of their rank.
+of the budget come before all others of their rank. Those of higher ranks, which begin a unit, start in the order in
+which the whole build ends earliest (``packing``), where the caller has that planned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate, takewhile
+from math import inf
 
 from attnforge.model.cost import Prediction
+from attnforge.schedule.packing import planned_starts
 from attnforge.schedule.reservation import Reservation
 
 # How many jobs may pass one that waits for memory, for each slot. Few enough that the longest job, which ends the
@@ -27,7 +31,8 @@ class Job:
 
     ``tail`` is the time, in seconds, of the longest chain of jobs that waits for this one. Jobs of a higher ``rank``
     start only where none of a lower one may. ``late_bytes`` is the most that it holds after its memory has dropped,
-    None where that is not known or it never does.
+    None where that is not known or it never does. ``mean_bytes`` is what all jobs of a unit reserve on average, of the
+    one that begins it.
     """
 
     id: str
@@ -37,6 +42,7 @@ class Job:
     tail: float = 0.0
     rank: int = 0
     late_bytes: int | None = None
+    mean_bytes: int = 0
 
 
 class Stuck(Exception):  # noqa: N818 - a state of the scheduler
@@ -57,6 +63,7 @@ class Scheduler:
         self._reserved: dict[str, Reservation] = {}
         self._unfinished: set[str] = set()
         self._passed: dict[str, int] = {}
+        self._planned: dict[str, float] = {}
         self.other_bytes = 0
         """What others hold of the budget: no job starts that would not fit beside it."""
 
@@ -103,16 +110,20 @@ class Scheduler:
     def ready(self) -> list[Job]:
         """Return the jobs to start now. They count as running from here on."""
         started = []
+        short_of_memory = False
         for job in tuple(self._waiting):
             if len(self._running) >= self.slots:
                 break
-            if not job.needs.isdisjoint(self._unfinished):
+            # While a unit that was begun waits for memory no further one is begun: it would only wait, too.
+            if not job.needs.isdisjoint(self._unfinished) or (short_of_memory and job.mean_bytes):
                 continue
             if self._fits(job):
                 self._start(job)
                 started.append(job)
             elif self._passed.get(job.id, 0) >= PASSES_PER_SLOT * self.slots:
                 break
+            else:
+                short_of_memory = True
         if self._waiting and not self._running:
             raise Stuck(", ".join(job.id for job in self._waiting))
         return started
@@ -148,10 +159,34 @@ class Scheduler:
         self._unfinished.difference_update(dropped)
         return tuple(dropped)
 
+    def replan(self, left: Mapping[str, float]) -> None:
+        """Plan again when units start. ``left`` has the seconds that running jobs and what waits for them still take.
+
+        Without it jobs start in the order of the last plan, and those that came since longest first.
+        """
+        first = [job for job in self._waiting if job.rank]
+        work = [job.seconds + job.tail for job in first]
+        starts = planned_starts(work, self._at_once(first), list(left.values()))
+        self._planned = {job.id: start for job, start in zip(first, starts, strict=True)}
+        self._order()
+
+    def _at_once(self, jobs: Iterable[Job]) -> int:
+        """Return how many slots the memory is enough for, by what units reserve on average."""
+        held = sorted((job.mean_bytes or job.peak_bytes for job in jobs), reverse=True)
+        fitting = takewhile(lambda total: total <= self.budget_bytes, accumulate(held[: self.slots]))
+        return self.slots if len(held) < self.slots else max(sum(1 for _ in fitting), 1)
+
     def _order(self) -> None:
         # Jobs of which no two fit at once go first, so that small ones run beside them; left to the end they run alone.
         # The sort is stable: jobs that are alike keep upstream's order.
-        self._waiting.sort(key=lambda job: (job.rank, 2 * job.peak_bytes <= self.budget_bytes, -job.seconds - job.tail))
+        self._waiting.sort(
+            key=lambda job: (
+                job.rank,
+                2 * job.peak_bytes <= self.budget_bytes,
+                self._planned.get(job.id, inf) if job.rank else 0.0,
+                -job.seconds - job.tail,
+            )
+        )
 
     def _reservation(self, job: Job) -> Reservation:
         # A job that is predicted to need more than there is runs all the same, but alone.

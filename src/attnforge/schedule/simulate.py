@@ -35,11 +35,15 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
-    """How it went: ``seconds`` to the end, the most bytes that were ``reserved`` and really ``held``."""
+    """How it went: ``seconds`` to the end, the most bytes that were ``reserved`` and really ``held``.
+
+    ``last_begun`` is the clock when the last unit was begun.
+    """
 
     seconds: float
     reserved_bytes: int
     held_bytes: int
+    last_begun: float = 0.0
     moments: tuple[Moment, ...] = ()
 
     @property
@@ -80,13 +84,23 @@ def simulate(trials: Iterable[Trial], slots: int, budget_bytes: int, other_bytes
 
 _DROP, _END = 0, 1
 
+# How often a simulation plans, about.
+_PLANS = 50
+
+# A job that takes longer than predicted is expected to take this share of its time so far in addition: nothing is known
+# of it, and "no time left" would be wrong.
+OVERDUE_SHARE = 0.1
+
 
 @dataclass(slots=True)
 class _Run:
     scheduler: Scheduler
     clock: float = 0.0
+    every: float = 0.0
+    next_plan: float = 0.0
     reserved: int = 0
     held: int = 0
+    last_begun: float = 0.0
     trials: dict[str, Trial] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
     events: list[tuple[float, int, int, str]] = field(default_factory=list)
@@ -99,6 +113,8 @@ class _Run:
         self.scheduler.add(one.job for one in added)
 
     def to_end(self) -> Simulated:
+        work = sum(job.seconds + job.tail for job in self.scheduler.waiting)
+        self._replan(work / self.scheduler.slots / _PLANS)
         self._start()
         while self.events:
             self.clock, _, what, job_id = heapq.heappop(self.events)
@@ -111,19 +127,31 @@ class _Run:
                 del self.started[job_id]
                 self.scheduler.finished(job_id)
                 self.add(self.trials[job_id].opens)
+                if self.clock >= self.next_plan:
+                    self._replan(self.every)
             self._start()
-        return Simulated(self.clock, self.reserved, self.held, tuple(self.moments))
+        return Simulated(self.clock, self.reserved, self.held, self.last_begun, tuple(self.moments))
 
     def _start(self) -> None:
         if self.scheduler.waiting or self.scheduler.running:
             for job in self.scheduler.ready():
                 take = self.trials[job.id].take
                 self.started[job.id] = self.clock
+                self.last_begun = self.clock if job.rank > 0 else self.last_begun
                 if take.late_bytes is not None:
                     self._at(take.early * take.seconds, _DROP, job.id)
                 self._at(take.seconds, _END, job.id)
         self.reserved = max(self.reserved, self.scheduler.reserved_bytes)
         self.moments.append(Moment(self.clock, len(self.started), len(self.scheduler.waiting)))
+
+    def _replan(self, every: float) -> None:
+        """Plan as the engine does, which has the clock too; less often, since that is most of a simulation's time."""
+        self.every, self.next_plan = every, self.clock + every
+        self.scheduler.replan({job.id: self._left(job) for job in self.scheduler.running})
+
+    def _left(self, job: Job) -> float:
+        passed = self.clock - self.started[job.id]
+        return max(job.seconds - passed, OVERDUE_SHARE * passed) + job.tail
 
     def _at(self, seconds: float, what: int, job_id: str) -> None:
         heapq.heappush(self.events, (self.clock + seconds, next(self.order), what, job_id))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attnforge.model.cost import Prediction
+from attnforge.schedule.reservation import mean_reserved
 from attnforge.schedule.scheduler import Job
 from attnforge.schedule.simulate import Trial
 
@@ -64,5 +65,6 @@ def unit_of(name: str, steps: Mapping[str, Prediction]) -> Trial:
         (step,) = steps.values()
         return Trial(Job(name, step.seconds, step.peak_bytes, rank=1, late_bytes=step.late_bytes), step)
     work = sum(step.seconds for step in steps.values())
-    first = Job(f"{name} open", OPENING.seconds, OPENING.peak_bytes, tail=work, rank=1)
+    mean = mean_reserved(list(steps.values()))
+    first = Job(f"{name} open", OPENING.seconds, OPENING.peak_bytes, tail=work, rank=1, mean_bytes=mean)
     return Trial(first, OPENING, steps_of(name, steps))
