@@ -20,17 +20,18 @@ from typing import IO, Self
 
 from attnforge.compile import failures, objects, steps
 from attnforge.compile.cost import CostModel
-from attnforge.compile.executor import Ended, Executor, Run
-from attnforge.compile.forecast import forecast
+from attnforge.compile.executor import Ended, Executor, Run, own_resident
+from attnforge.compile.forecast import forecast, forecast_steps
 from attnforge.compile.hostcompiler import host_compiler
 from attnforge.compile.objects import Cost, ObjectStore, Stored
-from attnforge.compile.rehearsal import LEAST_SECONDS, Rehearsal, can_wait, is_host
+from attnforge.compile.rehearsal import LEAST_SECONDS, Rehearsal, can_wait
+from attnforge.compile.remaining import Countdown, first_trial, seconds_left, trials_of
 from attnforge.compile.reuse import Reuse
-from attnforge.compile.scheduler import Job, Scheduler, Stuck, least_seconds
+from attnforge.compile.revision import revised
 from attnforge.compile.server import Say, Server, write_seat
 from attnforge.compile.steps import Step, Tool, UnknownStepsError
 from attnforge.compile.summary import How, Summary, Tally
-from attnforge.compile.work import OPEN, WHOLE, Batch, Product, Task, Work, product, seen
+from attnforge.compile.work import OPEN, WHOLE, Batch, Product, Task, Work, is_host, job_of, product, seen
 from attnforge.errors import AttnforgeError, BuildError, HostError
 from attnforge.model.events import (
     Event,
@@ -45,15 +46,12 @@ from attnforge.model.events import (
 )
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Pass, Unit
 from attnforge.process import redact
+from attnforge.schedule.reservation import mean_reserved
+from attnforge.schedule.scheduler import Scheduler, Stuck
+from attnforge.schedule.simulate import Trial, simulate
+from attnforge.schedule.unit import OPENING
 
 PROGRESS_SECONDS = 1.0
-
-# A compile that takes longer than predicted is expected to take this share of its time so far in addition: nothing is
-# known of it, and "no time left" would be wrong.
-OVERDUE_SHARE = 0.1
-
-# What looking into the cache and nvcc --dryrun take (measured: 50 ms and 60 MB).
-_OPEN_SECONDS, _OPEN_BYTES = 0.2, 10**8
 
 # Bytes that are free on a disk that is not full; what a step writes is larger.
 _FULL = 1 << 20
@@ -100,6 +98,9 @@ class Engine:
         self._python = python
         self._reuse = reuse or Reuse()
         self._scheduler = Scheduler(slots, budget_bytes)
+        self._countdown = Countdown(slots, budget_bytes)
+        self._own_bytes = own_resident()
+        self._stale = False
         self._tasks: dict[str, Task] = {}
         self._tally = Tally()
         self._numbers = itertools.count()
@@ -134,7 +135,7 @@ class Engine:
         self._store = ObjectStore(self.folder / "objects")
         # Only we may enter it (mkdtemp): whoever reaches the socket can run commands.
         self._temporary = Path(tempfile.mkdtemp(prefix="attnforge-", dir=self._temporary_root))
-        self._executor = Executor([self._temporary])
+        self._executor = Executor([self._temporary], self._observe_memory)
         self.seat_folder = self._temporary / "seat"
         self.seat_folder.mkdir()
         socket_path = self._temporary / "socket"
@@ -251,15 +252,17 @@ class Engine:
                 merged=merged,
                 empty=empty,
                 reused=len(graph.units) - len(works) - empty - merged,
-                predicted_seconds=least_seconds(map(_as_one_job, tasks), self._slots, self._budget),
+                predicted_seconds=simulate(
+                    [first_trial(task, self._costs) for task in tasks], self._slots, self._budget
+                ).seconds,
             )
         )
         self._enqueue(batch, works, tasks)
         return self._answer(batch)
 
     def _is_long(self, tasks: Iterable[Task]) -> bool:
-        kernels = [_as_one_job(task) for task in tasks if not is_host(task.work.unit)]
-        return least_seconds(kernels, self._slots, self._budget) >= LEAST_SECONDS
+        kernels = [first_trial(task, self._costs) for task in tasks if not is_host(task.work.unit)]
+        return simulate(kernels, self._slots, self._budget).seconds >= LEAST_SECONDS
 
     def _answer(self, batch: Batch) -> int:
         """Wait for what a call is answered with, and put it where upstream's link expects it: ninja's exit code."""
@@ -335,7 +338,10 @@ class Engine:
 
     def _first_task(self, work: Work) -> Task:
         whole = self._whole_task(work)
-        return Task(work, OPEN, _OPEN_SECONDS, _OPEN_BYTES, tail=whole.seconds) if work.unit.module_id else whole
+        if not work.unit.module_id:
+            return whole
+        mean = mean_reserved(list(forecast_steps(work.unit, self._costs).values()))
+        return Task(work, OPEN, OPENING, tail=whole.predicted.seconds, mean_bytes=mean)
 
     def _enqueue(self, batch: Batch, works: Sequence[Work], tasks: Sequence[Task]) -> None:
         with self._changed:
@@ -346,6 +352,7 @@ class Engine:
             for work in works:
                 self._scheduler.hold(work.unit.output)
             self._add(tasks)
+            self._replan()
             self._dispatch()
 
     def _refuse_twice(self, works: Iterable[Work]) -> None:
@@ -356,9 +363,9 @@ class Engine:
 
     def _add(self, tasks: Iterable[Task]) -> None:
         """Hand tasks to the scheduler. With the lock held."""
-        for task in tasks:
-            self._tasks[task.id] = task
-            self._scheduler.add([_job(task)])
+        added = {task.id: task for task in tasks}
+        self._tasks |= added
+        self._scheduler.add(map(job_of, added.values()))
 
     def _wait(self, batch: Batch) -> int:
         with self._changed:
@@ -407,7 +414,7 @@ class Engine:
             heapq.heappush(self._free_slots, task.slot)
             task.started, task.session = 0.0, 0
             if self._must_retry(task, done):
-                self._scheduler.retry(task.id, 2 * self._scheduler.reserved(task.id))
+                self._scheduler.retry(task.id, 2 * self._scheduler.most_reserved(task.id))
             else:
                 self._scheduler.finished(task.id)
                 del self._tasks[task.id]
@@ -454,8 +461,7 @@ class Engine:
         return True
 
     def _whole_task(self, work: Work) -> Task:
-        predicted = forecast(work.unit, self._costs.predict)
-        return Task(work, WHOLE, predicted.seconds, predicted.peak_bytes)
+        return Task(work, WHOLE, forecast(work.unit, self._costs))
 
     def _dissect(self, work: Work) -> tuple[Step, ...]:
         unit = work.unit
@@ -477,7 +483,7 @@ class Engine:
     def _step_task(self, work: Work, step: Step) -> Task:
         predicted = self._costs.predict(work.unit, step.label)
         needs = frozenset(work.job(label) for label in step.needs)
-        return Task(work, step.label, predicted.seconds, predicted.peak_bytes, needs=needs, tail=self._tail(work, step))
+        return Task(work, step.label, predicted, needs=needs, tail=self._tail(work, step))
 
     def _tail(self, work: Work, step: Step) -> float:
         """Return the seconds of the longest chain of steps that waits for one."""
@@ -544,7 +550,7 @@ class Engine:
 
     def _run(self, task: Task, argv: Sequence[str], cwd: str, log: Path) -> tuple[Ended, str]:
         unit = task.work.unit
-        self._emit(JobStarted(task.slot, unit.name, task.label, task.seconds, task.peak_bytes))
+        self._emit(JobStarted(task.slot, unit.name, task.label, task.predicted.seconds, task.predicted.peak_bytes))
         task.started = time.monotonic()
         run = Run(tuple(argv), cwd, task.work.environment, log)
         ended = self._executor.run(run, lambda session: setattr(task, "session", session))
@@ -598,7 +604,7 @@ class Engine:
         killed = failures.was_killed(ended.code, log)
         task.kills += killed
         with self._changed:
-            reserved = self._scheduler.reserved(task.id)
+            reserved = self._scheduler.most_reserved(task.id)
         if task.kills == 1 and killed:
             again = min(2 * reserved, self._budget)
             self._emit(JobRetried(unit.name, task.label, f"killed (exit code {ended.code})", again))
@@ -642,23 +648,33 @@ class Engine:
         if not unit.cost_key:
             return
         try:
-            self._costs.learn(unit, task.label, ended.cpu_seconds, ended.peak_bytes)
+            self._costs.learn(
+                unit, task.label, ended.cpu_seconds, ended.peak_bytes, ended.late_bytes, ended.early_share
+            )
         except OSError as error:
             if not self._warned:
                 self._warned = True
                 self._emit(Message("warning", f"what compiles took can't be written down: {error}"))
         with self._changed:
-            self._revise(unit.cost_key, task.label)
+            # What was opened is corrected before the next job starts, all that waits once a second.
+            self._revise([task for task in self._waiting_tasks() if task.label != OPEN])
+            self._stale = True
 
-    def _revise(self, cost_key: str, label: str) -> None:
-        """Predict anew what waits and is like a job that was just measured. With the lock held."""
-        for job in self._scheduler.waiting:
-            task = self._tasks[job.id]
-            # One that was killed keeps the larger reservation that it was given.
-            if task.work.unit.cost_key == cost_key and task.label == label and not task.kills:
-                predicted = self._costs.predict(task.work.unit, label)
-                task.seconds, task.peak_bytes = predicted.seconds, predicted.peak_bytes
-                self._scheduler.revise(job.id, task.seconds, task.peak_bytes)
+    def _revise(self, tasks: Iterable[Task]) -> None:
+        """Predict jobs that wait again: one like them was measured. With the lock held."""
+        predictions, tails = revised(tasks, self._costs)
+        for job_id, predicted in predictions.items():
+            self._tasks[job_id].predicted = predicted
+        for job_id, tail in tails.items():
+            self._tasks[job_id].tail = tail
+        self._scheduler.revise(predictions, tails)
+
+    def _replan(self) -> None:
+        """Plan in which order units are to start, from what is known by now. With the lock held."""
+        self._scheduler.replan(seconds_left(self._scheduler, self._tasks, time.monotonic()))
+
+    def _waiting_tasks(self) -> list[Task]:
+        return [self._tasks[job.id] for job in self._scheduler.waiting]
 
     # --- objects that are at hand
 
@@ -762,15 +778,31 @@ class Engine:
     def _tick(self) -> None:
         while not self._finish.wait(PROGRESS_SECONDS):
             with self._changed:
-                self._observe_memory()
+                if self._stale:
+                    self._stale = False
+                    self._revise(self._waiting_tasks())
+                    self._replan()
+                left = self._left() if self._tasks and self._countdown.is_due else []
+                other = self._scheduler.other_bytes
+            if left:
+                self._countdown.simulate(left, other)
+            with self._changed:
                 progress = self._progress() if self._tasks else None
             if progress is not None:
                 self._emit(progress)
 
     def _observe_memory(self) -> None:
-        """Reserve what compilers hold by now, where that is more than was predicted. With the lock held."""
-        for job in self._scheduler.running:
-            self._scheduler.observed(job.id, self._executor.memory.peak(self._tasks[job.id].session))
+        """Reserve what running jobs may still need, and start what fits since: called after each sample."""
+        own = own_resident()
+        with self._changed:
+            # The budget is what was free when the build began: what attnforge takes since is part of it.
+            self._scheduler.other_bytes = max(own - self._own_bytes, 0)
+            before = self._scheduler.reserved_bytes
+            for job in self._scheduler.running:
+                held = self._executor.memory.held(self._tasks[job.id].session)
+                self._scheduler.observed(job.id, held.now, held.peak)
+            if self._scheduler.reserved_bytes < before and self._scheduler.running and not self._closing:
+                self._dispatch()
 
     def _progress(self) -> Progress:
         scheduler, memory = self._scheduler, self._executor.memory
@@ -780,18 +812,11 @@ class Engine:
             used_bytes=memory.used_bytes,
             reserved_bytes=scheduler.reserved_bytes,
             budget_bytes=self._budget,
-            remaining_seconds=least_seconds(self._left(), self._slots, self._budget),
+            remaining_seconds=self._countdown.seconds,
         )
 
-    def _left(self) -> list[Job]:
-        """Return the jobs with the seconds that are left of each."""
-        now = time.monotonic()
-        left = [_as_one_job(self._tasks[job.id]) for job in self._scheduler.waiting]
-        for job in self._scheduler.running:
-            task = self._tasks[job.id]
-            spent = now - (task.started or now)
-            left.append(Job(job.id, max(job.seconds - spent, OVERDUE_SHARE * spent), job.peak_bytes, tail=job.tail))
-        return left
+    def _left(self) -> list[Trial]:
+        return trials_of(self._scheduler, self._tasks, self._costs, time.monotonic())
 
     def _host_error(self, error: OSError) -> AttnforgeError:
         folders = (self.folder, self._temporary_root)
@@ -802,15 +827,6 @@ class Engine:
             why=f"it needs to write to {self.folder} and {self._temporary_root}",
             hint="set ATTNFORGE_CACHE and TMPDIR to folders that you can write to",
         )
-
-
-def _job(task: Task) -> Job:
-    # What has been begun goes first, so that few compiles have files in the temporary folder at once.
-    rank = 1 if task.label in (OPEN, WHOLE) else 0
-    # A rehearsal waits for host units alone: what is cheap to find wrong is found first.
-    rank = -1 if task.work.batch.rehearsed and is_host(task.work.unit) else rank
-    needs = task.needs | frozenset(task.work.unit.needs)
-    return Job(task.id, task.seconds, task.peak_bytes, needs, task.tail, rank)
 
 
 def _is_shared(work: Work, outputs: Collection[str]) -> bool:
@@ -825,12 +841,6 @@ def _put(unit: Unit, batch: Batch, stored: Stored) -> None:
     batch.objects[unit.output] = stored.path
     if not batch.rehearsed:
         objects.place(stored.path, Path(unit.output))
-
-
-def _as_one_job(task: Task) -> Job:
-    """Return a job that stands for all that is left of a unit whose steps are not known yet."""
-    seconds = task.seconds + (task.tail if task.label == OPEN else 0.0)
-    return Job(task.id, seconds, task.peak_bytes, tail=0.0 if task.label == OPEN else task.tail)
 
 
 def _left_out(graph: CompileGraph) -> tuple[int, int]:

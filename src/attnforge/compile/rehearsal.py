@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from attnforge.compile import objects
 from attnforge.compile.objects import READ_BY_COMPILERS
-from attnforge.compile.work import Batch, Task
+from attnforge.compile.work import Batch, Task, is_host
 from attnforge.model.graph import CompileGraph, Language, Unit
 
 # A build that has less to compile shows its failures soon enough, and a rehearsal runs upstream's setup.py once more,
@@ -54,11 +54,6 @@ class Rehearsal:
         found = [] if self.on else [batch for batch in self._batches if not batch.resumed and _makes(batch, outputs)]
         self._batches = [batch for batch in self._batches if batch not in found]
         return found
-
-
-def is_host(unit: Unit) -> bool:
-    """Say whether a unit has to be there before a call of a rehearsal is answered: it holds no kernel."""
-    return unit.language is Language.CXX
 
 
 def can_wait(tasks: Iterable[Task]) -> bool:

@@ -21,7 +21,8 @@ from attnforge.package.wheel import package_wheel
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.resolve.advice import check_source
 from attnforge.resolve.estimate import memory_budget
-from attnforge.version import BUILDER, fingerprint
+from attnforge.version import BUILDER
+from attnforge.workflow.before import WHEELS, finished_wheels
 from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream
 from attnforge.workflow.ground import (
     Ground,
@@ -43,7 +44,7 @@ from attnforge.workflow.results import opened_cache
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, share
 
-_WHEELS, _UNPROVEN = "wheel", "unproven"
+_UNPROVEN = "unproven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class _Build:
             finished, summary = self._make(source, environment, environments)
         report = self._stage("audit", finished.name, lambda: self._audit(finished, environment, environments))
         if report.exit_code == WheelError.exit_code:
-            shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)
+            shutil.rmtree(self.folder / WHEELS, ignore_errors=True)
             raise bad_wheel(report)
         return self._deliver(finished, environment, report, summary, started)
 
@@ -149,8 +150,8 @@ class _Build:
 
     @property
     def _wheels(self) -> Path:
-        """Where the finished wheel goes: another attnforge makes its own, since it may have mended something."""
-        return self.folder / _WHEELS / fingerprint()
+        """Where the finished wheel goes."""
+        return finished_wheels(self.folder)
 
     def _finished(self) -> Path | None:
         """Return the wheel that an earlier build of this plan finished. Its hashes are checked by the audit."""
@@ -175,13 +176,13 @@ class _Build:
         return build_pure(source, environment, settings, self.machine.environ, self.folder, self.log)
 
     def _package(self, upstream: Path, inside: Iterable[Vendored] = ()) -> Path:
-        shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)
+        shutil.rmtree(self.folder / WHEELS, ignore_errors=True)
         self._wheels.mkdir(parents=True)
         return package_wheel(upstream, self._wheels, self.plan, BUILDER, inside)
 
     def _package_universal(self, upstream: Path, source: Path, parts: Parts) -> Path:
         """Write the wheel where no other run takes it for a finished one: it has not been loaded yet."""
-        shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)
+        shutil.rmtree(self.folder / WHEELS, ignore_errors=True)
         folder = self.folder / _UNPROVEN
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
