@@ -15,7 +15,7 @@ alone      of headers of ours that stand in front of PyTorch's, each one by itse
 
 What is equal in text and command is compiled once, and what compiled before, with the same files, is not compiled
 again. By default every PyTorch minor that exists with CUDA 13; one that can't be installed is listed as not run.
---sample is for CI: `full` and everything left out as plain and universal wheels, and so many others by --seed.
+--sample is for CI: `full`, with its fallback, and nothing as plain and universal wheels, and so many others by --seed.
 
 Exit code 1 where one does not compile. The first run takes some 20 minutes of CPU time for each PyTorch, a later one
 a minute.
@@ -179,7 +179,7 @@ def shape_rows(
     *,
     thorough: bool,
 ) -> Iterator[Row]:
-    """Yield what there is to compile of one shape; not ``thorough``, fallbacks of ``full`` alone."""
+    """Yield what there is to compile of one shape; not ``thorough``, of ``full`` alone with fallbacks."""
     plan, recipe = made.plan, made.located.recipe
     if plan.is_universal:
         plan = plan.at(plan.pairs[0]).model_copy(update={"groups": plan.groups})
@@ -195,6 +195,8 @@ def shape_rows(
             for kind, compile in compiles_of(
                 graph, call, ground, generated, whole=str(shape) == "full" and way == AS_BUILT, falling=falling
             ):
+                if kind == ALONE and not thorough:
+                    continue
                 yield Row(
                     f"{plan.package} {plan.version}",
                     plan.target.torch,

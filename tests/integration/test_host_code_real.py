@@ -29,7 +29,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def hosts(cache: Path, *options: str) -> dict[str, Any]:
     """Run the command and return its document; every row of it has compiled."""
-    command = [sys.executable, str(HOSTS), "--torch", default_torch().version, "--json", *options]
+    command = [sys.executable, str(HOSTS), "--torch", default_torch().version, "--jobs", "2", "--json", *options]
     done = subprocess.run(command, env=environment(cache), capture_output=True, text=True)
     assert done.stdout, done.stderr[-3000:]
     document: dict[str, Any] = json.loads(done.stdout)
@@ -45,7 +45,6 @@ def test_flash_attention_2_with_everything_with_nothing_and_in_between(cache: Pa
     # It leaves out every feature, so each one's guard is in the header.
     assert {("without any feature", "as built"), ("without any feature, universal", "as built")} <= found
     assert len({row["shape"] for row in rows}) == 5
-    assert sum(row["way"] == "alone" for row in rows if row["shape"] == "full") == 3
 
 
 def test_flash_attention_3_with_everything(cache: Path) -> None:
