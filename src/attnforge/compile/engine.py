@@ -106,7 +106,8 @@ class Engine:
         self._calls = itertools.count()
         self._products: dict[str, Product] = {}
         self._rehearsal = Rehearsal()
-        self._free_slots = list(range(slots))
+        # The last is for a job that does not wait for a slot.
+        self._free_slots = list(range(slots + 1))
         self._workers: set[threading.Thread] = set()
         self._total = 0
         self._closing = False
@@ -267,6 +268,7 @@ class Engine:
             return self._wait(batch)
         code = self._wait(batch) if batch.resumed else self._wait_for_host(batch)
         if code == 0:
+            # Nothing was placed before: a link may have been reading there.
             for unit in batch.graph.units:
                 there = batch.objects.get(unit.output) or self._empty_object(batch).path
                 objects.place(there, Path(unit.output))
@@ -371,7 +373,18 @@ class Engine:
             self._changed.wait_for(lambda: not any(is_host(work.unit) for work in self._left_of(batch)))
             if any(is_host(unit) and unit.output not in batch.objects for unit in batch.graph.units):
                 return 1
-            return 0 if self._server.error is None and not self._closing else self._wait(batch)
+            if self._server.error is not None or self._closing:
+                return self._wait(batch)
+            # By now it is known which kernels are cached.
+            left = self._left(self._jobs_of(batch))
+            if least_seconds(left, self._slots, self._budget) >= LEAST_SECONDS:
+                return 0
+            code = self._wait(batch)
+            batch.rehearsed = False
+            return code
+
+    def _jobs_of(self, batch: Batch) -> set[str]:
+        return {job_id for job_id, task in self._tasks.items() if task.work.batch is batch}
 
     def _left_of(self, batch: Batch) -> list[Work]:
         """Return the units of a call that have jobs left. With the lock held."""
@@ -780,14 +793,14 @@ class Engine:
             used_bytes=memory.used_bytes,
             reserved_bytes=scheduler.reserved_bytes,
             budget_bytes=self._budget,
-            remaining_seconds=least_seconds(self._left(), self._slots, self._budget),
+            remaining_seconds=least_seconds(self._left(self._tasks), self._slots, self._budget),
         )
 
-    def _left(self) -> list[Job]:
-        """Return the jobs with the seconds that are left of each."""
+    def _left(self, wanted: Collection[str]) -> list[Job]:
+        """Return the jobs that are wanted with the seconds that are left of each."""
         now = time.monotonic()
-        left = [_as_one_job(self._tasks[job.id]) for job in self._scheduler.waiting]
-        for job in self._scheduler.running:
+        left = [_as_one_job(self._tasks[job.id]) for job in self._scheduler.waiting if job.id in wanted]
+        for job in (job for job in self._scheduler.running if job.id in wanted):
             task = self._tasks[job.id]
             spent = now - (task.started or now)
             left.append(Job(job.id, max(job.seconds - spent, OVERDUE_SHARE * spent), job.peak_bytes, tail=job.tail))
@@ -807,7 +820,8 @@ class Engine:
 def _job(task: Task) -> Job:
     # What has been begun goes first, so that few compiles have files in the temporary folder at once.
     rank = 1 if task.label in (OPEN, WHOLE) else 0
-    # A rehearsal waits for host units alone: what is cheap to find wrong is found first.
+    # A rehearsal waits for host units alone: what is cheap to find wrong is found first, also where an earlier call's
+    # kernels have all slots.
     rank = -1 if task.work.batch.rehearsed and is_host(task.work.unit) else rank
     needs = task.needs | frozenset(task.work.unit.needs)
     return Job(task.id, task.seconds, task.peak_bytes, needs, task.tail, rank)

@@ -22,7 +22,8 @@ class Job:
     """One job: ``seconds`` and ``peak_bytes`` predicted, ``needs`` the ids of jobs that must be done before.
 
     ``tail`` is the time, in seconds, of the longest chain of jobs that waits for this one. Jobs of a higher ``rank``
-    start only where none of a lower one may.
+    start only where none of a lower one may. One below 0 is urgent: it does not wait for a slot while no more than one
+    job has none, and nothing passes it where it waits for memory.
     """
 
     id: str
@@ -92,14 +93,14 @@ class Scheduler:
         """Return the jobs to start now. They count as running from here on."""
         started = []
         for job in tuple(self._waiting):
-            if len(self._running) >= self.slots:
+            if len(self._running) >= self.slots + (job.rank < 0):
                 break
             if not job.needs.isdisjoint(self._unfinished):
                 continue
             if self._fits(job):
                 self._start(job)
                 started.append(job)
-            elif self._passed.get(job.id, 0) >= PASSES_PER_SLOT * self.slots:
+            elif job.rank < 0 or self._passed.get(job.id, 0) >= PASSES_PER_SLOT * self.slots:
                 break
         if self._waiting and not self._running:
             raise Stuck(", ".join(job.id for job in self._waiting))
