@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import zipfile
@@ -243,14 +244,41 @@ def test_a_rehearsal_changes_no_byte(forge: Forge, monkeypatch: pytest.MonkeyPat
     assert wheels[0] == wheels[1]
 
 
-def test_a_build_that_is_soon_done_is_not_rehearsed(forge: Forge, source: Path) -> None:
-    assert forge.build(source).ok().seen("Rehearsed")
-    unit = source / "csrc" / "shift.cu"
-    unit.write_text(unit.read_text().replace("value + 1", "value + 2"))
-    # What the kernels take was measured.
+# A compiler works on this for seconds.
+SLOW = """
+constexpr long spin(long sum) { for (int i = 0; i < 200000; ++i) sum = sum * 3 % 1000003; return sum; }
+static_assert(spin(1) + spin(2) + spin(3) > 0);
+"""
+
+
+@pytest.fixture
+def runs(forge: Forge, source: Path) -> Path:
+    """A file that gets a word from each run of upstream's setup.py that builds a wheel."""
+    path = forge.folder / "runs"
+    noting = f"import sys\nif 'bdist_wheel' in sys.argv:\n    open({str(path)!r}, 'a').write('run ')\n"
+    change(source / "setup.py", "\nsetup(", f"\n{noting}\nsetup(")
+    return path
+
+
+def test_kernels_that_are_done_with_the_host_code_are_not_waited_for_twice(
+    forge: Forge, source: Path, runs: Path
+) -> None:
+    binding = source / "csrc" / "binding.cpp"
+    binding.write_text(binding.read_text() + SLOW)
     done = forge.build(source).ok()
-    assert done.seen("GraphReceived")[0]["compile"] > 0
-    assert done.seen("Rehearsed") == []
+    assert (done.seen("Rehearsed"), runs.read_text()) == ([], "run ")
+    assert forge.toolkit.calls() == UNITS
+    assert forge.python(forge.install(forge.wheel()), RUN) == "50.0"
+
+
+def test_what_is_stored_is_not_rehearsed(forge: Forge, source: Path, runs: Path) -> None:
+    assert forge.build(source).ok().seen("Rehearsed")
+    (finished,) = forge.cache.glob("builds/*/wheel")
+    shutil.rmtree(finished)
+    done = forge.build(source).ok()
+    assert (done.seen("GraphReceived")[0]["compile"], done.seen("Rehearsed")) == (0, [])
+    assert runs.read_text() == "run run run "
+    assert forge.toolkit.calls() == UNITS
 
 
 # --- several calls of ninja
@@ -261,7 +289,7 @@ def with_modules(source: Path, names: str, *, shared: bool) -> None:
     setup = source / "setup.py"
     for name in names:
         (source / name).mkdir()
-        (source / name / "__init__.py").write_text("from ._C import run\n")
+        (source / name / "__init__.py").write_text("import torch\nfrom ._C import run\n")
         for unit in () if shared else sorted((source / "csrc").iterdir()):
             (source / name / unit.name).write_text(unit.read_text())
     folder = "csrc" if shared else "{name}"

@@ -107,7 +107,8 @@ class Engine:
         self._calls = itertools.count()
         self._products: dict[str, Product] = {}
         self._rehearsal = Rehearsal()
-        self._free_slots = list(range(slots))
+        # The last is for a job that does not wait for a slot.
+        self._free_slots = list(range(slots + 1))
         self._workers: set[threading.Thread] = set()
         self._total = 0
         self._closing = False
@@ -270,6 +271,7 @@ class Engine:
             return self._wait(batch)
         code = self._wait(batch) if batch.resumed else self._wait_for_host(batch)
         if code == 0:
+            # Nothing was placed before: a link may have been reading there.
             for unit in batch.graph.units:
                 there = batch.objects.get(unit.output) or self._empty_object(batch).path
                 objects.place(there, Path(unit.output))
@@ -378,7 +380,19 @@ class Engine:
             self._changed.wait_for(lambda: not any(is_host(work.unit) for work in self._left_of(batch)))
             if any(is_host(unit) and unit.output not in batch.objects for unit in batch.graph.units):
                 return 1
-            return 0 if self._server.error is None and not self._closing else self._wait(batch)
+            if self._server.error is not None or self._closing:
+                return self._wait(batch)
+            # By now it is known which kernels are cached.
+            jobs = self._jobs_of(batch)
+            left = [trial for trial in self._left() if trial.job.id in jobs]
+            if simulate(left, self._slots, self._budget).seconds >= LEAST_SECONDS:
+                return 0
+            code = self._wait(batch)
+            batch.rehearsed = False
+            return code
+
+    def _jobs_of(self, batch: Batch) -> set[str]:
+        return {job_id for job_id, task in self._tasks.items() if task.work.batch is batch}
 
     def _left_of(self, batch: Batch) -> list[Work]:
         """Return the units of a call that have jobs left. With the lock held."""

@@ -138,7 +138,8 @@ def job_of(task: Task) -> Job:
     """Return a task as the scheduler knows it."""
     # What has been begun goes first, so that few compiles have files in the temporary folder at once.
     rank = 1 if task.label in (OPEN, WHOLE) else 0
-    # A rehearsal waits for host units alone: what is cheap to find wrong is found first.
+    # A rehearsal waits for host units alone: what is cheap to find wrong is found first, also where an earlier call's
+    # kernels have all slots.
     rank = -1 if task.work.batch.rehearsed and is_host(task.work.unit) else rank
     needs = task.needs | frozenset(task.work.unit.needs)
     found = task.predicted

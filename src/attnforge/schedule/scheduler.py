@@ -30,9 +30,10 @@ class Job:
     """One job: ``seconds`` and ``peak_bytes`` predicted, ``needs`` the ids of jobs that must be done before.
 
     ``tail`` is the time, in seconds, of the longest chain of jobs that waits for this one. Jobs of a higher ``rank``
-    start only where none of a lower one may. ``late_bytes`` is the most that it holds after its memory has dropped,
-    None where that is not known or it never does. ``mean_bytes`` is what all jobs of a unit reserve on average, of the
-    one that begins it.
+    start only where none of a lower one may. One below 0 is urgent: it does not wait for a slot while no more than one
+    job has none, and nothing passes it where it waits for memory. ``late_bytes`` is the most that it holds after its
+    memory has dropped, None where that is not known or it never does. ``mean_bytes`` is what all jobs of a unit reserve
+    on average, of the one that begins it.
     """
 
     id: str
@@ -112,7 +113,7 @@ class Scheduler:
         started = []
         short_of_memory = False
         for job in tuple(self._waiting):
-            if len(self._running) >= self.slots:
+            if len(self._running) >= self.slots + (job.rank < 0):
                 break
             # While a unit that was begun waits for memory no further one is begun: it would only wait, too.
             if not job.needs.isdisjoint(self._unfinished) or (short_of_memory and job.mean_bytes):
@@ -120,7 +121,7 @@ class Scheduler:
             if self._fits(job):
                 self._start(job)
                 started.append(job)
-            elif self._passed.get(job.id, 0) >= PASSES_PER_SLOT * self.slots:
+            elif job.rank < 0 or self._passed.get(job.id, 0) >= PASSES_PER_SLOT * self.slots:
                 break
             else:
                 short_of_memory = True
@@ -164,7 +165,7 @@ class Scheduler:
 
         Without it jobs start in the order of the last plan, and those that came since longest first.
         """
-        first = [job for job in self._waiting if job.rank]
+        first = [job for job in self._waiting if job.rank > 0]
         work = [job.seconds + job.tail for job in first]
         starts = planned_starts(work, self._at_once(first), list(left.values()))
         self._planned = {job.id: start for job, start in zip(first, starts, strict=True)}
@@ -183,7 +184,7 @@ class Scheduler:
             key=lambda job: (
                 job.rank,
                 2 * job.peak_bytes <= self.budget_bytes,
-                self._planned.get(job.id, inf) if job.rank else 0.0,
+                self._planned.get(job.id, inf) if job.rank > 0 else 0.0,
                 -job.seconds - job.tail,
             )
         )

@@ -23,7 +23,7 @@ from attnforge.resolve.advice import check_source
 from attnforge.resolve.estimate import memory_budget
 from attnforge.version import BUILDER
 from attnforge.workflow.before import WHEELS, finished_wheels
-from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream
+from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream, temporary_folder
 from attnforge.workflow.ground import (
     Ground,
     PairEnvironments,
@@ -41,6 +41,7 @@ from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
 from attnforge.workflow.report import write_report
 from attnforge.workflow.results import opened_cache
+from attnforge.workflow.space import check_output, check_space, needs_of
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, share
 
@@ -65,6 +66,7 @@ def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ign
     other. Raises HostError, BuildError or WheelError; a wheel that the audit finds bad is not put into ``out``.
     """
     started = time.monotonic()
+    check_output(out)
     folder = machine.folders.ensure().builds / planned.plan.slug
     with working_in(folder, observe) as stages:
         return _Build(machine, planned, folder, out, stages).run(started)
@@ -85,6 +87,8 @@ class _Build:
 
     def run(self, started: float) -> Built:
         finished = self._finished()
+        if finished is None:
+            self._check_space()
         source = self._stage("source", self.plan.source.name, self._source)
         for warning in check_source(self.plan, lambda name: text_of(source / name)):
             self._warn(warning)
@@ -114,6 +118,8 @@ class _Build:
         toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", lambda: provide_pinned(self.machine, pin, compiler))
         ground = Ground(source, toolchain, environment, compiler)
         request = self.planned.request
+        # The environment may have taken much of what was free.
+        self._check_space()
         with opened_cache(self.machine, request, self._warn) as cache:
             slots = request.jobs or self.machine.host.cpus
             means = Means(slots, memory_budget(request, self.machine.host), cache)
@@ -147,6 +153,12 @@ class _Build:
         self._stage("import", f"with {len(pairs)} pairs", lambda: prove(site, parts.universal, wheel, pairs))
         self._wheels.mkdir(parents=True, exist_ok=True)
         return wheel.replace(self._wheels / wheel.name), compiled.summary
+
+    def _check_space(self) -> None:
+        """Look whether there is room for what will be compiled. HostError where there is not."""
+        slots = self.planned.request.jobs or self.machine.host.cpus
+        there = sum(path.stat().st_size for path in (self.folder / "objects").glob("*.o"))
+        check_space(needs_of(self.plan, slots, self.folder, temporary_folder(self.machine), self.out, there))
 
     @property
     def _wheels(self) -> Path:

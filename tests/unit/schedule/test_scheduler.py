@@ -119,6 +119,29 @@ def test_what_was_begun_goes_before_what_was_not() -> None:
     assert [job.id for job in scheduler.ready()] == ["begun", "new"]
 
 
+def test_an_urgent_job_waits_for_no_slot() -> None:
+    scheduler = Scheduler(2, 100)
+    scheduler.add([Job("a", 9, 10), Job("b", 9, 10), Job("c", 9, 10)])
+    assert [job.id for job in scheduler.ready()] == ["a", "b"]
+    scheduler.add([Job("host", 1, 10, rank=-1), Job("other", 1, 10, rank=-1)])
+    # One more than there are slots, and not two.
+    assert [job.id for job in scheduler.ready()] == ["host"]
+    scheduler.finished("a")
+    assert [job.id for job in scheduler.ready()] == ["other"]
+    scheduler.finished("host")
+    assert scheduler.ready() == []
+
+
+def test_nothing_passes_an_urgent_job_that_waits_for_memory() -> None:
+    scheduler = Scheduler(4, 100)
+    scheduler.add([Job("a", 9, 90)])
+    assert [job.id for job in scheduler.ready()] == ["a"]
+    scheduler.add([Job("host", 1, 20, rank=-1), Job("small", 9, 5)])
+    assert scheduler.ready() == []
+    scheduler.finished("a")
+    assert [job.id for job in scheduler.ready()] == ["host", "small"]
+
+
 def test_jobs_of_which_no_two_fit_do_not_wait_for_the_end() -> None:
     scheduler = Scheduler(2, 100)
     scheduler.add([Job("small and long", 9, 40), Job("large and short", 1, 60)])
