@@ -115,8 +115,16 @@ def test_memory_that_does_not_drop_is_late_to_the_end(executor: Executor, tmp_pa
 
 def test_each_sample_is_told_of(tmp_path: Path) -> None:
     used: list[int] = []
-    with Executor(sampled=lambda: used.append(own.memory.used_bytes)) as own:
-        own.run(python(tmp_path, "import time\ntime.sleep(1.2)"))
+    enough = tmp_path / "enough"
+
+    def sampled() -> None:
+        used.append(own.memory.used_bytes)
+        if len(used) == 3:
+            enough.touch()
+
+    waits = f"import os, time\nwhile not os.path.exists({str(enough)!r}):\n    time.sleep(0.05)"
+    with Executor(sampled=sampled) as own:
+        own.run(python(tmp_path, waits))
     assert len(used) >= 3
     assert max(used) > 1_000_000
 
