@@ -115,7 +115,7 @@ def resolve(
         plan=plan,
         decisions=notes.decisions,
         warnings=notes.warnings,
-        estimate=estimate(expected, request, host, finished=there.wheel),
+        estimate=estimate(expected, request, host, there),
     )
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.objects import Cost, ObjectStore, stored_sources
+from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan
+from attnforge.model.request import Request
 from attnforge.paths import Folders
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import Made, expected_units, priors
+from attnforge.resolve.estimate import AUDIT_SECONDS, FIXED_SECONDS, Made, estimate, expected_units, priors
 from attnforge.workflow.before import finished_wheels, made_before
 
 RECIPE = find_recipe("flash-attn")
@@ -40,6 +42,16 @@ def test_what_is_stored_is_not_expected_to_be_compiled(plan: BuildPlan) -> None:
     assert len(everything) == 5
     some = Made(frozenset({"flash_fwd_hdim64_bf16_sm80.cu", "flash_api.cpp", "other.cu"}))
     assert len(list(expected_units(plan, RECIPE, found, some))) == 3
+
+
+def test_what_is_left_is_estimated(plan: BuildPlan, make_host: Callable[..., Host]) -> None:
+    request, host, found = Request(package="flash-attn"), make_host(), priors(plan, RECIPE)
+    some = Made(frozenset({"flash_fwd_hdim64_bf16_sm80.cu"}))
+    whole, rest = (estimate(expected_units(plan, RECIPE, found, made), request, host, made) for made in (Made(), some))
+    assert FIXED_SECONDS < rest.seconds < whole.seconds
+    assert estimate([], request, host, some).seconds == FIXED_SECONDS
+    assert estimate([], request, host, Made(wheel=True)).seconds == AUDIT_SECONDS
+    assert estimate([], request, host).seconds == 0
 
 
 def test_merged_units_go_by_the_name_of_their_source(make_plan: Callable[..., BuildPlan]) -> None:
