@@ -132,6 +132,18 @@ def test_what_is_wrong_without_kernels(
     assert forge.processes() == []
 
 
+def test_another_name_that_is_as_good_is_told_early(forge: Forge, source: Path, go: Path) -> None:
+    retagging = RETAGGING.replace('"cp27", "cp27mu"', 'super().get_tag()[0], "none"')
+    change(source / "setup.py", '"build_ext": BuildExtension', '"build_ext": BuildExtension, "bdist_wheel": Retagging')
+    change(source / "setup.py", "\nsetup(", f"{retagging}\nsetup(")
+    running = start(forge, source)
+    assert running.until("Rehearsed")["ok"]
+    (warned,) = (event["text"] for event in running.seen("Message") if event["level"] == "warning")
+    go.touch()
+    assert running.end() == 0
+    assert f"will be {forge.wheel().name}, and the plan says tinykernels-1.2.0" in warned
+
+
 NO_PACKING = """
 from setuptools.command.bdist_wheel import bdist_wheel
 class Packing(bdist_wheel):

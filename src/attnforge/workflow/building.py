@@ -176,7 +176,7 @@ class _Build:
         recipe, located = self.planned.located.recipe, self.planned.located
         rehearsing = Rehearsing(
             folder=self.folder / "source",
-            check=lambda wheel: check_rehearsed(wheel, plan, recipe, ground, self.folder),
+            check=lambda wheel: check_rehearsed(wheel, plan, recipe, ground, self.folder, self._warn),
             lay_out=lambda: lay_out_source(self.machine, self.plan, located, self.folder / "source", lambda _: None),
             trusted=bool(recipe.releases),
         )

@@ -22,7 +22,7 @@ from attnforge.compile.engine import Engine
 from attnforge.errors import BuildError, WheelError
 from attnforge.model.events import Message, Observer, Rehearsed
 from attnforge.model.finding import Severity
-from attnforge.model.plan import BuildPlan
+from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.package.sbom import vendored
 from attnforge.package.wheel import package_wheel
@@ -127,10 +127,13 @@ _CONCLUSIVE = {
 }  # fmt: skip
 
 
-def check_rehearsed(wheel: Path, plan: BuildPlan, recipe: Recipe, ground: Ground, folder: Path) -> str:
-    """Pack and audit upstream's wheel as it will be, as far as its kernels don't matter; return our wheel's name.
+def check_rehearsed(
+    wheel: Path, plan: BuildPlan, recipe: Recipe, ground: Ground, folder: Path, warn: Callable[[str], None]
+) -> None:
+    """Pack and audit upstream's wheel as it will be, as far as its kernels don't matter.
 
-    What is made, in ``folder``, is removed. BuildError where it is not what was planned, WheelError where it is bad.
+    What is made, in ``folder``, is removed. Another name than the plan's is a warning: it may be as good. BuildError
+    where the wheel is not what was planned, WheelError where it is bad.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rehearsal-", dir=folder) as place:
@@ -141,7 +144,8 @@ def check_rehearsed(wheel: Path, plan: BuildPlan, recipe: Recipe, ground: Ground
         wrong = tuple(one for one in report.findings if one.severity is Severity.ERROR and one.code in _CONCLUSIVE)
         if wrong:
             raise bad_wheel(report.model_copy(update={"findings": wrong}))
-        return made.name
+        if plan.wheel not in ("", made.name) and plan.version != UNSTATED:
+            warn(f"the wheel's name will be {made.name}, and the plan says {plan.wheel}")
 
 
 # --- upstream's folder, between the two runs
