@@ -132,6 +132,7 @@ def main(arguments: Sequence[str]) -> None:
                 not_run.append(f"{package}, PyTorch {torch}: {error.what}")
             except AttnforgeError as error:
                 broken.append(f"{package}, PyTorch {torch}: {error.what}")
+    rows = settled(rows)
     outcomes = compiled([row.compile for row in rows], machine.folders.cache / "hosts" / "results", given.jobs)
     print(report(rows, outcomes, not_run, broken, as_json=given.json))
     sys.exit(bool(broken) or any(outcome.error for outcome in outcomes.values()))
@@ -142,6 +143,12 @@ def sampled(shapes: Sequence[Shape], count: int, seed: int) -> list[Shape]:
     always = [shape for shape in shapes if shape.name in _EXTREMES]
     others = [shape for shape in shapes if shape not in always]
     return [*always, *random.Random(seed).sample(others, min(count, len(others)))]
+
+
+def settled(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with one compile for what is made an object for one shape, and read alone for another."""
+    wholes = {replace(row.compile, whole=False).key: row.compile for row in rows if row.compile.whole}
+    return [replace(row, compile=wholes.get(row.compile.key, row.compile)) for row in rows]
 
 
 # --- what is compiled
