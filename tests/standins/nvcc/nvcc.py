@@ -25,7 +25,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-LONGEST_WAIT = 120.0
+LONGEST_WAIT = 160.0
 
 _EM_CUDA, _ABI, _ENTRY_POINT, _GLOBAL_FUNCTION = 190, 8, 0x10, 0x12
 _ELF_IMAGE, _MAGIC = 2, 0xBA55ED50
