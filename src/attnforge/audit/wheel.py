@@ -10,7 +10,7 @@ from pathlib import Path
 from attnforge.audit.archive import open_archive
 from attnforge.audit.contents import check_contents, read_contents, read_coverage
 from attnforge.audit.demangle import demangle
-from attnforge.audit.expected import check_expected
+from attnforge.audit.expected import check_coverage, check_expected, check_outside
 from attnforge.audit.manylinux import Platform, platform_of, satisfied_by
 from attnforge.audit.metadata import WheelName, check_module
 from attnforge.audit.module import Module, check_code, check_driver, check_paths, check_readable, read_module
@@ -60,6 +60,9 @@ def audit_wheel(
         resolved = (
             resolve_pairs(images, universal.pairs, against, path.name) if universal else resolve_all(images, against)
         )
+        coverage = read_coverage(archive, contents)
+        # A plan is compared in more detail; and what could not be read says nothing of what is there.
+        seen_whole = not unreadable and not any(module.code.damaged for module in modules)
         findings = (
             *check_contents(archive, contents, name),
             *unreadable,
@@ -68,6 +71,8 @@ def audit_wheel(
             *resolved.findings,
             *_check_platform(platform, name),
             *(check_expected(expected, reports, name) if expected else ()),
+            *(check_coverage(coverage or {}, reports) if seen_whole and not expected else ()),
+            *check_outside(coverage or {}, expected),
         )
         return AuditReport(
             wheel=path.name,
@@ -76,7 +81,7 @@ def audit_wheel(
             glibc=platform.glibc,
             glibcxx=platform.glibcxx,
             platform_tag=platform.tag,
-            coverage=read_coverage(archive, contents),
+            coverage=coverage,
             findings=findings,
             verdict=verdict_of(findings),
         )

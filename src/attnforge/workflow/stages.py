@@ -110,7 +110,7 @@ def bad_wheel(report: AuditReport, so: str = "was not delivered") -> WheelError:
     errors = [finding for finding in report.findings if finding.severity.value == "error"]
     return WheelError(
         f"the wheel {report.wheel} is bad and {so}",
-        why="; ".join(f"{finding.subject}: {finding.seen}" for finding in errors),
+        why="; ".join(": ".join(filter(None, (one.subject, one.seen, one.means))) for one in errors),
         hint=errors[0].hint if errors else "",
         link=errors[0].link if errors else "",
     )
@@ -121,8 +121,10 @@ def expected_of(plan: BuildPlan, recipe: Recipe) -> Expected:
     target = plan.target.architectures
     code = recipe.code_of(plan.version, target) if plan.is_compiled else {}
     return Expected(
-        architectures=tuple(one.sm for one in target) if code else (),
+        architectures=tuple(one.sm for one in target) if plan.is_compiled else (),
         modules=tuple(code),
         code=code,
+        alike=not recipe.unit_architectures,
+        outside=recipe.outside,
         python="py3" if plan.is_universal else plan.target.python_tag,
     )
