@@ -13,6 +13,7 @@ from attnforge.model.audit import AuditReport, KernelCount, ModuleReport
 from attnforge.model.comparison import Comparison, FunctionDifference, ModuleComparison
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.plan import BuildPlan, Resolution
+from attnforge.model.target import Gpu
 from attnforge.model.universal import pair_of
 from attnforge.resolve.spans import described
 
@@ -57,7 +58,7 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
     """Yield the lines of a plan."""
     plan, expected = resolution.plan, resolution.estimate
     yield f"{plan.package} {plan.version}  ({plan.source.kind} {plan.source.name}, {plan.source.pinned_by[:19]}…)"
-    yield from _target_lines(plan)
+    yield from _target_lines(plan, resolution.gpus)
     if plan.selection.kept:
         kept, dropped = len(plan.selection.kept), len(plan.selection.dropped)
         without = f"; without {', '.join(plan.selection.without)}" if plan.selection.without else ""
@@ -77,14 +78,14 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
         yield from _decision_lines(resolution)
 
 
-def _target_lines(plan: BuildPlan) -> Iterator[str]:
+def _target_lines(plan: BuildPlan, gpus: Sequence[Gpu]) -> Iterator[str]:
     target = plan.target
     if not plan.is_compiled:
         yield "  target     any Python, PyTorch and CUDA: pure Python, nothing is compiled"
         return
     for_one = f"Python {target.python}, PyTorch {target.torch}, CUDA {target.cuda}"
     yield "  target     " + (f"CUDA {target.cuda}, {described(plan.pairs)}" if plan.is_universal else for_one)
-    yield f"  for        {', '.join(gpu.name for gpu in target.gpus)}: " + ", ".join(a.sm for a in target.architectures)
+    yield f"  for        {', '.join(gpu.name for gpu in gpus)}: " + ", ".join(a.sm for a in target.architectures)
     yield f"  toolchain  {plan.toolchain.origin}: nvcc {plan.toolchain.nvcc}, {plan.toolchain.host_compiler}"
 
 

@@ -54,7 +54,6 @@ def coverage(plan: BuildPlan, universal: Universal | None = None, *, outside: bo
         "version": plan.version,
         "profile": plan.profile,
         "architectures": [architecture.sm for architecture in plan.target.architectures],
-        "gpus": [gpu.name for gpu in plan.target.gpus],
         "features": list(selection.features),
         "left_out": list(selection.without),
         "head_dims": list(selection.head_dims),

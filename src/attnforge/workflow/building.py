@@ -195,7 +195,7 @@ class _Build:
     def _deliver(
         self, wheel: Path, environment: BuildEnvironment, audit: AuditReport, summary: Summary | None, started: float
     ) -> Built:
-        placed = deliver(wheel, self.out)
+        placed = deliver(wheel, self.out, self._warn)
         seconds = time.monotonic() - started
         resolution = self.planned.resolution
         report = write_report(placed, resolution, environment.freeze, audit, summary, seconds, self.pairs)

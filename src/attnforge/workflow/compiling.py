@@ -96,7 +96,7 @@ def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[s
         environment = {
             **build_environment(plan, ground, engine.seat_folder, means.slots, machine.environ),
             "LIBRARY_PATH": str(driver_stub(machine, ground, generated)),
-            **(virtual_gpus(plan.target.gpus) if recipe.asks_for_gpus else {}),
+            **(virtual_gpus(plan.target.capabilities) if recipe.asks_for_gpus else {}),
         }
         wheel = build_wheel(ground.source, ground.environment.python, environment, engine, job.folder, job.log)
         return Compiled(wheel, engine.summary, engine.products, given)

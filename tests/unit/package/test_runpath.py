@@ -41,7 +41,7 @@ def link(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
     def made(search: str, *flags: str) -> bytes:
         out = folder / "it.so"
         words = [f"-Wl,-rpath,{search}"] if search else []
-        command = [compiler, "-shared", "-Wl,--hash-style=gnu", *words, *flags, "-o", out, folder / "it.o", "-lm"]
+        command = [str(compiler), "-shared", *words, *flags, "-o", str(out), str(folder / "it.o"), "-lm"]
         subprocess.run(command, check=True)
         return out.read_bytes()
 
