@@ -68,6 +68,12 @@ def check_contents(archive: Archive, contents: Contents, name: WheelName | None)
         yield from check_tags(name, archive.text(f"{folder}/WHEEL"), compiled=bool(contents.modules))
 
 
+def read_metadata(archive: Archive, contents: Contents) -> str:
+    """Return the text of METADATA, "" where there is none."""
+    path = f"{contents.dist_info}/METADATA"
+    return archive.text(path) if path in contents.files else ""
+
+
 def read_coverage(archive: Archive, contents: Contents) -> dict[str, Any] | None:
     """Return what attnforge says in its own wheel of what was built and left out; WheelError where it is unreadable."""
     if not contents.coverage:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
 from attnforge.cli.terminal import Terminal
-from attnforge.errors import AttnforgeError, RequestError
+from attnforge.errors import AttnforgeError, HostError, RequestError
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -93,6 +93,9 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
 
             told.text(traceback.format_exc())
         return _tell(error, arguments, shown, told)
+    except MemoryError:
+        lacking = HostError("memory ran out", hint="a larger limit (ulimit -v, the container's memory)")
+        return _tell(lacking, arguments, shown, told)
     except KeyboardInterrupt:
         stopped = AttnforgeError("interrupted", hint="run the same command again: what was finished is kept")
         stopped.exit_code = 130

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 from attnforge.audit.metadata import import_name
+from attnforge.audit.record import listed
 from attnforge.audit.universal import told_pairs
 from attnforge.errors import AttnforgeError
 from attnforge.model.audit import AuditReport, KernelCount, ModuleReport
@@ -123,8 +124,24 @@ def audit_lines(report: AuditReport) -> Iterator[str]:
     needs += [f"libstdc++ GLIBCXX_{report.glibcxx}"] if report.glibcxx else []
     yield f"  platform   {report.platform_tag}" + (f" (needs {', '.join(needs)})" if needs else "")
     for finding in report.findings:
+        if finding.code == "symbols":
+            yield f"  symbols    {finding.subject}: {finding.seen}"
+    for finding in grouped(report.findings):
         if finding.severity is not Severity.OK:
             yield from (f"  {line}" for line in finding_lines(finding))
+
+
+def grouped(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield findings, those that say the same of several files as one with their number."""
+    alike: dict[tuple[object, ...], list[Finding]] = {}
+    for finding in findings:
+        said = (finding.severity, finding.code, finding.means, finding.hint, finding.link)
+        alike.setdefault(said, []).append(finding)
+    for same in alike.values():
+        subjects = list(dict.fromkeys(finding.subject for finding in same))
+        seen = list(dict.fromkeys(finding.seen for finding in same))
+        count = f"{len(same)} times: " if len(same) > 1 else ""
+        yield same[0].model_copy(update={"subject": count + listed(subjects), "seen": listed(seen)})
 
 
 def _pair_lines(name: str, modules: Sequence[ModuleReport]) -> Iterator[str]:
