@@ -547,4 +547,5 @@ class Recipe(Value):
         """
         rules = self.to_json()
         told = {key: rules[key] for key in ("adapter", "features", "kernels", "unit_architectures", "asks_for_gpus")}
+        told |= {"outside": True} if self.outside else {}
         return digest_of(told) if any(told.values()) else ""

@@ -171,3 +171,16 @@ def test_cubins_are_read_exactly(audited: Callable[..., AuditReport], unknown: C
     code = container(entry(2, 90, cubin(90, ("k",), a=True), suffix="a"))
     report = audited({"a.so": library(needed=["libc.so.6"], fatbin=code)}, expected=unknown("90a"))
     assert told(report) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "bad"),
+    [
+        ("demo_kernels-1.0.data/scripts/tool", False),
+        ("demo_kernels-1.0+cu130.data/scripts/tool", True),  # F12: dist-info was renamed, and this was not
+        ("demo_kernels-0.9.data/headers/x.h", True),
+        ("demo.data/table.csv", False),  # a package's own folder
+    ],
+)
+def test_a_data_folder_has_the_name_of_dist_info(audited: Callable[..., AuditReport], path: str, bad: bool) -> None:
+    assert [one.code for one in told(audited({path: b"x"}))] == (["data-name"] if bad else [])
