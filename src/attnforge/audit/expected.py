@@ -14,10 +14,11 @@ def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: Wh
     """Say where machine code, modules or the Python tag differ from what was planned."""
     there = _architectures(modules)
     planned = set(expected.architectures)
-    if planned and there != planned:
+    differs = bool(planned) and there != planned
+    if differs:
         seen = _listed(there) if modules else "none: the wheel has no compiled module"
         yield _different("architectures", seen, f"the plan says {_listed(planned)}")
-    yield from _check_code(expected, modules)
+    yield from _check_code(expected, modules, there if differs else set())
     absent = set(expected.modules) - {import_name(module.path) for module in modules}
     if absent:
         yield _different("modules", f"no {_listed(absent)}", "the plan says that these modules are built")
@@ -26,11 +27,14 @@ def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: Wh
         yield _different("python", tags, f"the plan says {expected.python}")
 
 
-def _check_code(expected: Expected, modules: Sequence[ModuleReport]) -> Iterator[Finding]:
-    """Say which module lacks what others have: a GPU would find no kernel in it. One may have no kernels at all."""
+def _check_code(expected: Expected, modules: Sequence[ModuleReport], said: set[str]) -> Iterator[Finding]:
+    """Say which module lacks what others have: a GPU would find no kernel in it. One may have no kernels at all.
+
+    ``said`` is what was said to be wrong of all modules together.
+    """
     for path, name, there in _loaded_together(modules):
         planned = set(expected.code.get(name, expected.architectures if expected.alike else ()))
-        if planned and there and there != planned:
+        if planned and there and there != planned and there != said:
             yield _different("architectures", _listed(there), f"the plan says {_listed(planned)}", path)
 
 
