@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import re
 from collections.abc import Iterable, Iterator, Set
@@ -109,6 +110,8 @@ class TorchSite:
             try:
                 yield None if _is_script(path) else open_elf(path, stack)
             except (OSError, WheelError) as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+                    raise  # audit_wheel says so
                 why = f"{error.what}: {error.why}" if isinstance(error, WheelError) and error.why else str(error)
                 raise HostError(
                     f"PyTorch can't be read: {path}",

@@ -71,7 +71,7 @@ def test_memory_that_ran_out_is_no_verdict(
 
     path, site = wheel(tmp_path), torch_site(tmp_path / "site", [SET_DEVICE])
     monkeypatch.setattr(f"attnforge.audit.{where}", fail)
-    with pytest.raises(HostError, match=r"memory ran out|Cannot allocate memory|PyTorch can't be read"):
+    with pytest.raises(HostError, match="memory ran out"):
         audit_wheel(path, torch_site=site)
 
 
