@@ -21,12 +21,18 @@ _SYMBOL = struct.Struct("<IBBHQQ")
 _DYNAMIC = struct.Struct("<qQ")
 _VERNEED = struct.Struct("<HHIII")
 _VERNAUX = struct.Struct("<IHHII")
+_VERDEF = struct.Struct("<HHHHIII")
+_VERDAUX = struct.Struct("<II")
+
+DYNAMIC_ROW = _DYNAMIC.size
+"""Bytes of a row of the dynamic section."""
 
 _SHT_SYMTAB, _SHT_STRTAB, _SHT_DYNAMIC, _SHT_NOBITS, _SHT_DYNSYM = 2, 3, 6, 8, 11
-_SHT_VERNEED, _SHT_VERSYM = 0x6FFFFFFE, 0x6FFFFFFF
+_SHT_VERDEF, _SHT_VERNEED, _SHT_VERSYM = 0x6FFFFFFD, 0x6FFFFFFE, 0x6FFFFFFF
 _PROCESSOR_KINDS = 7  # the top digit of SHT_LOPROC to SHT_HIPROC
 _SHN_XINDEX = 0xFFFF
 _DT_NEEDED, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 14, 15, 29
+_DT_AUXILIARY, _DT_FILTER = 0x7FFFFFFD, 0x7FFFFFFF
 _STB_LOCAL, _STB_WEAK = 0, 2
 _STT_FUNC = 2
 _HIDDEN_VISIBILITIES = (1, 2)  # STV_INTERNAL, STV_HIDDEN
@@ -69,6 +75,20 @@ class Reference:
     symbol: str
     library: str = ""
     version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPath:
+    """A list of folders where other libraries are looked for: ``text`` as it is, its folders joined by colons.
+
+    ``row`` and ``table_end`` are where its row of the dynamic section begins and where that section ends, ``start`` is
+    where the text begins; all in bytes of the file.
+    """
+
+    text: str
+    row: int
+    start: int
+    table_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +136,54 @@ class Elf:
         """The folders of DT_RPATH and DT_RUNPATH."""
         joined = (*self._dynamic(_DT_RPATH), *self._dynamic(_DT_RUNPATH))
         return tuple(folder for text in joined for folder in text.split(":") if folder)
+
+    def search_paths(self) -> tuple[SearchPath, ...]:
+        """Return DT_RPATH and DT_RUNPATH with where they are in the file."""
+        table = self._of_type(_SHT_DYNAMIC)
+        if table is None:
+            return ()
+        strings, end = self._strings(table.link)
+        stop = table.offset + table.size
+        rows = enumerate(_DYNAMIC.iter_unpack(self._rows(table, _DYNAMIC.size)))
+        return tuple(
+            SearchPath(
+                _text(self.data, strings + value, end), table.offset + index * _DYNAMIC.size, strings + value, stop
+            )
+            for index, (tag, value) in rows
+            if tag in (_DT_RPATH, _DT_RUNPATH)
+        )
+
+    def dynamic_names(self) -> tuple[int, ...]:
+        """Return where in the file the names begin that the dynamic linker reads, but those of the search paths.
+
+        A linker lets a name be the end of another string, so that two may share bytes.
+        """
+        table = self._of_type(_SHT_DYNAMIC)
+        if table is None:
+            return ()
+        strings, _ = self._strings(table.link)
+        named = (_DT_NEEDED, _DT_SONAME, _DT_AUXILIARY, _DT_FILTER)
+        rows = _DYNAMIC.iter_unpack(self._rows(table, _DYNAMIC.size))
+        offsets = {value for tag, value in rows if tag in named}
+        symbols = self._of_type(_SHT_DYNSYM)
+        if symbols is not None:
+            offsets |= {row[0] for row in _SYMBOL.iter_unpack(self._rows(symbols, _SYMBOL.size))}
+        return tuple(sorted(strings + offset for offset in offsets | self._version_names()))
+
+    def _version_names(self) -> set[int]:
+        """Return the names of symbol versions, needed and defined, as offsets into the string table."""
+        offsets: set[int] = set()
+        needed, defined = self._of_type(_SHT_VERNEED), self._of_type(_SHT_VERDEF)
+        if needed is not None:
+            stop = needed.offset + needed.size
+            for at, (_, _, library, auxiliary, _) in _chain(self.data, _VERNEED, needed.offset, stop):
+                offsets.add(library)
+                offsets |= {row[3] for _, row in _chain(self.data, _VERNAUX, at + auxiliary, stop)}
+        if defined is not None:
+            stop = defined.offset + defined.size
+            for at, (*_, auxiliary, _) in _chain(self.data, _VERDEF, defined.offset, stop):
+                offsets |= {row[0] for _, row in _chain(self.data, _VERDAUX, at + auxiliary, stop)}
+        return offsets
 
     def functions(self) -> Iterator[Function]:
         """Yield the functions that the static symbol table defines: in a cubin, kernels and device functions."""

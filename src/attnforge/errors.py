@@ -20,6 +20,11 @@ class AttnforgeError(Exception):
         self.link = link
 
     def __str__(self) -> str:
+        return "\n".join(self.parts)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What is said of it, each part with what it is: what happened, why, what mends it, where to read on."""
         parts = [self.what]
         if self.why:
             parts.append(f"why: {self.why}")
@@ -27,7 +32,7 @@ class AttnforgeError(Exception):
             parts.append(f"mend: {self.hint}")
         if self.link:
             parts.append(f"see: {self.link}")
-        return "\n".join(parts)
+        return tuple(parts)
 
 
 class RequestError(AttnforgeError):

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.recipes.catalogue import find_recipe
+from standins.independent import confirm
 from standins.real import PYTHON, attnforge, install, printed
 
 pytestmark = [pytest.mark.compile, pytest.mark.network]
@@ -38,6 +39,8 @@ def test_one_wheel_for_each_python_is_built_audited_and_imported(tmp_path: Path)
     (module,) = report["audit"]["modules"]
     assert module["architectures"] == ["sm_90a"]
     assert {(k["head_dim"], k["dtype"]) for k in module["kernels"]} == {(128, "bf16")}
+
+    assert confirm(out / NAME).code == {"sm_90a"}
 
     interpreter = install(cache, tmp_path / "clean", str(out / NAME), "torch==2.11.0", "numpy")
     assert printed(interpreter, CALL) == "flash_attn_3._C flash_attn_3::fwd True"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.embedded import read_universal
+from standins.independent import confirm
 from standins.real import PYTHON, attnforge, install, printed
 
 pytestmark = [pytest.mark.compile, pytest.mark.network]
@@ -59,6 +60,10 @@ def test_one_command_makes_a_wheel_that_installs_imports_and_is_good(cache: Path
     assert module["architectures"] == ["sm_90"]
     assert {(k["head_dim"], k["dtype"]) for k in module["kernels"]} == {(64, "fp16")}
     assert report["audit"]["undefined"] == []
+    kernels = {name for one in confirm(wheel).modules for name in one.kernels}
+    assert kernels and all(
+        "kernel_traitsILi64E" in name and "half_t" in name for name in kernels if "flash_fwd" in name
+    )
 
     # A clean environment, with nothing but the wheel and what it requires.
     interpreter = install(cache, tmp_path / "clean", str(wheel))
@@ -97,6 +102,8 @@ def test_one_wheel_for_several_pytorch_is_extended_without_a_kernel(cache: Path,
     library = next(module for module in report["audit"]["modules"] if "/lib" in module["path"])
     assert library["architectures"] == ["sm_90"]
     assert not [name for name in library["needed"] if "torch" in name or "python" in name or "cudart" in name]
+    for wheel in (first, second):
+        assert confirm(wheel).code == {"sm_90"}
 
     # What one build of both makes, to the byte; and the first wheel's code is in it as it was.
     done = attnforge(cache, *UNIVERSAL, "--torch", "2.11,2.12", "--out", str(tmp_path / "both"))

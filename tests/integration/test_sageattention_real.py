@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from standins.independent import confirm
 from standins.real import PYTHON, attnforge, install, printed
 
 pytestmark = [
@@ -115,6 +116,9 @@ def test_one_wheel_serves_both_gpus(cache: Path, repository: Path, tmp_path: Pat
     both = ["sm_89", "sm_90a"]
     assert code_of(report) == {"_fused": both, "_qattn_sm80": both, "_qattn_sm89": both, "_qattn_sm90": ["sm_90a"]}
 
+    found = {Path(one.path).name.partition(".")[0]: sorted(one.code) for one in confirm(wheel).modules}
+    assert found == code_of(report)
+
     # The stub that -lcuda was linked against stayed here; the module asks for the driver's own.
     (hopper,) = [one for one in report["audit"]["modules"] if "_qattn_sm90" in one["path"]]
     assert "libcuda.so.1" in hopper["needed"]
@@ -134,6 +138,8 @@ def test_the_tag_which_asks_for_gpus_sees_those_of_the_target(cache: Path, repos
     events = build(cache, repository, "v2.2.0", "L40S", "RTX 5090", out=tmp_path / "dist")
     (report,) = [json.loads(path.read_text()) for path in (tmp_path / "dist").glob("*.report.json")]
     assert report["audit"]["verdict"] == "good"
+    (wheel,) = (tmp_path / "dist").glob("*.whl")
+    assert confirm(wheel).code == {"sm_89", "sm_120a"}
     both = ["sm_89", "sm_120a"]
     assert {name: sorted(code) for name, code in code_of(report).items()} == dict.fromkeys(
         ("_fused", "_qattn_sm80", "_qattn_sm89"), sorted(both)

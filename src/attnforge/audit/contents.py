@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,16 @@ def check_contents(archive: Archive, contents: Contents, name: WheelName | None)
         yield _bad("dist-info", folder or archive.path.name, seen, "it is no wheel, or a broken one")
         return
     yield from check_record(contents.rows, contents.bad_rows, contents.files, folder)
+    yield from _check_data(contents.files, folder)
     if name is not None:
         yield from check_metadata(name, folder, archive.text(f"{folder}/METADATA"))
         yield from check_tags(name, archive.text(f"{folder}/WHEEL"), compiled=bool(contents.modules))
+
+
+def read_metadata(archive: Archive, contents: Contents) -> str:
+    """Return the text of METADATA, "" where there is none."""
+    path = f"{contents.dist_info}/METADATA"
+    return archive.text(path) if path in contents.files else ""
 
 
 def read_coverage(archive: Archive, contents: Contents) -> dict[str, Any] | None:
@@ -89,6 +96,16 @@ def _check_archive(archive: Archive) -> Iterator[Finding]:
     twice = duplicates(member.path for member in archive.members)
     if twice:
         yield _bad("duplicate-files", listed(twice), "in the archive twice", "installers disagree on which one counts")
+
+
+def _check_data(paths: Iterable[str], dist_info: str) -> Iterator[Finding]:
+    """Say that a data folder has another name than dist-info: installers leave its scripts and headers out."""
+    wanted = f"{dist_info.removesuffix('.dist-info')}.data"
+    folders = sorted({folder for path in paths for folder, slash, _ in [path.partition("/")] if slash})
+    for folder in folders:
+        if folder.endswith(".data") and folder != wanted and "-" in folder:
+            means = f"installers look for scripts and headers in {wanted}, and put this folder into site-packages"
+            yield _bad("data-name", folder, folder, means)
 
 
 def _dist_info(archive: Archive) -> str:

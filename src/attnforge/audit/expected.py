@@ -1,8 +1,9 @@
-"""Holds a wheel against what its plan says that it has."""
+"""Compares a wheel with what its plan says that it has, and with what it says of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from attnforge.audit.metadata import WheelName, import_name, serves
 from attnforge.model.audit import Expected, ModuleReport
@@ -11,11 +12,13 @@ from attnforge.model.finding import Finding, Severity
 
 def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: WheelName | None) -> Iterator[Finding]:
     """Say where machine code, modules or the Python tag differ from what was planned."""
-    there = {architecture for module in modules for architecture in module.architectures}
+    there = _architectures(modules)
     planned = set(expected.architectures)
-    if planned and there != planned:
-        yield _different("architectures", _listed(there), f"the plan says {_listed(planned)}")
-    yield from _check_code(expected, modules)
+    differs = bool(planned) and there != planned
+    if differs:
+        seen = _listed(there) if modules else "none: the wheel has no compiled module"
+        yield _different("architectures", seen, f"the plan says {_listed(planned)}")
+    yield from _check_code(expected, modules, there if differs else set())
     absent = set(expected.modules) - {import_name(module.path) for module in modules}
     if absent:
         yield _different("modules", f"no {_listed(absent)}", "the plan says that these modules are built")
@@ -24,12 +27,60 @@ def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: Wh
         yield _different("python", tags, f"the plan says {expected.python}")
 
 
-def _check_code(expected: Expected, modules: Sequence[ModuleReport]) -> Iterator[Finding]:
-    """Say which module lacks what others have: a GPU would find no kernel in it. One may have no kernels at all."""
+def _check_code(expected: Expected, modules: Sequence[ModuleReport], said: set[str]) -> Iterator[Finding]:
+    """Say which module lacks what others have: a GPU would find no kernel in it. One may have no kernels at all.
+
+    ``said`` is what was said to be wrong of all modules together.
+    """
     for path, name, there in _loaded_together(modules):
-        planned = set(expected.code.get(name, ()))
-        if planned and there and there != planned:
+        planned = set(expected.code.get(name, expected.architectures if expected.alike else ()))
+        if planned and there and there != planned and there != said:
             yield _different("architectures", _listed(there), f"the plan says {_listed(planned)}", path)
+
+
+def check_coverage(coverage: Mapping[str, Any], modules: Sequence[ModuleReport]) -> Iterator[Finding]:
+    """Say where a wheel's own account of its machine code is not what its modules have."""
+    there = _architectures(modules)
+    covered = {str(one) for one in coverage.get("architectures") or ()}
+    found = _listed(there) if there else "no machine code"
+    absent, more = covered - there, there - covered
+    if absent:
+        means = "on the GPU that it was built for, every call fails"
+        yield _uncovered(_listed(absent), f"coverage names it, and modules have {found}", means)
+    if more and "architectures" in coverage:
+        means = "it was not compiled for this wheel, or by other rules than its plan's"
+        yield _uncovered(_listed(more), f"modules have it, and coverage names {_listed(covered)}", means)
+
+
+def check_outside(coverage: Mapping[str, Any], expected: Expected | None) -> Iterator[Finding]:
+    """Say that upstream compiled without the ninja that it was given: an error unless that was chosen."""
+    if not coverage.get("outside"):
+        return
+    chosen = expected is None or expected.outside
+    yield Finding(
+        code="compiled-outside",
+        severity=Severity.INFO if chosen else Severity.ERROR,
+        subject="compile",
+        seen="no compile went through attnforge's ninja",
+        means="upstream's build compiled the modules by itself, or packed some that were made elsewhere: neither the "
+        "plan's architectures nor its memory limit reached the compilers",
+        hint="" if chosen else "a recipe of your own with `outside = true` says that this is wanted (docs/recipes.md)",
+    )
+
+
+def _uncovered(subject: str, seen: str, means: str) -> Finding:
+    return Finding(
+        code="covered-code",
+        severity=Severity.ERROR,
+        subject=subject,
+        seen=seen,
+        means=means,
+        hint="build the wheel again",
+    )
+
+
+def _architectures(modules: Sequence[ModuleReport]) -> set[str]:
+    return {architecture for module in modules for architecture in module.architectures}
 
 
 def _loaded_together(modules: Sequence[ModuleReport]) -> Iterator[tuple[str, str, set[str]]]:

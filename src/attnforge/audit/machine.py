@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from attnforge.elf import Reference
+from attnforge.knowledge.glibc import glibc_symbols
 
 # The C and C++ libraries, by soname. PEP 513 and PEP 599 name them as what manylinux wheels may rely on.
 SYSTEM_LIBRARIES = frozenset(
@@ -59,6 +60,10 @@ def provides_symbol(reference: Reference, needed: frozenset[str]) -> bool:
     if reference.version:
         bound_to_system = reference.library in SYSTEM_LIBRARIES and reference.library in needed
         return bound_to_system and bool(_SYSTEM_VERSION.match(reference.version))
+    if reference.symbol in glibc_symbols():
+        # A library that was linked without naming libc (or libdl, before they were one) has no version of it: these
+        # are bound to the process's own, which every interpreter has loaded.
+        return True
     if _DRIVER_SYMBOL.fullmatch(reference.symbol):
         return bool(needed & DRIVER_LIBRARIES)
     return "libstdc++.so.6" in needed and bool(_STANDARD_SYMBOL.fullmatch(reference.symbol))

@@ -42,6 +42,14 @@ class WheelName:
         return cls(project, version, tags)
 
 
+_KNOWN_PLATFORM = re.compile(r"any|(?:linux|manylinux[\w.]*)_(?:x86_64|aarch64)")
+
+
+def is_foreign(name: WheelName) -> bool:
+    """Say whether a wheel is for other systems alone than Linux with glibc on x86-64 or ARM."""
+    return bool(name.tags) and not any(_KNOWN_PLATFORM.fullmatch(tag.platform) for tag in name.tags)
+
+
 def check_name(file_name: str, name: WheelName | None) -> Iterator[Finding]:
     """Say whether the file name is one that pip and uv accept."""
     if name is None:

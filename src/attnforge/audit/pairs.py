@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from attnforge.audit.linkage import check_linkage
+from attnforge.audit.metadata import MACHINES
 from attnforge.audit.site import TorchSite
 from attnforge.audit.symbols import link
 from attnforge.audit.universal import told_pairs
@@ -32,10 +33,14 @@ class Sites:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """The mangled symbols that nothing provides, and what is to be said of all of them."""
+    """The mangled symbols that nothing provides, and what is to be said of all of them.
+
+    ``torch`` is the version of the one PyTorch that was looked at, "" for none or several.
+    """
 
     undefined: tuple[str, ...]
     findings: tuple[Finding, ...]
+    torch: str = ""
 
 
 def resolve_all(images: Mapping[str, Elf], sites: Sites) -> Resolved:
@@ -63,8 +68,10 @@ def resolve_pairs(images: Mapping[str, Elf], pairs: Sequence[Pair], sites: Sites
 
 
 def _resolved(images: Mapping[str, Elf], site: TorchSite | None, folder: Path | None) -> Resolved:
+    if site and images and site.machine not in {elf.machine for elf in images.values()}:
+        return Resolved((), (_other_machine(site),))
     linkage = link(images, site)
-    return Resolved(tuple(linkage.undefined), tuple(check_linkage(linkage, site, folder)))
+    return Resolved(tuple(linkage.undefined), tuple(check_linkage(linkage, site, folder)), site.torch if site else "")
 
 
 def _looked_at(pairs: Sequence[Pair], sites: Sites) -> list[tuple[Pair, Path]]:
@@ -99,6 +106,18 @@ class _Found:
         linkage = link(images, site)
         self.undefined.update(dict.fromkeys(linkage.undefined))
         self.findings += check_linkage(linkage, site, folder, pair.python)
+
+
+def _other_machine(site: TorchSite) -> Finding:
+    processor = MACHINES.get(site.machine, f"machine {site.machine}")
+    return Finding(
+        code="symbols-unchecked",
+        severity=Severity.UNCHECKED,
+        subject="symbols",
+        seen=f"{site.folder} holds a PyTorch for {processor}",
+        means="the wheel is for another processor, whose PyTorch may have other symbols",
+        hint="audit it on a machine of that kind",
+    )
 
 
 def _absent(minor: str, pairs: Sequence[Pair], wheel: str) -> Finding:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import re
 from collections.abc import Iterable, Iterator, Set
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnforge.elf import Elf
-from attnforge.errors import WheelError
+from attnforge.errors import HostError, WheelError
 
 # Where they lie in site-packages: PyTorch's own, those that auditwheel put beside it, and NVIDIA's packages, which
 # have one folder for each library (CUDA 12) or one for all (CUDA 13).
@@ -19,6 +20,11 @@ _PATTERNS = ("torch/lib/*.so*", "torch.libs/*.so*", "nvidia/*/lib/*.so*")
 # PyTorch loads this one for all modules of the process (torch/__init__.py, _load_global_deps), so that what it needs
 # is there also for a module that does not name it.
 _GLOBAL = "libtorch_global_deps.so"
+
+# Those that builds with and without CUDA have.
+_EVERY = frozenset({"libc10.so", "libtorch.so", "libtorch_cpu.so"})
+
+_AGAIN = "install PyTorch again; an environment of attnforge's own is made again once its folder is removed: {}"
 
 _VERSION = re.compile(r"^__version__\s*=\s*['\"]([^'\"]+)['\"]", re.MULTILINE)
 
@@ -72,16 +78,54 @@ class TorchSite:
             queue.extend(self._needs(name))
 
     def exports(self, library: str, wanted: Set[str]) -> set[str]:
-        """Return those of ``wanted`` that a library defines. One that can't be read defines nothing."""
-        with ExitStack() as stack:
-            try:
-                return open_elf(self.libraries[library], stack).exports(wanted)
-            except (OSError, WheelError):
-                return set()
+        """Return those of ``wanted`` that a library defines. HostError where it can't be read."""
+        with self._reading(library) as elf:
+            return elf.exports(wanted) if elf else set()
+
+    def check_whole(self, needed: Iterable[str]) -> None:
+        """Raise HostError where a library that every PyTorch has is needed and is not there."""
+        absent = sorted(set(needed) & _EVERY - set(self.libraries))
+        if absent:
+            raise HostError(
+                f"PyTorch can't be read: {self.folder / 'torch' / 'lib' / absent[0]} is not there",
+                why="every PyTorch has that library: this one is not whole",
+                hint=_AGAIN.format(_environment(self.folder)),
+            )
+
+    @property
+    def machine(self) -> int:
+        """The processor that this PyTorch is for, as ELF numbers it."""
+        with self._reading("libc10.so") as elf:
+            return elf.machine if elf else 0
 
     def _needs(self, library: str) -> tuple[str, ...]:
+        with self._reading(library) as elf:
+            return elf.needed if elf else ()
+
+    @contextmanager
+    def _reading(self, library: str) -> Iterator[Elf | None]:
+        """Open a library, None for a linker's script. What is wrong with PyTorch is not the wheel's fault."""
+        path = self.libraries[library]
         with ExitStack() as stack:
             try:
-                return open_elf(self.libraries[library], stack).needed
-            except (OSError, WheelError):
-                return ()
+                yield None if _is_script(path) else open_elf(path, stack)
+            except (OSError, WheelError) as error:
+                if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+                    raise  # audit_wheel says so
+                why = f"{error.what}: {error.why}" if isinstance(error, WheelError) and error.why else str(error)
+                raise HostError(
+                    f"PyTorch can't be read: {path}",
+                    why=why.splitlines()[0],
+                    hint=_AGAIN.format(_environment(self.folder)),
+                ) from error
+
+
+def _is_script(path: Path) -> bool:
+    """Say whether a file is a text for the linker, as libraries for development may be."""
+    with path.open("rb") as file:
+        return file.read(12).startswith((b"/*", b"INPUT", b"GROUP", b"OUTPUT_FORMA"))
+
+
+def _environment(site_packages: Path) -> Path:
+    """Return the folder of the environment that a site-packages folder is in: three above it."""
+    return site_packages.parents[2] if len(site_packages.parents) > 2 else site_packages

@@ -51,6 +51,7 @@ def link(modules: Mapping[str, Elf], site: TorchSite | None) -> Linkage:
     absent = _absent(modules, site)
     if site is None:
         return Linkage(len(wanted), doubtful=open_symbols, absent=absent)
+    site.check_whole(absence.library for absence in absent)
     missing, unlinked = _resolve(open_symbols, modules, site)
     blind = bool(absent)
     doubtful = {s: users for s, users in missing.items() if blind and not _TORCH_SYMBOL.fullmatch(s)}

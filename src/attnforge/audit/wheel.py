@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from attnforge.audit.archive import open_archive
-from attnforge.audit.contents import check_contents, read_contents, read_coverage
+from attnforge.audit.allowed import check_allowed, refused, without_blame
+from attnforge.audit.archive import Archive, open_archive
+from attnforge.audit.contents import Contents, check_contents, read_contents, read_coverage, read_metadata
 from attnforge.audit.demangle import demangle
-from attnforge.audit.expected import check_expected
+from attnforge.audit.expected import check_coverage, check_expected, check_outside
 from attnforge.audit.manylinux import Platform, platform_of, satisfied_by
-from attnforge.audit.metadata import WheelName, check_module
+from attnforge.audit.metadata import WheelName, check_module, is_foreign
 from attnforge.audit.module import Module, check_code, check_driver, check_paths, check_readable, read_module
 from attnforge.audit.pairs import Sites, resolve_all, resolve_pairs
 from attnforge.audit.site import open_elf
 from attnforge.audit.universal import check_universal, describe, holds_kernels
-from attnforge.errors import WheelError
+from attnforge.errors import HostError, WheelError
 from attnforge.model.audit import AuditReport, Expected, verdict_of
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.recipe import Kernels, Recipe
 from attnforge.model.universal import Pair, Universal, pair_of
-
-# Platform tags that say nothing of an operating system other than Linux with glibc, which is what is looked at here.
-_KNOWN_PLATFORMS = ("linux", "manylinux", "any")
 
 
 def audit_wheel(
@@ -45,12 +44,14 @@ def audit_wheel(
     dtype, ``expected`` what was planned. Raises RequestError where there is no such file, WheelError where it is no
     whole archive, and HostError where there is no room to unpack its modules.
     """
-    with ExitStack() as stack:
+    with _enough_memory(path), ExitStack() as stack:
         archive = stack.enter_context(open_archive(path))
         # Modules stay mapped until the stack unwinds, and only then may their folder go.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnforge-audit-")))
         contents = read_contents(archive, folder)
         name = WheelName.parse(path.name)
+        if name is not None and is_foreign(name):
+            return _audit_foreign(archive, contents, name)
         described = describe(archive, contents)
         universal = described.universal if described else None
         modules, unreadable = _read_modules(contents.modules, recipe.kernels if recipe else None, universal, stack)
@@ -60,14 +61,21 @@ def audit_wheel(
         resolved = (
             resolve_pairs(images, universal.pairs, against, path.name) if universal else resolve_all(images, against)
         )
+        coverage = read_coverage(archive, contents)
+        not_allowed = refused(read_metadata(archive, contents), name, resolved.torch)
+        # A plan is compared in more detail; and what could not be read says nothing of what is there.
+        seen_whole = not unreadable and not any(module.code.damaged for module in modules)
         findings = (
             *check_contents(archive, contents, name),
             *unreadable,
             *(finding for module in modules for finding in _check_module(module, name, universal)),
             *(check_universal(described, contents.files.keys(), images) if described else ()),
-            *resolved.findings,
+            *check_allowed(not_allowed, resolved.torch),
+            *(without_blame(resolved.findings) if not_allowed else resolved.findings),
             *_check_platform(platform, name),
             *(check_expected(expected, reports, name) if expected else ()),
+            *(check_coverage(coverage or {}, reports) if seen_whole and not expected else ()),
+            *check_outside(coverage or {}, expected),
         )
         return AuditReport(
             wheel=path.name,
@@ -76,10 +84,25 @@ def audit_wheel(
             glibc=platform.glibc,
             glibcxx=platform.glibcxx,
             platform_tag=platform.tag,
-            coverage=read_coverage(archive, contents),
+            coverage=coverage,
             findings=findings,
             verdict=verdict_of(findings),
         )
+
+
+@contextmanager
+def _enough_memory(path: Path) -> Iterator[None]:
+    """Say that memory ran out, which is no fault of the wheel's."""
+    try:
+        yield
+    except (MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno != errno.ENOMEM:
+            raise
+        raise HostError(
+            f"memory ran out while {path.name} was looked at",
+            why="the wheel was neither found good nor bad",
+            hint="a larger limit (ulimit -v, the container's memory), or run it on another machine",
+        ) from error
 
 
 def _read_modules(
@@ -124,10 +147,6 @@ def _check_module(module: Module, name: WheelName | None, universal: Universal |
 
 def _check_platform(platform: Platform, name: WheelName | None) -> Iterator[Finding]:
     claimed = sorted({tag.platform for tag in name.tags}) if name else []
-    foreign = [tag for tag in claimed if not tag.startswith(_KNOWN_PLATFORMS)]
-    if foreign:
-        yield _foreign(foreign)
-        return
     wrong = [tag for tag in claimed if not satisfied_by(platform.tag, tag)]
     if wrong:
         yield _promises_too_much(platform, wrong)
@@ -149,14 +168,25 @@ def _promises_too_much(platform: Platform, claimed: list[str]) -> Finding:
     )
 
 
-def _foreign(platforms: list[str]) -> Finding:
-    return Finding(
+def _audit_foreign(archive: Archive, contents: Contents, name: WheelName) -> AuditReport:
+    """Look at what is the same on every system: archive, metadata and RECORD."""
+    platforms = ", ".join(sorted({tag.platform for tag in name.tags}))
+    unchecked = Finding(
         code="platform-unchecked",
         severity=Severity.UNCHECKED,
         subject="platform",
-        seen=", ".join(platforms),
-        means="modules are looked into for Linux with glibc alone",
+        seen=f"the wheel is for {platforms}",
+        means="not checked: modules are looked into for Linux with glibc, on x86-64 and 64-bit ARM",
         hint="audit it with the tools of that system",
+    )
+    findings = (*check_contents(archive, contents, name), unchecked)
+    return AuditReport(
+        wheel=archive.path.name,
+        modules=(),
+        platform_tag=platforms,
+        coverage=read_coverage(archive, contents),
+        findings=findings,
+        verdict=verdict_of(findings),
     )
 
 

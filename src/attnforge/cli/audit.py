@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from attnforge.cli.show import audit_lines, comparison_lines, error_document
+from attnforge.cli.terminal import Terminal
 from attnforge.errors import AttnforgeError, RequestError
 from attnforge.model.audit import AuditReport
 from attnforge.workflow.auditing import audit
 from attnforge.workflow.machine import Machine
+
+# Its document, what writes it as text, and its exit code.
+_Audited = tuple[dict[str, Any], Callable[[Terminal], None], int]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the reports as JSON; an array where there are several")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
     """Print what is in the wheels; the exit code is the worst of them."""
     if arguments.compare:
         return _compare(arguments, out)
@@ -36,15 +39,16 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
         return _show(audit(machine, wheels[0], arguments.python or "", arguments.torch or ""), arguments.json, out)
     results = [_audited(machine, wheel, arguments) for wheel in wheels]
     if arguments.json:
-        out.write(json.dumps([document for document, _, _ in results], indent=1) + "\n")
+        out.json([document for document, _, _ in results])
     else:
-        out.write("".join(text for _, text, _ in results))
+        for _, say, _ in results:
+            say(out)
     codes = [code for _, _, code in results]
     # A bad wheel is said before one that could not be checked.
     return 5 if 5 in codes else max(codes)
 
 
-def _compare(arguments: argparse.Namespace, out: TextIO) -> int:
+def _compare(arguments: argparse.Namespace, out: Terminal) -> int:
     from attnforge.audit.compare import compare_wheels
 
     if len(arguments.wheels) != 2:
@@ -57,20 +61,30 @@ def _compare(arguments: argparse.Namespace, out: TextIO) -> int:
             hint="audit the wheels without --compare for their symbols",
         )
     comparison = compare_wheels(*arguments.wheels)
-    lines = [json.dumps(comparison.to_json(), indent=1)] if arguments.json else comparison_lines(comparison)
-    out.write("\n".join(lines) + "\n")
+    if arguments.json:
+        out.json(comparison.to_json())
+    else:
+        out.lines(comparison_lines(comparison))
     return comparison.exit_code
 
 
-def _show(report: AuditReport, as_json: bool, out: TextIO) -> int:
-    out.write(json.dumps(report.to_json(), indent=1) + "\n" if as_json else "\n".join(audit_lines(report)) + "\n")
+def _show(report: AuditReport, as_json: bool, out: Terminal) -> int:
+    if as_json:
+        out.json(report.to_json())
+    else:
+        out.lines(audit_lines(report))
     return report.exit_code
 
 
-def _audited(machine: Machine, wheel: Path, arguments: argparse.Namespace) -> tuple[dict[str, Any], str, int]:
+def _audited(machine: Machine, wheel: Path, arguments: argparse.Namespace) -> _Audited:
     """Audit one of several: a wheel that can't be read must not keep the others from being looked at."""
     try:
         report = audit(machine, wheel, arguments.python or "", arguments.torch or "")
     except AttnforgeError as error:
-        return {"wheel": wheel.name, **error_document(error)}, f"{wheel.name}: {error}\n", error.exit_code
-    return report.to_json(), "\n".join(audit_lines(report)) + "\n", report.exit_code
+        caught = error
+        return (
+            {"wheel": wheel.name, **error_document(error)},
+            lambda out: out.error(caught, wheel.name),
+            error.exit_code,
+        )
+    return report.to_json(), lambda out: out.lines(audit_lines(report)), report.exit_code

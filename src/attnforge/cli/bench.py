@@ -6,10 +6,10 @@ import argparse
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TextIO
 
 from attnforge.bench.work import GRIDS
 from attnforge.cli.figures import show
+from attnforge.cli.terminal import Terminal
 from attnforge.errors import RequestError
 from attnforge.model.benchmark import BenchReport
 from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
@@ -46,27 +46,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the report as JSON")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
     """Time wheels, or show an earlier report."""
     if arguments.out:
         _make(arguments.out)  # before minutes are spent
     report = _read(arguments.report) if arguments.report else _timed(arguments, environ, _teller(arguments.json, out))
     if arguments.json:
-        out.write(json.dumps(report.to_json(), indent=1) + "\n")
+        out.json(report.to_json())
     else:
         show(report, out)
     if arguments.out:
         for path in write(report, arguments.out):
             if not arguments.json:
-                out.write(f"wrote {path}\n")
+                out.lines([f"wrote {path}"])
     return report.exit_code
 
 
-def _teller(as_json: bool, out: TextIO) -> Callable[[str], None]:
+def _teller(as_json: bool, out: Terminal) -> Callable[[str], None]:
     def tell(line: str) -> None:
         if not as_json:
-            out.write(f"{line} …\n")
-            out.flush()
+            out.lines([f"{line} …"])
 
     return tell
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
 
 from attnforge.cli.check import tell_check, worst
 from attnforge.cli.display import observer, write_line
 from attnforge.cli.requests import add_request_options, read_out, read_requests
 from attnforge.cli.show import plan_lines
+from attnforge.cli.terminal import Terminal
 from attnforge.workflow.building import build
 from attnforge.workflow.checking import check, write_check
 from attnforge.workflow.machine import Machine
@@ -30,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true", help="plain lines also on a terminal")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
     """Build the wheels, one package after the other; all are planned before the first is built."""
     machine = Machine(environ)
     planned = [plan(machine, request) for request in read_requests(arguments, environ)]
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
             built = build(machine, one, folder, lambda event: write_line(event.to_json(), out))
             write_line({"event": "Audited", **built.audit.to_json()}, out)
         else:
-            out.write("\n".join(plan_lines(one.resolution, explain=False)) + "\n")
+            out.lines(plan_lines(one.resolution, explain=False))
             with observer(out, plain=arguments.plain) as observe:
                 built = build(machine, one, folder, observe)
         codes.append(built.audit.exit_code)
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
     return worst(codes)
 
 
-def _checked(machine: Machine, wheel: Path, as_json: bool, out: TextIO) -> int:
+def _checked(machine: Machine, wheel: Path, as_json: bool, out: Terminal) -> int:
     """Check a wheel that was built, keep the report beside it, and return the exit code."""
     report = check(machine, wheel) if as_json else tell_check(machine, wheel, out)
     write_check(report, wheel.parent)

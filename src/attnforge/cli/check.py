@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from attnforge.check.cases import TOPICS
 from attnforge.cli.show import error_document
-from attnforge.cli.show_check import check_lines, topic_line
+from attnforge.cli.show_check import check_lines, topic_lines
+from attnforge.cli.terminal import Terminal
 from attnforge.errors import AttnforgeError, RequestError
 from attnforge.model.check import CaseResult, CheckReport
 from attnforge.workflow.checking import TIMEOUT, check, write_check
@@ -52,18 +52,18 @@ def _topics(text: str) -> tuple[str, ...]:
     return named
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
     """Check the wheels, one after the other; the exit code is the worst of them."""
     machine = Machine(environ)
     wheels: list[Path] = arguments.wheels
     if len(wheels) == 1:
         report = checked(machine, wheels[0], arguments, out)
         if arguments.json:
-            out.write(json.dumps(report.to_json(), indent=1) + "\n")
+            out.json(report.to_json())
         return report.exit_code
     results = [_told(machine, wheel, arguments, out) for wheel in wheels]
     if arguments.json:
-        out.write(json.dumps([document for document, _ in results], indent=1) + "\n")
+        out.json([document for document, _ in results])
     return worst(code for _, code in results)
 
 
@@ -73,7 +73,7 @@ def worst(codes: Iterable[int]) -> int:
     return 5 if 5 in found else max(found, default=0)
 
 
-def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: TextIO) -> CheckReport:
+def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> CheckReport:
     """Check a wheel with the options of the command line; unless JSON is asked for, tell what comes of it."""
     options: dict[str, Any] = {
         "python": arguments.python or "",
@@ -88,23 +88,23 @@ def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: T
     return report
 
 
-def tell_check(machine: Machine, wheel: Path, out: TextIO, **options: Any) -> CheckReport:
+def tell_check(machine: Machine, wheel: Path, out: Terminal, **options: Any) -> CheckReport:
     """Check a wheel and write a line for each topic when its cases are done, and at the end what was found."""
-    out.write(f"{wheel.name}\n")
+    out.lines([wheel.name])
     topics = _Topics(out)
     report = check(machine, wheel, **options, observe=topics.add)
     topics.flush()
-    out.write("\n".join(check_lines(report)) + "\n")
+    out.lines(check_lines(report))
     return report
 
 
-def _told(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: TextIO) -> tuple[dict[str, Any], int]:
+def _told(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> tuple[dict[str, Any], int]:
     """Check one of several: a wheel that can't be tried must not keep the others from being checked."""
     try:
         report = checked(machine, wheel, arguments, out)
     except AttnforgeError as error:
         if not arguments.json:
-            out.write(f"{wheel.name}: {error}\n")
+            out.error(error, wheel.name)
         return {"wheel": wheel.name, **error_document(error)}, error.exit_code
     return report.to_json(), report.exit_code
 
@@ -112,7 +112,7 @@ def _told(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Tex
 class _Topics:
     """Writes a line for each topic as soon as its last case is done: results come one topic after another."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: Terminal) -> None:
         self._out = out
         self._open: list[CaseResult] = []
 
@@ -125,6 +125,5 @@ class _Topics:
     def flush(self) -> None:
         """Write the topic that is open."""
         if self._open:
-            self._out.write(topic_line(self._open) + "\n")
-            self._out.flush()
+            self._out.lines(topic_lines(self._open))
         self._open = []

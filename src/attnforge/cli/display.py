@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from attnforge.cli.show import duration, size
+from attnforge.cli.terminal import Terminal, one_line
 from attnforge.model.events import (
     Event,
     Finished,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def observer(out: TextIO, *, plain: bool) -> Iterator[Observer]:
+def observer(out: Terminal, *, plain: bool) -> Iterator[Observer]:
     """Yield an observer that shows events on ``out``."""
     if plain or not out.isatty():
         yield PlainDisplay(out)
@@ -40,14 +40,20 @@ def observer(out: TextIO, *, plain: bool) -> Iterator[Observer]:
         yield display
 
 
-def write_line(document: Mapping[str, Any], out: TextIO) -> None:
+def write_line(document: Mapping[str, Any], out: Terminal) -> None:
     """Write a document of ``--json`` as one line, at once: a program waits for it."""
-    out.write(json.dumps(document) + "\n")
-    out.flush()
+    out.json(document, indent=None)
 
 
-def line_of(event: Event) -> str:
-    """Return an event as one line, or "" for one that is only for a live display."""
+def lines_of(event: Event) -> tuple[str, ...]:
+    """Return an event as lines; none for one that is only for a live display."""
+    if isinstance(event, Finished):
+        return event.wheel, event.report, f"done in {duration(event.seconds)}"
+    line = _line_of(event)
+    return (line,) if line else ()
+
+
+def _line_of(event: Event) -> str:
     match event:
         case StageStarted():
             return f"{event.stage}: {event.detail} …"
@@ -76,8 +82,6 @@ def line_of(event: Event) -> str:
             return f"compile: {_job(event)} {event.reason}; again with {size(event.reserved_bytes)} reserved"
         case Message():
             return event.text if event.level == "info" else f"{event.level}: {event.text}"
-        case Finished():
-            return f"{event.wheel}\n{event.report}\ndone in {duration(event.seconds)}"
         case _:
             return ""
 
@@ -89,25 +93,22 @@ def _job(event: JobStarted | JobFinished | JobRetried) -> str:
 class PlainDisplay:
     """Writes a line for each event that matters."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: Terminal) -> None:
         self._out = out
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
-        line = line_of(event)
-        if line:
-            self._out.write(line + "\n")
-            self._out.flush()
+        self._out.lines(lines_of(event))
 
 
 class LiveDisplay:
     """Redraws slots, progress and memory in place, and leaves finished stages above."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: Terminal) -> None:
         from rich.console import Console
         from rich.live import Live
 
-        self.console = Console(file=out)
+        self.console = Console(file=out.raw)
         self._stage = ""
         self._progress: Progress | None = None
         self._at_hand = 0  # objects that nothing has to be compiled for; a bar that begins at 95 % tells nothing
@@ -127,7 +128,7 @@ class LiveDisplay:
         """Show an event."""
         match event:
             case StageStarted():
-                self._stage = f"{event.stage}: {event.detail}"
+                self._stage = one_line(f"{event.stage}: {event.detail}")
             case StageFinished():
                 self._stage = ""
                 self._slots.clear()
@@ -141,8 +142,8 @@ class LiveDisplay:
                 self._slots.pop(event.slot, None)
             case Progress():
                 self._progress = event
-        if not isinstance(event, StageStarted) and (line := line_of(event)):
-            self.console.print(line, highlight=False, markup=False)
+        for line in () if isinstance(event, StageStarted) else lines_of(event):
+            self.console.print(one_line(line), highlight=False, markup=False, emoji=False)
         self._live.refresh()
 
     def render(self) -> RenderableType:
@@ -167,6 +168,6 @@ class LiveDisplay:
             table = Table.grid(padding=(0, 2))
             for slot, (job, began) in sorted(self._slots.items()):
                 passed = f"{duration(time.monotonic() - began)} of about {duration(job.predicted_seconds)}"
-                table.add_row(f"  {slot + 1}", _job(job), passed, size(job.predicted_bytes))
+                table.add_row(f"  {slot + 1}", Text(one_line(_job(job))), passed, size(job.predicted_bytes))
             parts.append(table)
         return Group(*parts)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TextIO
 
 from attnforge.cli.display import observer, write_line
 from attnforge.cli.requests import read_out
+from attnforge.cli.terminal import Terminal
 from attnforge.config import from_environment, from_project
 from attnforge.model.request import Request
 from attnforge.options import OPTIONS, merge
@@ -44,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true", help="plain lines also on a terminal")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
     """Make the wheel with more pairs."""
     machine, folder = Machine(environ), read_out(arguments, environ)
     extension = plan_extension(machine, arguments.wheel, _request(arguments, environ), arguments.recipe)
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) 
         built = extend(machine, extension, folder, lambda event: write_line(event.to_json(), out))
         write_line({"event": "Audited", **built.audit.to_json()}, out)
     else:
-        out.write("\n".join(_lines(extension)) + "\n")
+        out.lines(_lines(extension))
         with observer(out, plain=arguments.plain) as observe:
             built = extend(machine, extension, folder, observe)
     return built.audit.exit_code

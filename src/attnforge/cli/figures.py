@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-from typing import TextIO
-
 from attnforge.bench import words
+from attnforge.cli.terminal import Terminal, one_line
 from attnforge.model.benchmark import BenchReport, Cell, Result
 
 # Columns where nobody looks: a file or a pipe.
 _WIDTH = 110
 
 
-def show(report: BenchReport, out: TextIO) -> None:
+def show(report: BenchReport, out: Terminal) -> None:
     """Write a benchmark as text."""
     from rich.console import Console
 
     on_terminal = out.isatty()
-    console = Console(file=out, width=None if on_terminal else _WIDTH, highlight=False, emoji=False, markup=False)
-    console.print(words.machine(report), soft_wrap=True)
-    console.print(words.yardsticks(report), soft_wrap=True)
+    console = Console(file=out.raw, width=None if on_terminal else _WIDTH, highlight=False, emoji=False, markup=False)
+
+    def say(line: str) -> None:
+        console.print(one_line(line), soft_wrap=True)
+
+    say(words.machine(report))
+    say(words.yardsticks(report))
     name = max((len(side.name) for side in report.sides), default=0)
     for cell in report.cells:
         console.print()
-        console.print(
-            f"{cell.name}  {words.sizes(cell.shape)}" + ("; backward" if cell.backward else ""), soft_wrap=True
-        )
+        say(f"{cell.name}  {words.sizes(cell.shape)}" + ("; backward" if cell.backward else ""))
         console.print(_table(cell, name))
     for line in _ending(report):
-        console.print(line, soft_wrap=True)
+        say(line)
 
 
 def _table(cell: Cell, name: int) -> object:
@@ -42,7 +43,7 @@ def _table(cell: Cell, name: int) -> object:
     ):  # fmt: skip
         table.add_column(title, min_width=width, justify="right", no_wrap=True)
     for result in cell.results:
-        table.add_row(*_row(cell, result))
+        table.add_row(*map(one_line, _row(cell, result)))
     return table
 
 

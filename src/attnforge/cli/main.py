@@ -10,7 +10,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import TYPE_CHECKING, Protocol, cast
 
-from attnforge.errors import AttnforgeError, RequestError
+from attnforge.cli.terminal import Terminal
+from attnforge.errors import AttnforgeError, HostError, RequestError
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -35,7 +36,7 @@ class Verb(Protocol):
         """Add the verb's own options."""
         ...
 
-    def run(self, arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+    def run(self, arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
         """Run the verb and return the exit code."""
         ...
 
@@ -83,18 +84,22 @@ def usage() -> str:
 
 def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
     """Run one command and return its exit code. Only ``VERB --help`` leaves by SystemExit, as argparse does it."""
+    shown, told = Terminal(out), Terminal(err)
     try:
-        return _dispatch(arguments, environ, out)
+        return _dispatch(arguments, environ, shown)
     except AttnforgeError as error:
         if "--debug" in arguments:
             import traceback
 
-            traceback.print_exc(file=err)
-        return _tell(error, arguments, out, err)
+            told.text(traceback.format_exc())
+        return _tell(error, arguments, shown, told)
+    except MemoryError:
+        lacking = HostError("memory ran out", hint="a larger limit (ulimit -v, the container's memory)")
+        return _tell(lacking, arguments, shown, told)
     except KeyboardInterrupt:
         stopped = AttnforgeError("interrupted", hint="run the same command again: what was finished is kept")
         stopped.exit_code = 130
-        return _tell(stopped, arguments, out, err)
+        return _tell(stopped, arguments, shown, told)
     except BrokenPipeError:
         # The reader of our output went away (`attnforge ... | head`), and with it whoever would see the rest.
         sys.stdout = None
@@ -103,28 +108,26 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
         from attnforge.cli.crash import write_crash
 
         crash = write_crash(arguments, environ)
-        return _tell(AttnforgeError("this is our own fault", hint=f"please send {crash}"), arguments, out, err)
+        return _tell(AttnforgeError("this is our own fault", hint=f"please send {crash}"), arguments, shown, told)
 
 
-def _tell(error: AttnforgeError, arguments: Sequence[str], out: TextIO, err: TextIO) -> int:
+def _tell(error: AttnforgeError, arguments: Sequence[str], out: Terminal, err: Terminal) -> int:
     if "--json" in arguments:
-        import json
-
         from attnforge.cli.show import error_document
 
-        out.write(json.dumps(error_document(error)) + "\n")
-    err.write(f"attnforge: {error}\n")
+        out.json(error_document(error), indent=None)
+    err.error(error, "attnforge")
     return error.exit_code
 
 
-def _dispatch(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO) -> int:
+def _dispatch(arguments: Sequence[str], environ: Mapping[str, str], out: Terminal) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        out.write(usage())
+        out.text(usage())
         return 0
     if arguments[0] in ("-V", "--version"):
         from attnforge.version import BUILDER
 
-        out.write(BUILDER + "\n")
+        out.lines([BUILDER])
         return 0
     name = arguments[0]
     if name not in VERBS:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
-from typing import Any, TextIO
+from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
 
+from attnforge.cli.terminal import Terminal
 from attnforge.knowledge.targets import profiles, targets
 from attnforge.model.recipe import Recipe, Release
 from attnforge.recipes.catalogue import recipes
@@ -21,18 +21,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="the recipes as JSON")
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
     """Print the packages."""
     if arguments.schema:
-        out.write(json.dumps(recipe_schema(), indent=1) + "\n")
+        out.json(recipe_schema())
     elif arguments.json:
-        out.write(json.dumps({"schema": 1, "packages": [r.to_json() for r in recipes().values()]}, indent=1) + "\n")
+        out.json({"schema": 1, "packages": [recipe.to_json() for recipe in recipes().values()]})
     elif arguments.targets:
-        out.write("\n".join(_target_lines()) + "\n")
+        out.lines(_target_lines())
     else:
         for recipe in recipes().values():
-            out.write("\n".join(_lines(recipe)) + "\n")
-        out.write(
+            out.lines(_lines(recipe))
+        out.text(
             "\nAny other package whose build uses PyTorch's BuildExtension builds too, whole or with your own recipe:\n"
             "  attnforge build NAME==VERSION\n  attnforge build ./FOLDER\n  attnforge build ./RECIPE.toml\n"
         )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Mapping
-from typing import TextIO
 
 from attnforge.cli.requests import add_request_options, read_requests
 from attnforge.cli.show import plan_lines
+from attnforge.cli.terminal import Terminal
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
 
@@ -22,14 +21,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: TextIO) -> int:
+def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
     """Print the plans."""
     machine = Machine(environ)
     resolutions = [plan(machine, request).resolution for request in read_requests(arguments, environ)]
     if arguments.json:
         documents = [resolution.public() for resolution in resolutions]
-        out.write(json.dumps(documents[0] if len(documents) == 1 else documents, indent=1) + "\n")
+        out.json(documents[0] if len(documents) == 1 else documents)
         return 0
     for resolution in resolutions:
-        out.write("\n".join(plan_lines(resolution, explain=arguments.explain)) + "\n")
+        out.lines(plan_lines(resolution, explain=arguments.explain))
     return 0

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
 from attnforge.audit.metadata import import_name
+from attnforge.audit.record import listed
 from attnforge.audit.universal import told_pairs
 from attnforge.errors import AttnforgeError
 from attnforge.model.audit import AuditReport, KernelCount, ModuleReport
 from attnforge.model.comparison import Comparison, FunctionDifference, ModuleComparison
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.plan import BuildPlan, Resolution
+from attnforge.model.target import Gpu
 from attnforge.model.universal import pair_of
 from attnforge.resolve.spans import described
 
@@ -57,7 +59,7 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
     """Yield the lines of a plan."""
     plan, expected = resolution.plan, resolution.estimate
     yield f"{plan.package} {plan.version}  ({plan.source.kind} {plan.source.name}, {plan.source.pinned_by[:19]}…)"
-    yield from _target_lines(plan)
+    yield from _target_lines(plan, resolution.gpus)
     if plan.selection.kept:
         kept, dropped = len(plan.selection.kept), len(plan.selection.dropped)
         without = f"; without {', '.join(plan.selection.without)}" if plan.selection.without else ""
@@ -75,14 +77,14 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
         yield from _decision_lines(resolution)
 
 
-def _target_lines(plan: BuildPlan) -> Iterator[str]:
+def _target_lines(plan: BuildPlan, gpus: Sequence[Gpu]) -> Iterator[str]:
     target = plan.target
     if not plan.is_compiled:
         yield "  target     any Python, PyTorch and CUDA: pure Python, nothing is compiled"
         return
     for_one = f"Python {target.python}, PyTorch {target.torch}, CUDA {target.cuda}"
     yield "  target     " + (f"CUDA {target.cuda}, {described(plan.pairs)}" if plan.is_universal else for_one)
-    yield f"  for        {', '.join(gpu.name for gpu in target.gpus)}: " + ", ".join(a.sm for a in target.architectures)
+    yield f"  for        {', '.join(gpu.name for gpu in gpus)}: " + ", ".join(a.sm for a in target.architectures)
     yield f"  toolchain  {plan.toolchain.origin}: nvcc {plan.toolchain.nvcc}, {plan.toolchain.host_compiler}"
 
 
@@ -120,8 +122,24 @@ def audit_lines(report: AuditReport) -> Iterator[str]:
     needs += [f"libstdc++ GLIBCXX_{report.glibcxx}"] if report.glibcxx else []
     yield f"  platform   {report.platform_tag}" + (f" (needs {', '.join(needs)})" if needs else "")
     for finding in report.findings:
+        if finding.code == "symbols":
+            yield f"  symbols    {finding.subject}: {finding.seen}"
+    for finding in grouped(report.findings):
         if finding.severity is not Severity.OK:
             yield from (f"  {line}" for line in finding_lines(finding))
+
+
+def grouped(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield findings, those that say the same of several files as one with their number."""
+    alike: dict[tuple[object, ...], list[Finding]] = {}
+    for finding in findings:
+        said = (finding.severity, finding.code, finding.means, finding.hint, finding.link)
+        alike.setdefault(said, []).append(finding)
+    for same in alike.values():
+        subjects = list(dict.fromkeys(finding.subject for finding in same))
+        seen = list(dict.fromkeys(finding.seen for finding in same))
+        count = f"{len(same)} times: " if len(same) > 1 else ""
+        yield same[0].model_copy(update={"subject": count + listed(subjects), "seen": listed(seen)})
 
 
 def _pair_lines(name: str, modules: Sequence[ModuleReport]) -> Iterator[str]:

@@ -10,15 +10,16 @@ from attnforge.model.check import CaseResult, CheckReport
 from attnforge.model.finding import Severity
 
 
-def topic_line(results: Sequence[CaseResult]) -> str:
-    """Return the line of a topic: how its cases went, and the figures that came nearest to what is allowed."""
+def topic_lines(results: Sequence[CaseResult]) -> Iterator[str]:
+    """Yield the lines of a topic: how its cases went, and the figures that came nearest to what is allowed."""
     counts = Counter(result.status for result in results)
     bad = any(result.status == "failed" and result.promised and not result.fault for result in results)
     mark = "BAD " if bad else "????" if counts["not-run"] else "warn" if counts["failed"] else "ok  "
     told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
-    line = f"  {mark}  {results[0].topic:<9} {told}{_figures(results)}"
+    yield f"  {mark}  {results[0].topic:<9} {told}{_figures(results)}"
     smoke = results[0].said if results[0].topic == "smoke" else ""
-    return f"{line}\n{smoke}" if smoke.startswith("output") else line
+    if smoke.startswith("output"):
+        yield from smoke.splitlines()
 
 
 def _figures(results: Sequence[CaseResult]) -> str:

@@ -45,12 +45,16 @@ class Expected(Value):
     """What a plan says that the wheel has: exact ``architectures``, ``modules`` by import name, ``python`` (cp312, or
     py3 of a universal wheel).
 
-    ``code`` is the machine code of single modules, by import name, where they have any. An empty field expects nothing.
+    ``code`` is the machine code of single modules, by import name, where they have any. ``alike`` says that each module
+    that is not named there has all ``architectures`` or no machine code. ``outside`` says that upstream may compile
+    without the ninja that it finds. An empty field expects nothing.
     """
 
     architectures: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
     code: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    alike: bool = False
+    outside: bool = False
     python: str = ""
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from attnforge.model.base import Value
 from attnforge.model.recipe import Carrier
-from attnforge.model.target import Target
+from attnforge.model.target import Gpu, Target
 from attnforge.model.universal import Pair
 
 UNSTATED = "0"
@@ -179,9 +179,14 @@ class BuildPlan(Value):
 
 
 class Resolution(Value):
-    """A plan, with all that explains it and nothing that is needed to name it."""
+    """A plan, with all that explains it and nothing that is needed to name it.
+
+    ``gpus`` are those that were asked for. They are no part of the plan: all that run the same machine code get the
+    same wheel.
+    """
 
     plan: BuildPlan
+    gpus: tuple[Gpu, ...] = ()
     decisions: tuple[Decision, ...]
     warnings: tuple[PlanWarning, ...]
     estimate: Estimate
@@ -191,7 +196,7 @@ class Resolution(Value):
         plan = self.plan.to_json()
         target = plan["target"]
         target["architectures"] = [architecture.sm for architecture in self.plan.target.architectures]
-        target["gpus"] = [{"name": gpu.name, "capability": gpu.capability.dotted} for gpu in self.plan.target.gpus]
+        target["gpus"] = [{"name": gpu.name, "capability": gpu.capability.dotted} for gpu in self.gpus]
         return {
             **plan,
             "digest": self.plan.digest,

@@ -521,6 +521,11 @@ class Recipe(Value):
         default=(),
         description="units that can't be compiled for all that the package is; the first that matches counts",
     )
+    outside: bool = Field(
+        default=False,
+        description="whether upstream may compile without the ninja that it is given (CMake, make, `use_ninja=False`): "
+        "then there is no progress, memory limit or cache, and coverage says so",
+    )
     asks_for_gpus: bool = Field(
         default=False,
         description="whether upstream's build asks for the GPUs of the machine; it then sees those of the target",
@@ -569,4 +574,5 @@ class Recipe(Value):
         """
         rules = self.to_json()
         told = {key: rules[key] for key in ("adapter", "features", "kernels", "unit_architectures", "asks_for_gpus")}
+        told |= {"outside": True} if self.outside else {}
         return digest_of(told) if any(told.values()) else ""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from functools import total_ordering
+from typing import Any
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from attnforge.model.base import Value
 
@@ -79,17 +80,23 @@ class Target(Value):
     """The machine that the wheel is for.
 
     ``python`` is ``3.12``, ``torch`` a full version ``2.11.0``, ``cuda`` the toolkit that torch was built with
-    (``13.0``). ``architectures`` is the machine code that the package is compiled to for these GPUs, which need not
-    be the GPUs' own capabilities: FlashAttention 2 serves an L40S (8.9) with sm_80 code. A pure Python package is for
-    any of these: ``torch`` and ``cuda`` are "", ``platform`` is ``any``, and ``python`` is the one that runs its build.
+    (``13.0``). ``architectures`` is the machine code that the package is compiled to, which need not be the
+    capabilities of the GPUs that were named: FlashAttention 2 serves an L40S (8.9) with sm_80 code. A pure Python
+    package is for any of these: ``torch`` and ``cuda`` are "", ``platform`` is ``any``, and ``python`` is the one that
+    runs its build.
     """
 
     python: str
     torch: str
     cuda: str
-    gpus: tuple[Gpu, ...]
     architectures: tuple[Architecture, ...]
     platform: str = "linux_x86_64"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_gpus(cls, value: Any) -> Any:
+        """Take out what plans once said beside the architectures: the names of the GPUs that were asked for."""
+        return {key: one for key, one in value.items() if key != "gpus"} if isinstance(value, dict) else value
 
     @field_validator("python")
     @classmethod
@@ -97,6 +104,16 @@ class Target(Value):
         if not re.fullmatch(r"3\.\d+", value):
             raise ValueError(f"{value!r} is not a Python version such as 3.12")
         return value
+
+    @property
+    def capabilities(self) -> tuple[Architecture, ...]:
+        """The compute capabilities that the machine code is for, each once: 9.0 for ``sm_90a``.
+
+        The GPUs that were asked for may have others: FlashAttention 2 serves 8.9 with sm_80. What is built follows
+        from these alone, so that it is the same for all GPUs that run the same code.
+        """
+        plain = (one.model_copy(update={"suffix": ""}) for one in self.architectures)
+        return tuple(dict.fromkeys(plain))
 
     @property
     def python_tag(self) -> str:

@@ -6,6 +6,9 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import Specifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from attnforge.model.minors import specifier
 from attnforge.model.universal import Pair, numbers
@@ -14,15 +17,72 @@ from attnforge.model.universal import Pair, numbers
 _OF_ONE_PYTHON = re.compile(r'python_version == "3\.\d+"')
 
 
-def relabel(metadata: str, version: str, requires_torch: str) -> str:
-    """Return METADATA with another version; a plain requirement of torch becomes one of ``requires_torch``.
+def relabel(metadata: str, version: str, requires_torch: str, torch: str = "") -> str:
+    """Return METADATA with another version that asks for the PyTorch which the modules load with.
 
-    That is a specifier (``==2.11.*``): an installer has to know which PyTorch the modules load with. It is "" for a
-    wheel without modules.
+    ``requires_torch`` is a specifier (``==2.11.*``), "" for a wheel without modules. Upstream's plain requirements of
+    torch become one: what they ask beyond that specifier stays, where ``torch``, the version that the modules were
+    compiled with, meets it (``torch_conflicts`` names those that it does not). Where upstream does not ask for torch,
+    the wheel does.
     """
-    head, separator, body = metadata.partition("\n\n")
-    lines = [_line(line, version, requires_torch) for line in head.split("\n")]
-    return "\n".join(lines) + separator + body
+    head, separator, body = metadata.replace("\r\n", "\n").partition("\n\n")
+    end = "\n" if head.endswith("\n") else ""
+    lines = [_line(line, version) for line in head.removesuffix("\n").split("\n")]
+    plain = [line for line in lines if _field(line) == "requires-dist" and _is_torch(line.partition(":")[2])]
+    if requires_torch and (plain or not any(_is_url_of_torch(line) for line in lines)):
+        lines = _replaced(lines, plain, [f"Requires-Dist: {_bound(map(_requirement, plain), requires_torch, torch)}"])
+    return "\n".join(lines) + end + separator + body
+
+
+def torch_conflicts(metadata: str, torches: Collection[str]) -> tuple[str, ...]:
+    """Return upstream's plain requirements of torch (``torch<2.9``) that one of these versions does not meet."""
+    head = metadata.replace("\r\n", "\n").partition("\n\n")[0]
+    lines = [line for line in head.split("\n") if _field(line) == "requires-dist" and _is_torch(line.partition(":")[2])]
+    asked = dict.fromkeys(map(_requirement, lines))
+    return tuple(
+        str(one) for one in asked if not all(one.specifier.contains(version, prereleases=True) for version in torches)
+    )
+
+
+def _bound(asked: Iterable[Requirement], requires_torch: str, torch: str) -> Requirement:
+    """Return the one requirement of torch: ours, and what upstream asks beyond it."""
+    ours = SpecifierSet(requires_torch)
+    extras: set[str] = set()
+    more: set[str] = set()
+    for requirement in asked:
+        extras |= requirement.extras
+        if torch and requirement.specifier.contains(torch, prereleases=True):
+            more |= {str(one) for one in requirement.specifier if not _is_implied(one, ours)}
+    name = f"torch[{','.join(sorted(extras))}]" if extras else "torch"
+    return Requirement(name + ",".join([requires_torch, *sorted(more - {str(one) for one in ours})]))
+
+
+def _is_implied(asked: Specifier, ours: SpecifierSet) -> bool:
+    """Say whether whatever meets our specifier (``==2.11.*`` or ``>=2.11``) meets a clause of upstream's too."""
+    (clause,) = ours
+    first = Version(clause.version.removesuffix(".*"))
+    if asked.operator in (">=", ">"):
+        bound = Version(asked.version)
+        return bound < first or (bound == first and asked.operator == ">=")
+    if clause.operator != "==":
+        return False
+    if asked.operator in ("<", "<="):
+        return Version(asked.version) >= Version(f"{first.major}.{first.minor + 1}")
+    return asked.operator == "!=" and not asked.version.endswith(".*") and not ours.contains(asked.version, True)
+
+
+def _requirement(line: str) -> Requirement:
+    return Requirement(line.partition(":")[2].strip())
+
+
+def _is_url_of_torch(line: str) -> bool:
+    if _field(line) != "requires-dist":
+        return False
+    try:
+        parsed = _requirement(line)
+    except InvalidRequirement:
+        return False
+    return canonicalize_name(parsed.name) == "torch" and bool(parsed.url)
 
 
 def rebind(metadata: str, version: str, pairs: Collection[Pair]) -> str:
@@ -32,7 +92,7 @@ def rebind(metadata: str, version: str, pairs: Collection[Pair]) -> str:
     """
     head, separator, body = metadata.partition("\n\n")
     end = "\n" if head.endswith("\n") else ""
-    lines = [_line(line, version, "") for line in head.removesuffix("\n").split("\n")]
+    lines = [_line(line, version) for line in head.removesuffix("\n").split("\n")]
     pythons = f"Requires-Python: {specifier(pair.python for pair in pairs)}"
     lines = _replaced(lines, [line for line in lines if _field(line) == "requires-python"], [pythons])
     torches = [f"Requires-Dist: {requirement}" for requirement in torch_requirements(pairs)]
@@ -64,13 +124,9 @@ def name_and_version(metadata: str) -> tuple[str, str]:
     return fields.get("Name", ""), fields.get("Version", "")
 
 
-def _line(line: str, version: str, requires_torch: str) -> str:
-    name, _, value = line.partition(":")
-    if name.lower() == "version":
-        return f"{name}: {version}"
-    if name.lower() == "requires-dist" and requires_torch and _is_torch(value):
-        return f"{name}: torch{requires_torch}"
-    return line
+def _line(line: str, version: str) -> str:
+    name = line.partition(":")[0]
+    return f"{name}: {version}" if name.lower() == "version" else line
 
 
 def _field(line: str) -> str:
@@ -94,4 +150,4 @@ def _is_torch(requirement: str, marker: re.Pattern[str] | None = None) -> bool:
     except InvalidRequirement:
         return False
     marked = parsed.marker is not None and not (marker and marker.fullmatch(str(parsed.marker)))
-    return parsed.name.lower() == "torch" and not marked and not parsed.url
+    return canonicalize_name(parsed.name) == "torch" and not marked and not parsed.url

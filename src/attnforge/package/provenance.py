@@ -11,17 +11,20 @@ from attnforge.model.universal import DOCUMENT, Universal
 FOLDER = "attnforge"
 
 
-def documents(plan: BuildPlan, builder: str, universal: Universal | None = None) -> dict[str, bytes]:
+def documents(
+    plan: BuildPlan, builder: str, universal: Universal | None = None, *, outside: bool = False
+) -> dict[str, bytes]:
     """Return the documents by file name: the plan, where the wheel comes from, what it covers, what a universal one
     holds.
 
-    They follow from the plan and ``builder`` (attnforge and its version) alone, so they keep the wheel reproducible.
+    They follow from the plan, from ``builder`` (attnforge and its version) and from whether upstream compiled
+    ``outside`` of the ninja that it was given, so they keep the wheel reproducible.
     """
     own = {DOCUMENT: as_json(universal.to_json())} if universal else {}
     return {
         f"{FOLDER}/plan.json": as_json(plan.to_json()),
         f"{FOLDER}/provenance.json": as_json(_provenance(plan, builder)),
-        f"{FOLDER}/coverage.json": as_json(coverage(plan, universal)),
+        f"{FOLDER}/coverage.json": as_json(coverage(plan, universal, outside=outside)),
         **own,
     }
 
@@ -40,17 +43,17 @@ def _provenance(plan: BuildPlan, builder: str) -> dict[str, Any]:
     }
 
 
-def coverage(plan: BuildPlan, universal: Universal | None = None) -> dict[str, Any]:
+def coverage(plan: BuildPlan, universal: Universal | None = None, *, outside: bool = False) -> dict[str, Any]:
     """Return what was built and what was left out; of a universal wheel, also where the kernels lie."""
     selection = plan.selection
-    places = {"universal": _places(universal)} if universal else {}
+    places: dict[str, Any] = {"universal": _places(universal)} if universal else {}
+    places |= {"outside": True} if outside else {}
     return {
         "schema": 1,
         "package": plan.package,
         "version": plan.version,
         "profile": plan.profile,
         "architectures": [architecture.sm for architecture in plan.target.architectures],
-        "gpus": [gpu.name for gpu in plan.target.gpus],
         "features": list(selection.features),
         "left_out": list(selection.without),
         "head_dims": list(selection.head_dims),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
 from attnforge.errors import AttnforgeError, BuildError
@@ -25,6 +25,11 @@ class Unpacked:
     dist_info: str
     files: Mapping[str, Member]
     information: Mapping[str, Member]
+
+    @property
+    def data(self) -> str:
+        """The name of the folder with what installs outside of site-packages: that of dist-info with another ending."""
+        return f"{self.dist_info.removesuffix('.dist-info')}.data"
 
     @property
     def metadata(self) -> str:
@@ -67,23 +72,40 @@ def labelled(version: str, label: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The names of a wheel that is made: its dist-info folder and its file."""
+    """The names of a wheel that is made: its dist-info folder, its file, and the data folder that it had before."""
 
     dist_info: str
     file: str
+    old_data: str
 
     @classmethod
     def like(cls, unpacked: Unpacked, version: str, tags: str) -> Named:
         """Return the names of the same project's wheel of another version and other tags."""
         project = unpacked.dist_info.removesuffix(".dist-info").rsplit("-", 1)[0]
-        return cls(f"{project}-{version}.dist-info", f"{project}-{version}-{tags}.whl")
+        return cls(f"{project}-{version}.dist-info", f"{project}-{version}-{tags}.whl", unpacked.data)
 
     def write(self, folder: Path, files: Mapping[str, Member], information: Mapping[str, Member]) -> Path:
-        """Write the wheel into a folder and return its path. RECORD is made here."""
+        """Write the wheel into a folder and return its path. RECORD is made here.
+
+        Scripts and headers are in NAME-VERSION.data, which installers look for under the wheel's own version.
+        """
         inside = {f"{self.dist_info}/{path}": member for path, member in information.items()}
+        data = f"{self.dist_info.removesuffix('.dist-info')}.data"
+        placed = {_moved(path, self.old_data, data): member for path, member in files.items()}
         wheel = folder / self.file
-        write_wheel(wheel, {**files, **inside}, self.dist_info)
+        write_wheel(wheel, {**placed, **inside}, self.dist_info)
         return wheel
+
+
+def _moved(path: str, old: str, new: str) -> str:
+    """Return a path whose data folder has the new name. Projects spell theirs in more than one way."""
+    folder, slash, rest = path.partition("/")
+    return f"{new}/{rest}" if slash and _spelled(folder) == _spelled(old) else path
+
+
+def _spelled(folder: str) -> tuple[str, str]:
+    name, _, version = folder.rpartition("-")
+    return canonicalize_name(name), version.lower()
 
 
 def _expect(plan: BuildPlan, name: str, version: str) -> None:

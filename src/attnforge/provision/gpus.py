@@ -6,16 +6,17 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from attnforge.model.target import Gpu
+from attnforge.model.target import Architecture
 
 FOLDER = Path(__file__).with_name("virtual")
 
 
-def virtual_gpus(gpus: Iterable[Gpu]) -> dict[str, str]:
+def virtual_gpus(capabilities: Iterable[Architecture]) -> dict[str, str]:
     """Return variables for a build's processes: Python then imports ``virtual/sitecustomize.py`` before anything else.
 
     A setup.py that takes its architectures from the GPUs of the build machine (SA#157: "No GPUs found") so builds for
-    the target, on a machine that has other GPUs or none.
+    the target, on a machine that has other GPUs or none. There is one GPU for each compute capability, named after it:
+    what is built must not depend on which GPU of that capability was asked for.
     """
-    told = [{"name": gpu.name, "major": gpu.capability.major, "minor": gpu.capability.minor} for gpu in gpus]
+    told = [{"name": one.sm, "major": one.major, "minor": one.minor} for one in capabilities]
     return {"PYTHONPATH": str(FOLDER), "ATTNFORGE_GPUS": json.dumps(told)}

@@ -103,7 +103,7 @@ def _any(conditions: Iterable[str]) -> str:
 
 def _command(plan: BuildPlan) -> str:
     target = plan.target
-    gpus = ",".join(gpu.name.replace(" ", "-") for gpu in target.gpus)
+    gpus = ",".join(architecture.dotted for architecture in target.architectures)
     # Of a universal wheel: the pair that this module is for, so that the text is the same in whatever wheel it lies.
     form = "--universal " if plan.is_universal else ""
     of = f"{form}--python {target.python} --torch {target.torch} --cuda {target.cuda}"

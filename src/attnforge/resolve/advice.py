@@ -40,9 +40,8 @@ def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]
 
 
 def _concerning(package: str, version: str, commit: str, target: Target, torches: Sequence[str]) -> Iterator[Advisory]:
-    capabilities = tuple(gpu.capability for gpu in target.gpus)
     for advisory in advisories():
-        if any(advisory.concerns(package, version, one, target.cuda, capabilities, commit) for one in torches):
+        if any(advisory.concerns(package, version, one, target.cuda, target.capabilities, commit) for one in torches):
             yield advisory
 
 

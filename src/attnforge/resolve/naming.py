@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 from packaging.specifiers import SpecifierSet
@@ -36,17 +37,24 @@ def local_label(
 
     ``cu130torch2.11.sm90.diffusion.hd64``: a local version label in the sense of PEP 440, already normalized.
     ``torch2.11.stable`` is that PyTorch and later ones. A universal wheel's names what its pairs are of,
-    ``torch2.11to2.13.py3.10to3.13``, and their number where some are missing, ``7pairs``.
+    ``torch2.11to2.13.py3.10to3.13``, and where some are missing their number and a digest of which there are,
+    ``7pairs1f0a52c8``.
     """
     if pairs:
         parts = [f"{target.cuda_tag}torch{span(minors_of(pairs))}", f"py{span(pythons_of(pairs))}"]
-        parts += [] if is_grid(pairs) else [f"{len(pairs)}pairs"]
+        parts += [] if is_grid(pairs) else [f"{len(pairs)}pairs{_which(pairs)}"]
     else:
         parts = [f"{target.cuda_tag}torch{target.torch_minor}"]
         parts += ["stable"] if uses_stable_abi(release, target) else []
     parts += [architecture.sm.replace("_", "") for architecture in target.architectures]
     parts += _subset(profile, selection, recipe, release)
     return ".".join(parts)
+
+
+def _which(pairs: Sequence[Pair]) -> str:
+    """Return eight hex digits for just these pairs: others may have the same spans and the same number."""
+    listed = " ".join(f"{torch}/{python}" for torch, python in sorted(pair.key for pair in pairs))
+    return hashlib.sha256(listed.encode()).hexdigest()[:8]
 
 
 def _subset(profile: str, selection: Selection, recipe: Recipe, release: Release | None) -> list[str]:

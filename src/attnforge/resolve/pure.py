@@ -29,7 +29,7 @@ def resolve_pure(
     notes.decide("torch", "any", "nothing is compiled against it")
     notes.decide("toolchain", "none", f"{recipe.title} {version} is pure Python")
     profile, selection = choose_selection(request, recipe, None, notes)
-    target = Target(python=python, torch="", cuda="", gpus=(), architectures=(), platform=ANY_PLATFORM)
+    target = Target(python=python, torch="", cuda="", architectures=(), platform=ANY_PLATFORM)
     label = chosen_label(request.label, with_commit("", source))
     name = wheel_name(recipe.name, version, label, target)
     notes.decide("wheel", name, "name, version and label; any Python, any platform")

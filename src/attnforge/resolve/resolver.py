@@ -13,7 +13,7 @@ from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan, Resolution, SourcePin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
-from attnforge.model.target import Target
+from attnforge.model.target import Gpu, Target
 from attnforge.model.universal import Pair
 from attnforge.resolve.advice import apply_advisories
 from attnforge.resolve.architectures import choose_architectures, choose_gpus
@@ -77,7 +77,7 @@ def resolve(
     check_form(request, recipe, release, version)
     if release is not None and not release.compiled:
         return resolve_pure(request, recipe, release, version, source, host, notes)
-    target, pairs = _target(request, recipe, release, host, notes)
+    target, pairs, gpus = _target(request, recipe, release, host, notes)
     torches = torches_of(pairs) or (target.torch,)
     check_release(recipe, release, target.cuda, torches)
     apply_advisories(recipe.name, version, source.commit, target, torches, notes)
@@ -113,6 +113,7 @@ def resolve(
     expected = expected_units(plan, recipe, expect(priors(plan, recipe)), there)
     return Resolution(
         plan=plan,
+        gpus=gpus,
         decisions=notes.decisions,
         warnings=notes.warnings,
         estimate=estimate(expected, request, host, there),
@@ -121,8 +122,11 @@ def resolve(
 
 def _target(
     request: Request, recipe: Recipe, release: Release | None, host: Host, notes: Notes
-) -> tuple[Target, tuple[Pair, ...]]:
-    """Return the target and, of a universal wheel, its pairs: the target has the first one's Python and PyTorch."""
+) -> tuple[Target, tuple[Pair, ...], tuple[Gpu, ...]]:
+    """Return the target, the pairs of a universal wheel, and the GPUs that are asked for.
+
+    The target of a universal wheel has the Python and the PyTorch of the first pair.
+    """
     gpus = choose_gpus(request.gpus, host, notes)
     architectures = choose_architectures(gpus, recipe, release, notes)
     pairs: tuple[Pair, ...] = ()
@@ -133,7 +137,7 @@ def _target(
         chosen = choose_torch(request, host, notes)
         python, torch = choose_python(request, chosen, host, notes), chosen.version
         cuda = choose_cuda(request, chosen, host, notes)
-    return Target(python=python, torch=torch, cuda=cuda, gpus=gpus, architectures=architectures), pairs
+    return Target(python=python, torch=torch, cuda=cuda, architectures=architectures), pairs, gpus
 
 
 def check_release(recipe: Recipe, release: Release | None, cuda: str, torches: Sequence[str]) -> None:

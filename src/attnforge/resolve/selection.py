@@ -33,7 +33,8 @@ def choose_selection(request: Request, recipe: Recipe, release: Release | None, 
         f"profile {profile.name}; head dimensions {', '.join(map(str, head_dims))}; {', '.join(dtypes)}",
         [(name, f"left out by {_cause(name, request)}") for name in without],
     )
-    return profile.name, selection
+    # A profile that leaves nothing of this package out is no other wheel than the whole.
+    return profile.name if selection.is_subset else "full", selection
 
 
 def homeless(recipe: Recipe, head_dims: Collection[int]) -> set[str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from attnforge import process
+from attnforge.audit.metadata import WheelName, is_foreign, serves
 from attnforge.audit.wheel import audit_wheel
 from attnforge.embedded import read_plan
 from attnforge.errors import HostError, RequestError
@@ -96,16 +98,25 @@ def cuda_of(plan: BuildPlan | None, release: TorchRelease) -> str:
 
 def _site_for(machine: Machine, wheel: Path, plan: BuildPlan | None, torch: str) -> Path | None:
     wanted = torch or (plan.target.torch if plan else "")
-    if not wanted:
+    name = WheelName.parse(wheel.name)
+    if not wanted or (name is not None and is_foreign(name)):
         return None
     release = find_torch(wanted)
-    python, cuda = _python(wheel, plan, release.pythons), cuda_of(plan, release)
+    there = [".".join(found.version.split(".")[:2]) for found in machine.host.interpreters]
+    python, cuda = python_for(name, plan, release.pythons, there), cuda_of(plan, release)
     return machine.environment(python, release.version, cuda, plan.requirements if plan else ()).site_packages
 
 
-def _python(wheel: Path, plan: BuildPlan | None, pythons: tuple[str, ...]) -> str:
-    if plan:
-        return plan.target.python
-    tag = wheel.name.removesuffix(".whl").split("-")[-3]
-    minor = f"3.{tag.removeprefix('cp3')}" if tag.startswith("cp3") else ""
-    return minor if minor in pythons else pythons[-1]
+def python_for(name: WheelName | None, plan: BuildPlan | None, offered: Sequence[str], there: Collection[str]) -> str:
+    """Return the Python (``3.12``) whose environment a wheel is looked at in.
+
+    ``offered`` are those that the PyTorch is built for, in order, and ``there`` those of this machine. A wheel for one
+    Python is looked at with it. PyTorch's libraries are the same for all: any that the wheel is for serves, best one
+    that is there.
+    """
+    exact = plan.target.python if plan else ""
+    fitting = [python for python in offered if name is None or serves(name, f"cp{python.replace('.', '')}")]
+    usable = [exact] if exact in fitting else fitting or list(offered)
+    mine = [python for python in usable if python in there]
+    others = [python for python in fitting if python in there]
+    return (mine or others or usable)[-1]

@@ -17,7 +17,7 @@ from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
 from attnforge.package.sbom import Vendored, vendored
 from attnforge.package.universal import package_universal
-from attnforge.package.wheel import package_wheel
+from attnforge.package.wheel import package_wheel, torch_warnings
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.resolve.advice import check_source
 from attnforge.resolve.estimate import memory_budget
@@ -126,9 +126,9 @@ class _Build:
             if self.plan.is_universal:
                 return self._make_universal(ground, means, environments)
             compiled = self._stage("compile", self.plan.package, lambda: self._compile(ground, means, self.plan))
-        packed = compiled.wheel
+        packed, outside = compiled.wheel, not compiled.summary.units
         return self._stage(
-            "package", self.plan.wheel, lambda: self._package(packed, vendored(source))
+            "package", self.plan.wheel, lambda: self._package(packed, vendored(source), outside=outside)
         ), compiled.summary
 
     def _make_universal(
@@ -187,13 +187,17 @@ class _Build:
         settings = {**dict(self.plan.settings), **stated_version(self.plan)}
         return build_pure(source, environment, settings, self.machine.environ, self.folder, self.log)
 
-    def _package(self, upstream: Path, inside: Iterable[Vendored] = ()) -> Path:
+    def _package(self, upstream: Path, inside: Iterable[Vendored] = (), *, outside: bool = False) -> Path:
+        for warning in torch_warnings(upstream, self.plan):
+            self._warn(warning)
         shutil.rmtree(self.folder / WHEELS, ignore_errors=True)
         self._wheels.mkdir(parents=True)
-        return package_wheel(upstream, self._wheels, self.plan, BUILDER, inside)
+        return package_wheel(upstream, self._wheels, self.plan, BUILDER, inside, outside=outside)
 
     def _package_universal(self, upstream: Path, source: Path, parts: Parts) -> Path:
         """Write the wheel where no other run takes it for a finished one: it has not been loaded yet."""
+        for warning in torch_warnings(upstream, self.plan):
+            self._warn(warning)
         shutil.rmtree(self.folder / WHEELS, ignore_errors=True)
         folder = self.folder / _UNPROVEN
         shutil.rmtree(folder, ignore_errors=True)
@@ -212,7 +216,7 @@ class _Build:
     def _deliver(
         self, wheel: Path, environment: BuildEnvironment, audit: AuditReport, summary: Summary | None, started: float
     ) -> Built:
-        placed = deliver(wheel, self.out)
+        placed = deliver(wheel, self.out, self._warn)
         seconds = time.monotonic() - started
         resolution = self.planned.resolution
         report = write_report(placed, resolution, environment.freeze, audit, summary, seconds, self.pairs)

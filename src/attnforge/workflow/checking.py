@@ -15,7 +15,7 @@ from attnforge.check.verdicts import findings_of, is_fatal, last_words, not_run,
 from attnforge.embedded import read_coverage, read_plan
 from attnforge.errors import HostError
 from attnforge.knowledge.behaviour import Behaviour, find_behaviour
-from attnforge.model.audit import AuditReport, ModuleReport, verdict_of
+from attnforge.model.audit import ModuleReport, verdict_of
 from attnforge.model.check import Case, CaseResult, CheckReport, GpuSeen
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.target import Architecture
@@ -129,7 +129,7 @@ class _Check:
         # A check is of the pair that runs: which others a universal wheel holds is not asked.
         settled = ("symbols-unchecked", "pairs-left") if imported else ("pairs-left",)
         told = (one for one in audited.findings if one.severity is not Severity.OK and one.code not in settled)
-        self.findings[:0] = (*told, *_not_covered(audited, self.coverage or {}))
+        self.findings[:0] = told
         if not imported:
             return
         if self.behaviour is None:
@@ -243,21 +243,6 @@ def _another_torch(wheel: Path, torch: str, python: str) -> Iterator[Finding]:
                 hint="check it with that PyTorch, or build it for this one: attnforge build PACKAGE --torch VERSION",
                 link="https://github.com/Dao-AILab/flash-attention/issues/723",
             )
-
-
-def _not_covered(audited: AuditReport, coverage: Mapping[str, Any]) -> Iterator[Finding]:
-    """Say where the wheel claims machine code that none of its modules has."""
-    there = {architecture for module in audited.modules for architecture in module.architectures}
-    absent = [architecture for architecture in coverage.get("architectures", ()) if architecture not in there]
-    if absent:
-        yield Finding(
-            code="covered-code",
-            severity=Severity.ERROR,
-            subject=", ".join(absent),
-            seen=f"coverage names it, and modules have {', '.join(sorted(there)) or 'no machine code'}",
-            means="on the GPU that it was built for, every call fails",
-            hint="build the wheel anew",
-        )
 
 
 def _modules_of(modules: tuple[ModuleReport, ...], behaviour: Behaviour | None) -> tuple[str, ...]:

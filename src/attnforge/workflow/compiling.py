@@ -124,7 +124,7 @@ def upstream_environment(
     return {
         **build_environment(plan, ground, seat, slots, machine.environ),
         "LIBRARY_PATH": str(driver_stub(machine, ground, generated)),
-        **(virtual_gpus(plan.target.gpus) if recipe.asks_for_gpus else {}),
+        **(virtual_gpus(plan.target.capabilities) if recipe.asks_for_gpus else {}),
     }
 
 

@@ -234,7 +234,7 @@ def extend(machine: Machine, extension: Extension, out: Path, observe: Observer 
         audit = stages.run("audit", wheel.name, lambda: _audit(extension, environments, wheel))
         if audit.exit_code == WheelError.exit_code:
             raise bad_wheel(audit)
-        placed = deliver(wheel, out)
+        placed = deliver(wheel, out, stages.warn)
         seconds = time.monotonic() - started
         report = write_extension_report(placed, extension.plan, extension.toolchain, audit, parts.summaries, seconds)
         observe(Finished(extension.plan.package, str(placed), str(report), seconds))

@@ -65,6 +65,11 @@ def write_extension_report(
     return _write(wheel, document)
 
 
+def report_of(wheel: Path) -> Path:
+    """Return where the report of a wheel is: beside it."""
+    return wheel.with_name(wheel.name + ".report.json")
+
+
 def _about(wheel: Path, seconds: float) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -90,6 +95,6 @@ def _pairs(pairs: Iterable[tuple[Pair, Summary]]) -> list[dict[str, Any]]:
 
 
 def _write(wheel: Path, document: dict[str, Any]) -> Path:
-    path = wheel.with_name(wheel.name + ".report.json")
+    path = report_of(wheel)
     write_atomically(path, json.dumps(document, indent=1) + "\n")
     return path

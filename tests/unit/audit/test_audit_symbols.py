@@ -11,6 +11,8 @@ from attnforge.audit.machine import provides_library, provides_symbol
 from attnforge.audit.site import TorchSite
 from attnforge.audit.symbols import link
 from attnforge.elf import Elf, Reference
+from attnforge.errors import HostError
+from attnforge.knowledge.glibc import glibc_symbols
 from attnforge.model.finding import Finding, Severity
 
 SET_DEVICE = "_ZN3c104cuda9SetDeviceEa"
@@ -50,7 +52,9 @@ def _module(*symbols: str, needed: tuple[str, ...] = ("libc10.so",)) -> Elf:
         (Reference("_ZNSt15__exception_ptr13exception_ptr9_M_addrefEv"), (), False),
         (Reference("_ZNSt6vectorIN3c106SymIntESaIS1_EE3fooEv"), ("libstdc++.so.6",), False),
         (Reference(SET_DEVICE), ("libstdc++.so.6", "libc.so.6"), False),
-        (Reference("malloc"), ("libc.so.6",), False),
+        (Reference("malloc"), ("libc.so.6",), True),
+        (Reference("dlopen"), (), True),
+        (Reference("malloc_of_mine"), ("libc.so.6",), False),
     ],
 )
 def test_what_the_machine_provides(reference: Reference, needed: tuple[str, ...], provided: bool) -> None:
@@ -180,10 +184,65 @@ def test_a_module_that_needs_nothing_of_pytorch_needs_no_pytorch() -> None:
     assert _codes(list(check_linkage(link({"a.so": elf}, None), None, None))) == {("symbols", "ok")}
 
 
-def test_a_damaged_library_of_pytorch_provides_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("cut", [0, 3, 40, 200])
+def test_a_pytorch_that_cannot_be_read_is_no_fault_of_the_wheel(tmp_path: Path, cut: int) -> None:
+    """F14: its libraries were cut off, and the wheel was called bad."""
     site = torch_site(tmp_path, [SET_DEVICE])
-    (site / "torch" / "lib" / "libc10.so").write_bytes(b"")
+    damaged = site / "torch" / "lib" / "libc10.so"
+    damaged.write_bytes(damaged.read_bytes()[:cut])
+    with pytest.raises(HostError, match="PyTorch can't be read") as caught:
+        link({"a.so": _module(SET_DEVICE)}, TorchSite.find(site))
+    assert str(damaged) in str(caught.value)
+
+
+def test_a_pytorch_that_is_not_whole_is_no_fault_of_the_wheel(tmp_path: Path) -> None:
+    module = _module("_ZN2at5emptyEv", needed=("libtorch_cpu.so", "libc10.so"))
+    with pytest.raises(HostError, match=r"libtorch_cpu\.so is not there"):
+        link({"a.so": module}, _site(tmp_path))
+
+
+def test_a_pytorch_without_permission_to_read_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    site = _site(tmp_path, SET_DEVICE)
+    monkeypatch.setattr("attnforge.audit.site.open_elf", refuse)
+    with pytest.raises(HostError, match="PyTorch can't be read"):
+        link({"a.so": _module(SET_DEVICE)}, site)
+
+
+def test_a_script_of_the_linkers_beside_libraries_is_passed_over(tmp_path: Path) -> None:
+    site = torch_site(tmp_path, [])
+    (site / "torch" / "lib" / "libmore.so").write_text("INPUT(libmore.so.1)\n")
     assert set(link({"a.so": _module(SET_DEVICE)}, TorchSite.find(site)).undefined) == {SET_DEVICE}
+
+
+@pytest.mark.parametrize("symbol", ["dlopen", "dlsym", "dlclose", "pthread_create", "memcpy", "cbrt", "environ"])
+@pytest.mark.parametrize("needed", [("libc10.so",), ("libc10.so", "libc.so.6"), ()])
+def test_what_the_c_library_defines_is_there_also_without_a_version(
+    tmp_path: Path, symbol: str, needed: tuple[str, ...]
+) -> None:
+    """F13: a module that was linked without libdl has no version of these."""
+    linkage = link({"a.so": _module(symbol, needed=needed)}, _site(tmp_path))
+    assert (linkage.checked, linkage.undefined) == (0, {})
+
+
+def test_other_names_without_a_version_are_still_looked_for(tmp_path: Path) -> None:
+    assert set(link({"a.so": _module("dlopen_it", "my_memcpy")}, _site(tmp_path)).undefined) == {
+        "dlopen_it",
+        "my_memcpy",
+    }
+
+
+def test_the_list_of_the_c_library_is_that_of_this_machine() -> None:
+    """Nearly: another glibc has a few more or less."""
+    import ctypes
+
+    c, m = ctypes.CDLL("libc.so.6"), ctypes.CDLL("libm.so.6")
+    known = glibc_symbols()
+    there = [name for name in known if hasattr(c, name) or hasattr(m, name)]
+    assert len(known) > 3000 and len(there) > 0.98 * len(known)
+    assert not [name for name in known if name.startswith(("cu", "Py", "_Z")) and name not in ("cuserid",)]
 
 
 def test_the_version_of_pytorch(tmp_path: Path) -> None:

@@ -494,10 +494,12 @@ def test_modules_of_pairs_are_one_line(audit: Audit) -> None:
     assert lines[2] == "    machine code sm_90"
     assert lines[4].startswith("  demo_cuda  3 modules of ") and " to " in lines[4]
     assert lines[4].endswith(": PyTorch 2.11 with Python 3.11, 3.12; PyTorch 2.12 with Python 3.12")
-    assert lines[5].startswith("  platform ") and len(lines) == 6
+    assert lines[5].startswith("  platform ")
+    assert len(lines) == 9
+    assert all(line.startswith("  symbols    PyTorch 2.1") and "symbols, all provided" in line for line in lines[6:])
 
 
 def test_kernels_of_modules_without_a_library_are_shown_once(audit: Audit) -> None:
     lines = list(audit_lines(audit(_whole())))
     assert lines[1].startswith("  demo_cuda  3 modules of ") and " to " not in lines[1]
-    assert lines[2:-1] == ["    machine code sm_90"]
+    assert lines[2] == "    machine code sm_90" and lines[3].startswith("  platform ")

@@ -14,6 +14,7 @@ from attnforge.bench import report, words
 from attnforge.bench.sides import named, title
 from attnforge.cli import main as program
 from attnforge.cli.figures import show
+from attnforge.cli.terminal import Terminal
 from attnforge.model.benchmark import BenchReport, Verdict
 
 FLASH, OTHER = "FlashAttention 2", "SDPA cuDNN"
@@ -25,7 +26,7 @@ def error(kind: str, text: str = "why", **more: Any) -> dict[str, Any]:
 
 def text_of(made: BenchReport) -> str:
     out = io.StringIO()
-    show(made, out)
+    show(made, Terminal(out))
     return out.getvalue()
 
 

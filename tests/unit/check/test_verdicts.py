@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from attnforge.check.verdicts import findings_of, is_fatal, not_run, result_of
-from attnforge.cli.show_check import check_lines, topic_line
+from attnforge.cli.show_check import check_lines, topic_lines
 from attnforge.knowledge.behaviour import Fault, behaviours
 from attnforge.model.audit import verdict_of
 from attnforge.model.check import Case, CaseResult, CheckReport
@@ -196,8 +196,8 @@ def test_a_fault_of_upstreams_warns_and_everything_else_still_counts() -> None:
 
 def test_a_topic_that_upstream_computes_wrong_is_marked_as_a_warning() -> None:
     known = result_of(case(fault="ends", least_cosine=0.95), answer(OFF))
-    assert topic_line([known]).startswith("  warn  dense")
-    assert topic_line([known, result_of(case(), answer(OFF))]).startswith("  BAD   dense")
+    assert next(topic_lines([known])).startswith("  warn  dense")
+    assert next(topic_lines([known, result_of(case(), answer(OFF))])).startswith("  BAD   dense")
 
 
 @pytest.mark.parametrize(("faulty", "ending"), [(0, ""), (2, ", but for 2 cases that upstream computes wrong")])

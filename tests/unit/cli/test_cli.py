@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from attnforge.cli import main as program
-from attnforge.cli.display import PlainDisplay, line_of
+from attnforge.cli.display import PlainDisplay, lines_of
 from attnforge.cli.show import duration, plan_lines, size
+from attnforge.cli.terminal import Terminal
 from attnforge.errors import BuildError, HostError, RequestError, UncheckedError, WheelError
 from attnforge.model.events import (
     Event,
@@ -165,7 +166,7 @@ def test_events_have_lines_and_json() -> None:
         Progress(1, 5, 1, 2, 3, 4.0),
     ]
     out = io.StringIO()
-    display = PlainDisplay(out)
+    display = PlainDisplay(Terminal(out))
     for event in events:
         display(event)
         assert json.loads(json.dumps(event.to_json()))["event"] in kinds()
@@ -175,7 +176,7 @@ def test_events_have_lines_and_json() -> None:
     assert "b.cu compiled, 41 s of CPU, 3.5 GB" in out.getvalue()
     assert "c.cu cached" in out.getvalue()
     assert "modules: PyTorch 2.12.1, Python 3.13 made in 1 min 05 s\n" in out.getvalue()
-    assert line_of(events[-1]) == ""
+    assert lines_of(events[-1]) == ()
 
 
 def test_a_live_display_draws_what_runs() -> None:
@@ -183,7 +184,7 @@ def test_a_live_display_draws_what_runs() -> None:
     from attnforge.model.events import JobStarted, StageStarted
 
     out = io.StringIO()
-    display = LiveDisplay(out)
+    display = LiveDisplay(Terminal(out))
     for event in (
         StageStarted("compile", "flash-attn"),
         GraphReceived(73, 5, 2, 66, 0, 102.0),
@@ -207,7 +208,7 @@ def test_a_live_display_keeps_a_line_of_each_pair_above() -> None:
     from attnforge.cli.display import LiveDisplay
 
     out = io.StringIO()
-    with LiveDisplay(out) as display:
+    with LiveDisplay(Terminal(out)) as display:
         display(PairFinished("2.12.1", "3.13", 65.0))
     assert "modules: PyTorch 2.12.1, Python 3.13 made in 1 min 05 s" in out.getvalue()
 

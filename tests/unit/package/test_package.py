@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from attnforge.errors import BuildError
 from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.package.archive import Member, read_members, write_wheel
-from attnforge.package.metadata import name_and_version, relabel
-from attnforge.package.wheel import package_wheel
+from attnforge.package.metadata import name_and_version, relabel, torch_conflicts
+from attnforge.package.wheel import package_wheel, torch_warnings
 
 METADATA = """\
 Metadata-Version: 2.4
@@ -34,15 +34,24 @@ INFO = "flash_attn-2.8.3.dist-info"
 
 
 def upstream(
-    folder: Path, *, version: str = "2.8.3", tags: str = "cp312-cp312-linux_x86_64", module: bool = True
+    folder: Path,
+    *,
+    version: str = "2.8.3",
+    tags: str = "cp312-cp312-linux_x86_64",
+    module: bool | bytes = True,
+    metadata: str = METADATA,
+    more: Mapping[str, bytes] | None = None,
 ) -> Path:
     info = f"flash_attn-{version}.dist-info"
     path = folder / f"flash_attn-{version}-{tags}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("flash_attn/__init__.py", "__version__ = '2.8.3'\n")
         if module:
-            archive.writestr(zipfile.ZipInfo("flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so"), b"\x7fELF...")
-        archive.writestr(f"{info}/METADATA", METADATA.replace("Version: 2.8.3", f"Version: {version}"))
+            image = module if isinstance(module, bytes) else b"\x7fELF..."
+            archive.writestr(zipfile.ZipInfo("flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so"), image)
+        for name, data in (more or {}).items():
+            archive.writestr(name, data)
+        archive.writestr(f"{info}/METADATA", metadata.replace("Version: 2.8.3", f"Version: {version}"))
         archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nTag: {tags}\n")
         archive.writestr(f"{info}/RECORD", "stale,,\n")
     return path
@@ -155,20 +164,86 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+OURS = "Requires-Dist: torch==2.11.*"
+
+
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    ("lines", "expected"),
     [
-        ("Requires-Dist: torch", "Requires-Dist: torch==2.11.*"),
-        ("Requires-Dist: torch>=2.0", "Requires-Dist: torch==2.11.*"),
-        ("Requires-Dist: torchvision", "Requires-Dist: torchvision"),
-        ("Requires-Dist: torch; extra == 'gpu'", "Requires-Dist: torch; extra == 'gpu'"),
-        ("Requires-Dist: torch @ file:///x.whl", "Requires-Dist: torch @ file:///x.whl"),
-        ("Summary: torch", "Summary: torch"),
+        # Upstream asks for it plainly: one requirement, and what it asks beyond ours stays.
+        (["Requires-Dist: torch"], [OURS]),
+        (["Requires-Dist: torch>=2.0"], [OURS]),
+        (["Requires-Dist: Torch (>=2.0,<3)"], [OURS]),
+        (["Requires-Dist: torch<2.12"], [OURS]),
+        (["Requires-Dist: torch!=2.11.1"], ["Requires-Dist: torch!=2.11.1,==2.11.*"]),
+        (["Requires-Dist: torch!=2.10.*,!=2.9.1"], ["Requires-Dist: torch!=2.10.*,==2.11.*"]),
+        (["Requires-Dist: torch<2.11.2"], ["Requires-Dist: torch<2.11.2,==2.11.*"]),
+        (["Requires-Dist: torch==2.11.0"], ["Requires-Dist: torch==2.11.*,==2.11.0"]),
+        (["Requires-Dist: torch[opt]>=2.11"], ["Requires-Dist: torch[opt]==2.11.*"]),
+        (["Requires-Dist: torch", "Requires-Dist: einops", "Requires-Dist: torch>=2"], [OURS, "Requires-Dist: einops"]),
+        # The wheel's own PyTorch does not meet it: ours alone; torch_warnings reports the conflict.
+        (["Requires-Dist: torch<2.9"], [OURS]),
+        # Upstream forgets it, or asks for it in some cases alone: the modules need it always.
+        ([], [OURS]),
+        (["Requires-Dist: torchvision"], ["Requires-Dist: torchvision", OURS]),
+        (["Requires-Dist: torch; extra == 'gpu'"], ["Requires-Dist: torch; extra == 'gpu'", OURS]),
+        (["Requires-Dist: not a requirement!"], ["Requires-Dist: not a requirement!", OURS]),
+        (["Summary: torch"], ["Summary: torch", OURS]),
+        # An address of upstream's is taken as it is: a second requirement would not install beside it.
+        (["Requires-Dist: torch @ file:///x.whl"], ["Requires-Dist: torch @ file:///x.whl"]),
     ],
 )
-def test_only_a_plain_requirement_of_torch_is_bound(line: str, expected: str) -> None:
-    assert relabel(line, "1", "==2.11.*") == expected
+@pytest.mark.parametrize("ending", ["", "\n", "\n\nRequires-Dist: torch\n"])
+def test_modules_always_ask_for_their_pytorch(lines: list[str], expected: list[str], ending: str) -> None:
+    head = ["Name: it", *lines]
+    assert relabel("\n".join(head) + ending, "1", "==2.11.*", "2.11.0") == "\n".join(["Name: it", *expected]) + ending
+    windows = "\r\n".join(head) + ending.replace("\n", "\r\n")
+    assert relabel(windows, "1", "==2.11.*", "2.11.0") == "\n".join(["Name: it", *expected]) + ending
+
+
+@pytest.mark.parametrize(
+    ("asked", "torches", "conflict"),
+    [
+        ("torch", ["2.11.0"], ()),
+        ("torch>=2.4,<3", ["2.11.0", "2.13.0"], ()),
+        ("torch<2.9", ["2.11.0"], ("torch<2.9",)),
+        ("torch==2.5.1", ["2.11.0"], ("torch==2.5.1",)),
+        ("torch<2.12", ["2.11.0", "2.12.1"], ("torch<2.12",)),
+        ("torch<2.9; extra == 'x'", ["2.11.0"], ()),
+        ("torchvision<2.9", ["2.11.0"], ()),
+        ("torch<2.9", [], ()),
+    ],
+)
+def test_a_bound_of_upstreams_that_the_pytorch_does_not_meet_is_reported(
+    asked: str, torches: list[str], conflict: tuple[str, ...]
+) -> None:
+    assert torch_conflicts(f"Name: it\nRequires-Dist: {asked}\n\nRequires-Dist: torch<1\n", torches) == conflict
+
+
+def test_the_warning_names_both(tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> None:
+    wheel = upstream(tmp_path, metadata=METADATA.replace("Dist: torch\n", "Dist: torch<2.9\n", 1))
+    (told,) = torch_warnings(wheel, make_plan(torch="2.11.0"))
+    assert "torch<2.9" in told and "PyTorch 2.11.0" in told
+    assert torch_warnings(upstream(tmp_path), make_plan(torch="2.11.0")) == ()
 
 
 def test_modules_of_the_stable_abi_are_for_later_pytorch_too() -> None:
     assert relabel("Requires-Dist: torch", "1", ">=2.11") == "Requires-Dist: torch>=2.11"
+    assert relabel("Requires-Dist: torch<3", "1", ">=2.11", "2.11.0") == "Requires-Dist: torch<3,>=2.11"
+
+
+@pytest.mark.parametrize("label", ["mine.1", "none"])
+@pytest.mark.parametrize("spelled", ["flash_attn-2.8.3", "Flash.Attn-2.8.3", "flash-attn-2.8.3"])
+def test_what_installs_elsewhere_is_found_under_the_new_version(
+    tmp_path: Path, make_plan: Callable[..., BuildPlan], label: str, spelled: str
+) -> None:
+    (tmp_path / "out").mkdir()
+    more = {f"{spelled}.data/scripts/tool": b"#!python\n", "other-2.8.3.data/x": b"", "flash_attn-2.8.3.data": b""}
+    wheel = package_wheel(upstream(tmp_path, more=more), tmp_path / "out", make_plan(label=label), "x")
+    version = "2.8.3" if label == "none" else "2.8.3+mine.1"
+    placed = set(read_members(wheel))
+    assert f"flash_attn-{version}.data/scripts/tool" in placed
+    assert {"other-2.8.3.data/x", "flash_attn-2.8.3.data"} <= placed  # these are no data folder of this wheel
+    assert not [
+        path for path in placed if path.endswith("/tool") and not path.startswith(f"flash_attn-{version}.data/")
+    ]

@@ -51,7 +51,7 @@ def site(tmp_path: Path) -> Path:
 
 def ask(site: Path, code: str, *gpus: str, isolated: bool = False) -> subprocess.CompletedProcess[str]:
     """Run a program where the package lies on the path, in a build's environment where GPUs are named."""
-    variables = virtual_gpus(map(find_gpu, gpus)) if gpus else {}
+    variables = virtual_gpus(find_gpu(name).capability for name in gpus) if gpus else {}
     program = f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"
     words = [sys.executable, *(["-I"] if isolated else []), "-c", program]
     return subprocess.run(words, env={"PATH": os.defpath, **variables}, capture_output=True, text=True)
@@ -68,9 +68,9 @@ def test_a_setup_sees_the_gpus_of_the_target(site: Path) -> None:
     assert told(site, "L40S", "H100") == {
         "available": True,
         "capabilities": [[8, 9], [9, 0]],
-        "names": ["L40S", "H100"],
+        "names": ["sm_89", "sm_90"],
         "first": [[8, 9], [8, 9], 0],
-        "properties": [["L40S", 8, 9], ["H100", 9, 0]],
+        "properties": [["sm_89", 8, 9], ["sm_90", 9, 0]],
     }
 
 

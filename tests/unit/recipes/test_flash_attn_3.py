@@ -260,4 +260,4 @@ def test_what_was_left_out_raises_and_names_what_builds_it(
         code, told = call("forward", "fp16", *dims)
         assert code == 3
         assert f"built without {name}" in told
-        assert "attnforge build flash-attn-3==3.0.0b1 --gpu H100" in told
+        assert "attnforge build flash-attn-3==3.0.0b1 --gpu 9.0a" in told

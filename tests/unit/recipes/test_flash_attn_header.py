@@ -133,7 +133,7 @@ def test_diffusion(tmp_path: Path, make_plan: Callable[..., BuildPlan], namespac
         assert code == 3
         assert f"was built without {feature}" in said
         assert feature not in said.split("--without")[1]
-        assert "attnforge build flash-attn==2.8.3 --gpu H100" in said
+        assert "attnforge build flash-attn==2.8.3 --gpu 9.0" in said
         assert call("split", "64", "fp16", feature)[0] == 3
     # Upstream's heuristic sends small calls to split-KV kernels: the plain ones compute them.
     assert call("split", "64", "fp16", "splits") == (0, "forward 64 half_t false splits=1\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from itertools import product
 from typing import Any
@@ -171,7 +172,20 @@ def test_a_pair_without_a_pytorch_is_left_out_with_a_reason(universal: Make) -> 
     assert [rejected.choice for rejected in decision.rejected] == ["PyTorch 2.15, Python 3.10"]
     assert "2.15.0 has no build for Python 3.10" in decision.rejected[0].reason
     assert any("2.15.0 has no build for Python 3.10" in warning.message for warning in resolution.warnings)
-    assert ".5pairs." in resolution.plan.label
+    assert re.search(r"\.5pairs[0-9a-f]{8}\.", resolution.plan.label)
+
+
+def test_other_pairs_of_the_same_spans_and_number_have_another_label(universal: Make) -> None:
+    plan = universal(torch="2.11-2.13", python="3.10-3.12").plan
+    recipe = find_recipe("flash-attn")
+    release = recipe.release("2.8.3")
+
+    def without(*keys: tuple[str, str]) -> str:
+        return with_pairs(plan, [pair for pair in plan.pairs if pair.key not in keys], recipe, release).wheel
+
+    one, other = without(("2.12", "3.11")), without(("2.12", "3.10"))
+    assert one != other and ".8pairs" in one and ".8pairs" in other
+    assert one == without(("2.12", "3.11"))
 
 
 def test_a_pytorch_that_ends_up_in_no_pair_is_refused(universal: Make) -> None:
@@ -333,7 +347,7 @@ def test_a_release_that_needs_another_pytorch_is_refused_for_any_of_the_pairs() 
         ({"torch": "2.11-2.13", "python": "3.10-3.13"}, "cu130torch2.11to2.13.py3.10to3.13.sm90"),
         ({"torch": "2.9,2.11-2.13", "python": "3.10,3.12"}, "cu130torch2.9and2.11to2.13.py3.10and3.12.sm90"),
         ({"torch": "2.11", "python": "3.12"}, "cu130torch2.11.py3.12.sm90"),
-        ({"torch": "2.13,2.15", "python": "3.10-3.11"}, "cu132torch2.13and2.15.py3.10to3.11.3pairs.sm90"),
+        ({"torch": "2.13,2.15", "python": "3.10-3.11"}, "cu132torch2.13and2.15.py3.10to3.11.3pairse1d6da44.sm90"),
         (
             {"torch": "2.11-2.12", "gpus": ("L40S", "H100"), "profile": "inference", "head_dims": (64, 128)},
             "cu130torch2.11to2.12.py3.12.sm80.sm90.inference.hd64.hd128",

@@ -79,6 +79,12 @@ def _extension(name, sources, libraries, options):
 
 
 class BuildExtension(build_ext):
+    use_ninja = True
+
+    @classmethod
+    def with_options(cls, **options):
+        return type(cls.__name__, (cls,), {"use_ninja": options.get("use_ninja", True)})
+
     def build_extensions(self):
         subprocess.run(["ninja", "--version"], check=True, stdout=subprocess.DEVNULL)
         _check_nvcc()
@@ -92,6 +98,17 @@ class BuildExtension(build_ext):
             super().build_extension(ext)
         finally:
             self.compiler.compile = plain
+
+    def _spawn(self, made, source, own, options):
+        """Compile without ninja, as distutils does."""
+        Path(made).parent.mkdir(parents=True, exist_ok=True)
+        if source.endswith(".cu"):
+            nvcc = Path(CUDA_HOME) / "bin" / "nvcc"
+            flags = [*(own.get("nvcc") or ()), *_architectures(own.get("nvcc") or ())]
+            command = [nvcc, *options, "-c", source, "-o", made, "--compiler-options", "-fPIC", *flags]
+        else:
+            command = [*self.compiler.compiler_so, *options, "-c", source, "-o", made, *(own.get("cxx") or ())]
+        subprocess.run(command, check=True)
 
     def _compile(self, ext, sources, output_dir=None, macros=None, include_dirs=None, extra_postargs=None, **_):
         names = self.compiler.object_filenames(sources, output_dir=output_dir)
@@ -120,11 +137,19 @@ class BuildExtension(build_ext):
             ),
             encoding="utf-8",
         )
+        if not self.use_ninja:
+            for made, source in _each(objects, sources):
+                self._spawn(made, source, own, includes + defines + shared)
+            return objects
         jobs = os.environ.get("MAX_JOBS")
         command = ["ninja", "-v", *(["-j", jobs] if jobs else [])]
         if subprocess.run(command, cwd=folder, check=False).returncode:
             raise RuntimeError("Error compiling objects for extension")
         return objects
+
+
+def _each(objects, sources):
+    return zip(objects, [str(Path(source).absolute()) for source in sources], strict=True)
 
 
 def _is_set(name):

@@ -1,0 +1,188 @@
+"""A build delivers what its wheel's name says, or nothing: with setups that nobody has written a recipe for."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from attnforge.elf import Elf
+from standins import house
+from standins.forge import PYTHON, Forge
+
+pytest_plugins = ["standins.fixtures"]
+pytestmark = [pytest.mark.compile, pytest.mark.network]
+
+# Both kinds of setup that a name once covered: compiled without ninja for its own architecture, and packed.
+WITHOUT_NINJA = "BuildExtension.with_options(use_ninja=False)"
+OWN_CODE = '["-O1", "-gencode", "arch=compute_80,code=sm_80"]'
+RUN = "import tinykernels; print(tinykernels.run(3.0))"
+
+
+def project(forge: Forge, name: str = "tinykernels", *changes: tuple[str, str]) -> Path:
+    folder = house.tinykernels(forge.folder / name)
+    setup = folder / "setup.py"
+    text = setup.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    setup.write_text(text)
+    return folder
+
+
+def of(*gpus: str) -> list[str]:
+    return ["--gpu", ",".join(gpus), "--torch", "2.11.0", "--python", PYTHON, "--toolchain", "system", "--jobs", "2"]
+
+
+def test_code_of_the_setups_own_choice_is_refused(forge: Forge) -> None:
+    """F1: planned sm_89 and sm_90, found sm_80, and no compile went through the seat."""
+    source = project(
+        forge,
+        "it",
+        ('{"build_ext": BuildExtension}', f'{{"build_ext": {WITHOUT_NINJA}}}'),
+        ('"nvcc": ["-O1"]', f'"nvcc": {OWN_CODE}'),
+    )
+    done = forge.run("build", source, *of("L40S", "H100"), "--plain")
+    assert done.code == 5
+    assert "architectures: sm_80: the plan says sm_89, sm_90" in done.err
+    assert "no compile went through attnforge's ninja" in done.err
+    assert not list(forge.out.glob("*")) and not list(forge.cache.glob("builds/*/wheel/*/*.whl"))
+
+
+def test_the_right_code_that_was_compiled_elsewhere_is_a_choice(forge: Forge) -> None:
+    """The architectures are the plan's. That the scheduler saw nothing is still an error, unless a recipe says so."""
+    source = project(forge, "it", ('{"build_ext": BuildExtension}', f'{{"build_ext": {WITHOUT_NINJA}}}'))
+    done = forge.run("build", source, *of("H100"), "--plain")
+    assert done.code == 5
+    assert "no compile went through attnforge's ninja" in done.err and "outside = true" in done.err
+    assert "the plan says" not in done.err
+
+    recipe = forge.folder / "tinykernels.toml"
+    recipe.write_text(
+        """schema = 1
+name = "tinykernels"
+title = "Tiny kernels"
+summary = "compiled without ninja"
+sources = ["folder"]
+outside = true
+requirements = ["setuptools==80.9.0", "wheel==0.45.1", "packaging==25.0", "ninja==1.13.0"]
+"""
+    )
+    done = forge.run("build", recipe, "--source", source, *of("H100"), "--json")
+    assert done.code == 0, done.err
+    wheel = forge.wheel()
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [one for one in archive.namelist() if one.endswith("/coverage.json")]
+        assert json.loads(archive.read(name))["outside"] is True
+    assert "compiled-outside" in [one["code"] for one in done.seen("Audited")[0]["findings"]]
+    assert forge.python(forge.install(wheel), RUN) == "50.0"
+
+
+@pytest.mark.parametrize(("gpu", "why"), [("H100", "the plan says sm_90"), ("A100", "no compile went through")])
+def test_a_module_that_was_packed_and_not_compiled_is_refused(forge: Forge, gpu: str, why: str) -> None:
+    """F2: a prebuilt sm_80 module; also where sm_80 is what was asked for."""
+    forge.run("build", project(forge, "first"), *of("A100"), "--plain").ok()
+    wheel = forge.wheel()
+    source = forge.folder / "packed"
+    source.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.startswith("tinykernels/"):
+                archive.extract(name, source)
+    wheel.unlink()
+    (source / "setup.py").write_text(
+        """from setuptools import Distribution, setup
+from torch.utils.cpp_extension import CUDA_HOME
+
+
+class Binary(Distribution):
+    def has_ext_modules(self):
+        return True
+
+
+setup(name="packed", version="1.0", packages=["tinykernels"], package_data={"": ["*.so"]}, distclass=Binary)
+"""
+    )
+    done = forge.run("build", source, *of(gpu), "--plain")
+    assert done.code == 5
+    assert why in done.err
+    assert not list(forge.out.glob("*.whl"))
+
+
+def test_two_gpus_with_the_same_code_give_the_same_bytes(forge: Forge) -> None:
+    """F10 and F28: names of GPUs and the order of a list change nothing; nothing is compiled twice."""
+    source = project(forge)
+    first = forge.run("build", source, *of("A100", "H100"), "--json").ok()
+    before = forge.wheel().read_bytes()
+    second = forge.run("build", source, *of("H200", "A30"), "--json").ok()
+    assert forge.wheel().read_bytes() == before
+    assert first.seen("Planned")[0]["digest"] == second.seen("Planned")[0]["digest"]
+    assert second.seen("GraphReceived") == []
+    assert not list(forge.out.glob("*.old"))
+
+
+def test_other_content_of_the_same_name_is_not_lost(forge: Forge) -> None:
+    source = project(forge)
+    forge.run("build", source, *of("H100"), "--plain").ok()
+    before = forge.wheel().read_bytes()
+    (source / "tinykernels" / "more.py").write_text("x = 1\n")
+    done = forge.run("build", source, *of("H100"), "--plain").ok()
+    assert "was there with other content (of another plan: source differs)" in done.out
+    (kept,) = forge.out.glob("*.whl.*.old")
+    assert kept.read_bytes() == before != forge.wheel().read_bytes()
+
+
+def test_metadata_scripts_and_search_paths_of_any_setup(forge: Forge) -> None:
+    """F11, F12 and RUNPATHs: torch is asked for, a script is installed, and no folder of this machine is in it."""
+    source = project(
+        forge,
+        "it",
+        ('    install_requires=["torch"],\n', '    scripts=["tool"],\n'),
+        (
+            "            extra_compile_args=",
+            '            runtime_library_dirs=["/built/here/lib"],\n            extra_compile_args=',
+        ),
+    )
+    (source / "tool").write_text("#!/usr/bin/env python\nprint('it runs')\n")
+    done = forge.run("build", source, *of("H100"), "--json").ok()
+    (audited,) = done.seen("Audited")
+    assert not [one for one in audited["findings"] if one["code"] in ("rpath", "data-name")]
+    wheel = forge.wheel()
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        assert "Requires-Dist: torch==2.11.*" in archive.read(metadata).decode()
+        (module,) = [name for name in archive.namelist() if name.endswith(".so")]
+        assert Elf.read(archive.read(module)).rpath == () and b"/built/here" not in archive.read(module)
+    interpreter = forge.install(wheel)
+    tool = interpreter.parent / "tool"
+    assert subprocess.run([tool], capture_output=True, text=True, check=True).stdout == "it runs\n"
+    assert forge.python(interpreter, RUN) == "50.0"
+
+
+def test_a_bound_of_upstreams_that_is_not_met_is_reported(forge: Forge) -> None:
+    source = project(forge, "it", ('install_requires=["torch"]', 'install_requires=["torch<2.9"]'))
+    done = forge.run("build", source, *of("H100"), "--plain").ok()
+    assert "upstream's metadata asks for torch<2.9, and the wheel is for PyTorch 2.11.0" in done.out
+    assert forge.python(forge.install(forge.wheel()), RUN) == "50.0"
+
+
+def test_a_pytorch_that_cannot_be_read_costs_no_finished_wheel(forge: Forge) -> None:
+    """F14: the good wheel was called bad, and removed."""
+    source = project(forge)
+    forge.run("build", source, *of("H100"), "--plain").ok()
+    before = forge.wheel().read_bytes()
+    forge.wheel().unlink()
+    (library,) = forge.cache.glob("environments/*/**/torch/lib/libc10.so")
+    whole = library.read_bytes()
+    library.unlink()
+    library.write_bytes(whole[:1000])
+    done = forge.run("build", source, *of("H100"), "--plain")
+    assert done.code == 3
+    assert "PyTorch can't be read" in done.err
+    library.write_bytes(whole)
+    done = forge.run("build", source, *of("H100"), "--json").ok()
+    assert done.seen("GraphReceived") == []
+    assert forge.wheel().read_bytes() == before
