@@ -67,6 +67,9 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
             f"  expected   {duration(expected.seconds)} with {expected.slots} at once, "
             f"{size(expected.peak_bytes)} of memory at most"
         )
+    elif plan.is_compiled:
+        unknown = "unknown: nothing is known of the units of this package and version"
+        yield "  expected   " + ("up to date: the finished wheel is in the cache" if expected.known else unknown)
     yield f"  wheel      {plan.wheel}"
     yield f"  plan       {plan.digest}"
     for warning in resolution.warnings:

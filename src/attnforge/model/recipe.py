@@ -502,6 +502,11 @@ class Recipe(Value):
     kernels: Kernels | None = Field(default=None, description="how upstream's units name their kernels")
     costs: tuple[Cost, ...] = Field(default=(), description="what units take before anything was measured here")
 
+    @property
+    def is_generic(self) -> bool:
+        """Whether nothing is known of what the package's build makes."""
+        return not (self.releases or self.modules or self.kernels)
+
     def release(self, version: str) -> Release | None:
         """Return what holds for a version, or None where the recipe knows nothing of it."""
         return next((release for release in self.releases if release.covers(version)), None)

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from attnforge.errors import HostError
+from attnforge.process import redact
 from attnforge.provision.indexes import IndexSettings
 
 _PIP_SECTIONS = ("global", "download", "install")
@@ -61,6 +62,8 @@ def read_settings(environ: Mapping[str, str], places: Places | None = None) -> I
         layers.insert(1, _Layer(default=pip["index-url"]))
     default = next((layer.default for layer in layers if layer.default), "")
     no_index = any(layer.no_index for layer in layers)
+    for url in (default, *(url for layer in layers for url in layer.extra)):
+        _check_url(url)
     extra = _united(layer.extra for layer in layers)
     return IndexSettings(
         index_urls=() if no_index else tuple(dict.fromkeys([*([default] if default else []), *extra])),
@@ -71,6 +74,22 @@ def read_settings(environ: Mapping[str, str], places: Places | None = None) -> I
         timeout=_seconds(pip.get("timeout") or pip.get("default-timeout", "")),
         strategy=_strategy(pip, uv_tables, environ),
     )
+
+
+def _check_url(url: str) -> None:
+    """Raise HostError for an index that can't be asked: neither a URL with a host nor a folder, as pip takes them."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:
+        usable = False
+    if url and not usable and not url.startswith("file:/") and not Path(url).is_dir():
+        raise HostError(
+            f"the package index {redact(url)!r} is no URL",
+            why="pip or uv is configured with it",
+            hint="correct PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, UV_DEFAULT_INDEX or UV_INDEX, or the file that sets it: "
+            "https://HOST/simple",
+        )
 
 
 def _united(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

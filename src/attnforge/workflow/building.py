@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from attnforge.audit.wheel import audit_wheel
@@ -19,9 +18,11 @@ from attnforge.package.sbom import Vendored, vendored
 from attnforge.package.universal import package_universal
 from attnforge.package.wheel import package_wheel
 from attnforge.provision.environment import BuildEnvironment
+from attnforge.provision.indexes import file_sha256
+from attnforge.provision.store import write_atomically
 from attnforge.resolve.advice import check_source
 from attnforge.resolve.estimate import memory_budget
-from attnforge.version import BUILDER, fingerprint
+from attnforge.version import BUILDER
 from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream
 from attnforge.workflow.ground import (
     Ground,
@@ -37,23 +38,14 @@ from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
-from attnforge.workflow.report import write_report
-from attnforge.workflow.results import opened_cache
+from attnforge.workflow.report import report_path, write_report
+from attnforge.workflow.results import Built, opened_cache
+from attnforge.workflow.space import check_space
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, share
+from attnforge.workflow.uptodate import finished_folder, first_report, keep_report, up_to_date
 
 _WHEELS, _UNPROVEN = "wheel", "unproven"
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What a build made. ``summary`` is None where nothing was compiled: the wheel was at hand, or is pure Python."""
-
-    wheel: Path
-    report: Path
-    audit: AuditReport
-    summary: Summary | None
-    seconds: float
 
 
 def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ignore) -> Built:
@@ -64,6 +56,10 @@ def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ign
     """
     started = time.monotonic()
     folder = machine.folders.ensure().builds / planned.plan.slug
+    done = up_to_date(machine.folders, planned.plan, out, observe)
+    if done is not None:
+        return done
+    check_space(machine)
     with working_in(folder, observe) as stages:
         return _Build(machine, planned, folder, out, stages).run(started)
 
@@ -149,7 +145,7 @@ class _Build:
     @property
     def _wheels(self) -> Path:
         """Where the finished wheel goes: another attnforge makes its own, since it may have mended something."""
-        return self.folder / _WHEELS / fingerprint()
+        return finished_folder(self.folder)
 
     def _finished(self) -> Path | None:
         """Return the wheel that an earlier build of this plan finished. Its hashes are checked by the audit."""
@@ -194,6 +190,12 @@ class _Build:
         placed = deliver(wheel, self.out)
         seconds = time.monotonic() - started
         resolution = self.planned.resolution
-        report = write_report(placed, resolution, environment.freeze, audit, summary, seconds, self.pairs)
+        first = first_report(self.folder, file_sha256(placed))
+        if first:
+            report = report_path(placed)
+            write_atomically(report, first)
+        else:
+            report = write_report(placed, resolution, environment.freeze, audit, summary, seconds, self.pairs)
+            keep_report(self.folder, report)
         self.observe(Finished(self.plan.package, str(placed), str(report), seconds))
         return Built(placed, report, audit, summary, seconds)

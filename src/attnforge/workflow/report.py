@@ -89,7 +89,12 @@ def _pairs(pairs: Iterable[tuple[Pair, Summary]]) -> list[dict[str, Any]]:
     ]
 
 
+def report_path(wheel: Path) -> Path:
+    """Return where the report of a wheel is: beside it."""
+    return wheel.with_name(wheel.name + ".report.json")
+
+
 def _write(wheel: Path, document: dict[str, Any]) -> Path:
-    path = wheel.with_name(wheel.name + ".report.json")
+    path = report_path(wheel)
     write_atomically(path, json.dumps(document, indent=1) + "\n")
     return path
