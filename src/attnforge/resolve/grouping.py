@@ -20,6 +20,7 @@ from attnforge.model.host import Host
 from attnforge.model.plan import Selection
 from attnforge.model.recipe import KernelName, Recipe
 from attnforge.model.request import Request
+from attnforge.model.versions import shortened
 from attnforge.model.target import Architecture
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import feature_share, memory_limit, predict_steps, together, wall_seconds
@@ -139,7 +140,7 @@ def _wanted(text: str) -> int | None:
     if word.isdecimal() and len(word) < _DIGITS and int(word) > 0:
         return int(word)
     raise RequestError(
-        f"--groups can't be {text!r}",
+        f"--groups can't be {shortened(text)!r}",
         why="it says for how many compiles at once units are merged",
         hint="--groups auto, --groups none, or a number such as --groups 8",
     )

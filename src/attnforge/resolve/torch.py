@@ -57,7 +57,7 @@ def choose_python(request: Request, release: TorchRelease, host: Host, notes: No
         return default_python(release.pythons, host, notes)
     if asked not in release.pythons:
         raise RequestError(
-            f"PyTorch {release.version} has no build for Python {asked}",
+            f"PyTorch {release.version} has no build for Python {shortened(asked)}",
             why=f"it is built for {', '.join(release.pythons)}",
             hint=f"--python {nearest(asked, release.pythons)}",
         )

@@ -22,7 +22,7 @@ from attnforge.recipes.catalogue import find_recipe, suggestions
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
-from attnforge.workflow.early import check_early
+from attnforge.workflow.early import check_early, check_place
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.purity import known_pure
@@ -64,6 +64,8 @@ class Planned:
 
 def plan(machine: Machine, request: Request) -> Planned:
     """Resolve a request on this machine. Reads the package index or a git server only where the recipe pins nothing."""
+    check_place(request.package.partition("==")[0])
+    check_place(request.source)
     # A path or a tag says itself which version it is; a name may have one in the named target.
     wish = git_wish(request.package, request.source)
     name = _split(request.package)[0] if wish is None and not is_path(request.package) else ""

@@ -171,7 +171,7 @@ FAULTS = [
         "apt install pythonSUBJECT pythonSUBJECT-dev",
     ),
     ("error: Hash mismatch for `six==1.17.0`\n", HostError, "Hash mismatch", "uv cache clean"),
-    ("thread 'main' panicked\n", HostError, "panicked", "--verbose"),
+    ("thread 'main' panicked\n", HostError, "panicked", "pip install -U uv"),
 ]
 
 
