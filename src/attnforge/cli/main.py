@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from attnforge.cli.streams import Output, out_of_memory, refused
+from attnforge.cli.streams import Output, out_of_memory, refused, whole
 from attnforge.errors import AttnforgeError, HostError, RequestError
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _tell(error: AttnforgeError, arguments: Sequence[str], out: Output, err: Tex
         with suppress(AttnforgeError, OSError):
             out.write(json.dumps(error_document(error)) + "\n")
             out.flush()
-    with suppress(OSError, ValueError):
+    with suppress(AttnforgeError, OSError):
         Output(err).write(f"attnforge: {error}\n")
     return error.exit_code
 
@@ -173,4 +173,5 @@ def run() -> None:
     if sys.stdout is None:
         closed = HostError("standard output is closed", hint="give it a file: >FILE, or >/dev/null")
         sys.exit(_tell(closed, (), Output(err), err))
+    sys.stdout = whole(sys.stdout)
     sys.exit(main(sys.argv[1:], os.environ, sys.stdout, err))

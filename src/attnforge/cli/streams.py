@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from typing import Any, TextIO
 
@@ -44,6 +45,18 @@ class Output:
             return error
         why = (error.strerror if isinstance(error, OSError) else "") or str(error)
         return HostError("the output can't be written", why=why, hint="write it to another file, or free space there")
+
+
+def whole(stream: TextIO) -> TextIO:
+    """Return a stream that writes all of a text or fails.
+
+    Under PYTHONUNBUFFERED Python's own writes what there is room for, and says nothing of the rest.
+    """
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        return stream
+    buffered = io.BufferedWriter(raw)
+    return io.TextIOWrapper(buffered, stream.encoding, stream.errors, write_through=True, line_buffering=True)
 
 
 def refused(error: OSError) -> AttnforgeError:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, field_validator
 
 from attnforge.model.base import Value, digest_of
 from attnforge.model.target import Architecture
+from attnforge.model.versions import as_specifier, as_version, shortened
 
 SCHEMA = 1
 """The schema of recipes that this attnforge reads."""
@@ -23,12 +24,14 @@ SCHEMA = 1
 
 
 def _specifier(text: str) -> str:
-    SpecifierSet(text)
+    if as_specifier(text) is None:
+        raise ValueError(f"Invalid specifier: {shortened(text)!r}")
     return text
 
 
 def _version(text: str) -> str:
-    Version(text or "0")
+    if text and as_version(text) is None:
+        raise ValueError(f"Invalid version: {shortened(text)!r}")
     return text
 
 

@@ -57,7 +57,7 @@ def read_settings(environ: Mapping[str, str], places: Places | None = None) -> I
     places = places or Places()
     pip = {**_pip_files(environ, places), **_pip_environment(environ)}
     uv_tables = [] if _is_set(environ.get("UV_NO_CONFIG", "")) else _uv_tables(environ, places)
-    layers = [_uv_environment_layer(environ), *(_uv_layer(table, environ) for table in uv_tables), _pip_layer(pip)]
+    layers = [_uv_environment_layer(environ), *(_uv_checked(table, environ) for table in uv_tables), _pip_layer(pip)]
     if _pip_environment(environ).get("index-url"):
         layers.insert(1, _Layer(default=pip["index-url"]))
     default = next((layer.default for layer in layers if layer.default), "")
@@ -224,18 +224,30 @@ def _uv_tables(environ: Mapping[str, str], places: Places) -> list[dict[str, Any
         shared = [folder / "uv" / "uv.toml" for folder in _system_folders(environ, places)]
         system = next((path for path in [*shared, places.etc / "uv" / "uv.toml"] if path.is_file()), None)
         paths = [_user_folder(environ) / "uv" / "uv.toml", *([system] if system else [])]
-    return [{**_uv_file(path), "folder": path.parent} for path in paths if path.is_file()]
+    return [{**_uv_file(path), "folder": path.parent, "file": path} for path in paths if path.is_file()]
 
 
 def _uv_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, "uv", str(error)) from error
 
 
 def _uv_value(table: Mapping[str, Any], key: str) -> Any:
     return table.get("pip", {}).get(key) or table.get(key)
+
+
+def _uv_checked(table: Mapping[str, Any], environ: Mapping[str, str]) -> _Layer:
+    """Return what a file of uv's says; HostError where a value has another type than uv takes."""
+    try:
+        layer = _uv_layer(table, environ)
+        texts = (layer.default, *layer.extra, *layer.find_links, *layer.trusted)
+        if all(isinstance(text, str) for text in texts):
+            return layer
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    raise _unreadable(table["file"], "uv", "a setting of indexes has another type than uv takes")
 
 
 def _uv_layer(table: Mapping[str, Any], environ: Mapping[str, str]) -> _Layer:

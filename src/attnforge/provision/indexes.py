@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from attnforge.errors import AttnforgeError, HostError, RequestError
+from attnforge.model.versions import as_version
 from attnforge.process import redact
 
 if TYPE_CHECKING:
@@ -222,12 +223,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _is_version(text: str | None) -> bool:
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return bool(Version(text or ""))
-    except InvalidVersion:
-        return False
+    return bool(text) and as_version(text or "") is not None
 
 
 def _newest_last(release: SdistRelease) -> tuple[Any, str]:

@@ -20,8 +20,8 @@ from attnforge.model.host import Host
 from attnforge.model.plan import Selection
 from attnforge.model.recipe import KernelName, Recipe
 from attnforge.model.request import Request
-from attnforge.model.versions import shortened
 from attnforge.model.target import Architecture
+from attnforge.model.versions import shortened
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import feature_share, memory_limit, predict_steps, together, wall_seconds
 

@@ -16,7 +16,6 @@ from attnforge.resolve.naming import NO_LABEL, check_label
 from attnforge.resolve.toolchain import PYPI, SYSTEM
 from attnforge.resolve.versions import expand_pythons, expand_torches, named_cuda
 
-
 # NAME_MAX of the file systems of Linux, and PATH_MAX.
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 

@@ -32,33 +32,36 @@ ALLOWED = {0, 2, 3, 4, 5, 6}
 
 # --- words
 
+
+def _listed(text: str) -> list[str]:
+    return text.split()
+
+
 _NUMBERS = st.one_of(
     st.integers(-(10**6), 10**6).map(str),
     st.sampled_from(["0", "-1", "1" * 400, "9" * 5000, "1e999", "nan", "inf", "-0", "٣", "²", "0x10", "1_000", "+5"]),
 )
 _NOISE = st.text(max_size=12)
-_ODD = st.sampled_from(
-    ("", " ", ",", ";", "-", "--", "==", "\x00", "\udcff", "\x1b[2K", "\u202e", "é", "a" * 300, "a" * 5000)
-    + ("../..", "%", "{", "\n", "1.0", "~", "@", "#", "[", "'", '"')
-)
+_PLAIN_ODD = _listed("- -- == , ; ../.. % { 1.0 ~ @ # [ ' \" é")
+_ODD = st.sampled_from(["", " ", "\n", "\x00", "\udcff", "\x1b[2K", "\u202e", "a" * 300, "a" * 5000, *_PLAIN_ODD])
 _VERSIONS = st.sampled_from(
-    (
-        "1.0 2.8.3 2.7.4.post1 2.8.* >=2 1.0+cu128 1!2.0 1.0a1 v1.0 1..0 2.11.0+cu128 2.11+cpu 2.6 2.7.1 2.15 99 0 1.2.0+!! "
-        "1.0.dev1 2.2.0 3.0.0b1 1.0.6 0.19.8 2.3.2.post1"
-    ).split()
+    _listed(
+        "1.0 2.8.3 2.7.4.post1 2.8.* >=2 1.0+cu128 1!2.0 1.0a1 v1.0 1..0 2.11.0+cu128 2.11+cpu 2.6 2.7.1 2.15 99 0 "
+        "1.2.0+!! 1.0.dev1 2.2.0 3.0.0b1 1.0.6 0.19.8 2.3.2.post1"
+    )
 )
 _RIGHT = {
     "gpu": "H100 L40S GH200 GB200 8.9 sm_90a native T4 V100 B200 RTX-5090 12.1 DGX-Spark 10.1 7.5 L40S,H100 A100,8.6",
     "python": "3.12 3.11.7 3.9 3.14t 4.0 2.7 3 3.10-3.13 3.10,3.12 3.13-3.10 cp312 3.12-",
-    "torch": "2.11.0 2.11 2.6 99 2.11.0+cu128 2.11.0+cpu 2.11.0+rocm6.4 2.9-2.12 2.6,2.7 2.13-2.11 2.11.0,2.11 1.0 2 nightly "
-    "2.4.0 2.15.0 2.11+cu130,2.12+cu130 -2.11 2.11-",
+    "torch": "2.11.0 2.11 2.6 99 2.11.0+cu128 2.11.0+cpu 2.11.0+rocm6.4 2.9-2.12 2.6,2.7 2.13-2.11 2.11.0,2.11 1.0 2 "
+    "nightly 2.4.0 2.15.0 2.11+cu130,2.12+cu130 -2.11 2.11-",
     "cuda": "13.0 cu128 128 13 12 12.8.1 11.8 99.9 cuda13 12.4 .",
     "target": "reference hopper ada-hopper hoper",
     "profile": "full inference diffusion difusion",
     "head-dims": "64 64,128 80 512 0 -1 256",
     "dtypes": "bf16 fp16,bf16 fp8 int8",
     "without": "alibi softcap,local backward split dropout nothing varlen",
-    "source": "sdist git carrier ./tree archive.tar.gz git+https://x.example/r@main git+file:///no . tree.zip /dev/null",
+    "source": "sdist git carrier ./tree archive.tar.gz git+https://x.io/r@main git+file:///no . tree.zip /dev/null",
     "toolchain": "system pypi conda",
     "label": f"mine.1 none a_b A-B_c é {'x' * 190} 1 0",
     "jobs": "1 4 10000 0",
@@ -68,15 +71,15 @@ _RIGHT = {
     "cache-limit": "20G 1 1M",
     "universal": "1 0 maybe true",
 }
-_KNOWN = (
-    "flash-attn flash-attn-3 flashattn-hopper sageattention sageattention==2.2.0 causal-conv1d mamba-ssm grouped-gemm deepspeed "
-    "flash-attn==2.7.2.post1 flash-attn==2.7.2 flash-attn@v2.8.3 thing thing==1.0 ./tree ./tree ./tree tree.zip ./archive.tar.gz "
-    "./own.toml ./own.toml ./own.toml ./own.toml==1.0 thing"
-).split()
-_STRANGE = (
+_KNOWN = _listed(
+    "flash-attn flash-attn-3 flashattn-hopper sageattention sageattention==2.2.0 causal-conv1d mamba-ssm grouped-gemm "
+    "deepspeed flash-attn==2.7.2.post1 flash-attn==2.7.2 flash-attn@v2.8.3 thing thing==1.0 ./tree ./tree ./tree "
+    "tree.zip ./archive.tar.gz ./own.toml ./own.toml ./own.toml ./own.toml==1.0 thing"
+)
+_STRANGE = _listed(
     ". .. odd nothing-here git+https://x.example/r.git@main thing@main a[b] a;b flash-attn>=2 flash_attn Flash.Attn "
     "https://x.example/a.tar.gz ./no-such ~nobody/x ~ /dev/null git+ssh://a@b:c/d @ a@ git+ git+file://"
-).split()
+)
 
 
 def _seldom(often: st.SearchStrategy[str], seldom: st.SearchStrategy[str], one_in: int = 8) -> st.SearchStrategy[str]:
@@ -107,7 +110,7 @@ def _values(name: str) -> st.SearchStrategy[str]:
 _OPTIONS = st.sampled_from(
     [*(option.name for option in OPTIONS), "torch", "python", "cuda", "universal", "source", "gpu"]
 )
-_FLAGS = st.sampled_from("--explain --json --debug --plain --check --out --no-such -x --help=1".split())
+_FLAGS = st.sampled_from(_listed("--explain --json --debug --plain --check --out --no-such -x --help=1"))
 _OTHERS = ("extend", "audit", "check", "bench", "packages", "doctor", "plam", "build")
 
 
@@ -181,8 +184,9 @@ def _damaged(text: str, one_in: int = 6) -> st.SearchStrategy[str]:
 _PKG_INFO = "Metadata-Version: 2.1\nName: {}\nVersion: {}\n\nText\n"
 _SETUP = "from setuptools import setup\nNAME = {!r}\nsetup(name=NAME, version={!r}, packages=[])\n"
 _CUDA_SETUP = (
-    "from setuptools import setup\nfrom torch.utils.cpp_extension import CUDAExtension, BuildExtension\nsetup(name={!r}, "
-    "version={!r}, ext_modules=[CUDAExtension('x', ['x.cu'])], cmdclass={{'build_ext': BuildExtension}})\n"
+    "from setuptools import setup\nfrom torch.utils.cpp_extension import CUDAExtension, BuildExtension\n"
+    "setup(name={!r}, version={!r}, ext_modules=[CUDAExtension('x', ['x.cu'])], "
+    "cmdclass={{'build_ext': BuildExtension}})\n"
 )
 _PYPROJECT = "[build-system]\nrequires = {}\nbuild-backend = {}\n[project]\nname = {}\nversion = {}\n[tool.x]\ny = {}\n"
 _RIGHT_PYPROJECT = ('["setuptools"]', '"setuptools.build_meta"', '"thing"', '"1.0"', "3")
@@ -233,10 +237,10 @@ def _recipe(draw: st.DrawFn) -> str:
     return draw(_damaged("\n".join(lines), 10))
 
 
-_ARCHIVES = (
-    "thing-1.0.tar.gz thing-1.0.tar.gz thing-1.0.zip thing-.tar.gz odd-1.0+!!.tar.gz odd-9.tar.xz thing-99999.tar.bz2 -1.tar.gz "
+_ARCHIVES = _listed(
+    "thing-1.0.tar.gz thing-1.0.zip thing-.tar.gz odd-1.0+!!.tar.gz odd-9.tar.xz thing-99999.tar.bz2 -1.tar.gz "
     f"thing-1.0-py3-none-any.whl thing-{'9' * 180}.tar.gz flash_attn-2.7.4.post1.tar.gz deepspeed-0.19.8.tar.gz"
-).split()
+)
 
 
 @dataclass(frozen=True)
