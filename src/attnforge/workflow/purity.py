@@ -48,7 +48,7 @@ def _of_files(files: Mapping[str, str], names: Collection[str], place: Path) -> 
         build_requires(files.get("pyproject.toml", ""))
     except ValueError as error:
         raise RequestError(
-            f"the pyproject.toml in {place} can't be built from",
+            f"{place}/pyproject.toml can't be read",
             why=str(error),
             hint="correct it, and build from the folder",
         ) from error

@@ -24,7 +24,7 @@ def check_space(machine: Machine) -> None:
     if free is not None and free < needed:
         has, needs = f"{free / 1e9:.1f} GB", f"{needed / 1e9:.1f} GB"
         raise HostError(
-            f"the disk of {machine.folders.builds} has {has} free, and a build needs {needs}",
+            f"no space left for a build: the disk of {machine.folders.builds} has {has} free, and it needs {needs}",
             why="PyTorch's environment alone is 4.5 GB" if first else "source, objects and the wheel have to fit",
             hint="free some space, or set ATTNFORGE_CACHE to a folder on a disk with space",
         )

@@ -12,9 +12,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from attnforge import process
-from attnforge.compile.diagnose import first_error, known_cause
+from attnforge.compile.diagnose import disk_full, first_error, known_cause
 from attnforge.compile.engine import Engine
-from attnforge.errors import BuildError, RequestError
+from attnforge.errors import AttnforgeError, BuildError, HostError, RequestError
 from attnforge.provision.metadata import build_requires
 
 # Upstream's build leaves no date and no order of a hash table in what it packs.
@@ -43,7 +43,8 @@ def build_wheel(
     """Build the wheel of an unpacked source and return its path, in ``folder``/upstream.
 
     The seat has to be first on PATH in ``environment``; a package that compiles nothing has no ``engine``. Raises the
-    engine's error where compiling failed, BuildError where anything else of upstream's build did.
+    engine's error where compiling failed, HostError where the disk is full, BuildError where anything else of upstream's
+    build failed.
     """
     from build import BuildBackendException, BuildException, ProjectBuilder
 
@@ -88,7 +89,7 @@ class _LoggedRunner:
             raise _UpstreamFailedError(f"exit code {outcome.code}")
 
 
-def _failed(runner: _LoggedRunner, error: Exception) -> BuildError:
+def _failed(runner: _LoggedRunner, error: Exception) -> AttnforgeError:
     if not runner.output:
         return BuildError("upstream's build could not be started", why=str(error))
     what = f"upstream's build failed: {first_error(runner.output) or error}"
@@ -96,4 +97,5 @@ def _failed(runner: _LoggedRunner, error: Exception) -> BuildError:
     if cause is None:
         hint = "the log has all that it printed"
         return BuildError(what, why="its own setup ended with that error, and no compiler did", hint=hint)
-    return BuildError(what, why=f"{cause.what}: {cause.why}", hint=cause.hint, link=cause.link)
+    kind = HostError if disk_full(runner.output) else BuildError
+    return kind(what, why=f"{cause.what}: {cause.why}", hint=cause.hint, link=cause.link)

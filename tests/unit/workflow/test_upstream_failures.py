@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.diagnose import known_cause
-from attnforge.errors import BuildError, RequestError
+from attnforge.errors import BuildError, HostError, RequestError
 from attnforge.process import base_environment
 from attnforge.workflow.upstream import build_requirements, build_wheel
 
@@ -35,6 +35,14 @@ def test_a_download_that_failed_is_said_as_that(tmp_path: Path) -> None:
     error = failure(tmp_path, setup)
     assert "downloads something, and could not" in error.why
     assert "no error" not in str(error)
+
+
+def test_a_full_disk_is_the_environments_fault(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "setup.py").write_text("raise SystemExit('ld: final link failed: No space left on device')\n")
+    with pytest.raises(HostError, match="No space left"):
+        build_wheel(source, Path(sys.executable), base_environment({}), None, tmp_path, io.StringIO())
 
 
 @pytest.mark.parametrize(
