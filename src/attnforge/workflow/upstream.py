@@ -43,7 +43,7 @@ def build_wheel(
     """Build the wheel of an unpacked source and return its path, in ``folder``/upstream.
 
     The seat has to be first on PATH in ``environment``; a package that compiles nothing has no ``engine``. Raises the
-    engine's error where compiling failed, HostError where the disk is full, BuildError where anything else of upstream's
+    engine's error where compiling failed, HostError where the disk is full, BuildError where anything else of its
     build failed.
     """
     from build import BuildBackendException, BuildException, ProjectBuilder
