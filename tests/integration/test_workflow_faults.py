@@ -191,7 +191,7 @@ def test_a_project_file_that_is_none_is_refused_before_anything_is_made(forge: F
 
 @pytest.mark.parametrize(
     ("place", "size", "pad"),
-    [("cache", "1m", 0), ("cache", "300m", 400_000_000), ("tmp", "4k", 0), ("tmp", "12k", 0), ("dist", "4k", 0)],
+    [("cache", "1m", 0), ("cache", "48m", 100_000_000), ("tmp", "4k", 0), ("tmp", "12k", 0), ("dist", "4k", 0)],
     ids=["environment", "objects", "no temporary file", "temporary files", "output"],
 )
 def test_a_full_disk(forge: Forge, source: Path, place: str, size: str, pad: int) -> None:
@@ -225,6 +225,25 @@ def test_a_read_only_output_folder(forge: Forge, source: Path) -> None:
     done = forge.build(source, prefix=with_tmpfs(forge.out, "ro"))
     assert done.code == 3
     assert str(forge.out.name) in done.err
+
+
+def test_an_output_folder_that_is_a_file(forge: Forge, source: Path) -> None:
+    forge.out.write_text("")
+    done = forge.build(source, "--out", "dist/wheels")
+    assert done.code == 2
+    assert "dist is a file" in done.err
+    assert not (forge.cache / "builds").exists()
+
+
+def test_a_disk_that_is_too_small_for_the_kernels(forge: Forge) -> None:
+    source = house.flash_attn(forge.folder / "flash-attention")
+    forge.temporary.mkdir()
+    done = forge.build(source, prefix=with_tmpfs(forge.temporary, "size=64m"))
+    assert done.code == 3
+    # Two compiles at once.
+    assert f"140 MB in {forge.temporary}" in done.err
+    assert "TMPDIR=FOLDER" in done.err
+    assert done.seen("StageStarted") == []
 
 
 # --- the machine's tools

@@ -15,7 +15,7 @@ from attnforge.model.universal import Pair
 from attnforge.resolve.advice import apply_advisories
 from attnforge.resolve.architectures import choose_architectures, choose_gpus
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import estimate, expected_jobs, priors
+from attnforge.resolve.estimate import Made, estimate, expected_units, priors
 from attnforge.resolve.form import check_form, check_name
 from attnforge.resolve.grouping import choose_groups
 from attnforge.resolve.hosts import check_hosts, check_processor
@@ -62,13 +62,15 @@ def resolve(
     source: SourcePin,
     host: Host,
     expect: Callable[[Mapping[str, Prediction]], Mapping[str, Prediction]] = dict,
+    made: Callable[[BuildPlan], Made] = lambda plan: Made(),
     pure: str = "",
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
 
     ``version`` and ``source`` are what the index or the folder holds; ``expect`` turns the recipe's predictions, by
-    key, into this machine's (compile.cost), for the estimate alone. ``pure`` says how it is known of a source
-    without a recipe that it compiles nothing, "" where that is not known.
+    key, into this machine's (compile.cost), and ``made`` says what is left of earlier builds of a plan; both for the
+    estimate alone. ``pure`` says how it is known of a source without a recipe that it compiles nothing, "" where that
+    is not known.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -112,14 +114,15 @@ def resolve(
         label=label,
         wheel=name,
     )
+    there = made(plan)
     # Nothing is known of the units of a version that no release covers.
-    jobs = list(expected_jobs(plan, recipe, expect(priors(plan, recipe)))) if release else []
-    expected = estimate(jobs, request, host)
+    expected = list(expected_units(plan, recipe, expect(priors(plan, recipe)), there)) if release else []
+    known = bool(expected) or there.wheel or (release is not None and bool(there.sources))
     return Resolution(
         plan=plan,
         decisions=notes.decisions,
         warnings=notes.warnings,
-        estimate=expected.model_copy(update={"known": bool(jobs)}),
+        estimate=estimate(expected, request, host, there).model_copy(update={"known": known}),
     )
 
 

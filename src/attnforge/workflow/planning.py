@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -22,6 +23,7 @@ from attnforge.recipes.catalogue import find_recipe, suggestions
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
+from attnforge.workflow.before import made_before
 from attnforge.workflow.early import check_early, check_place
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.machine import Machine
@@ -75,7 +77,9 @@ def plan(machine: Machine, request: Request) -> Planned:
     located = replace(checked_names(located), recipe=located.recipe.at(located.version))
     pure = _why_pure(machine, located)
     expect = CostModel(machine.folders.costs).expect
-    resolution = resolve(request, located.recipe, located.version, located.source, machine.host, expect, pure)
+    made = partial(made_before, machine.folders)
+    recipe, host = located.recipe, machine.host
+    resolution = resolve(request, recipe, located.version, located.source, host, expect, made, pure)
     resolution = _with_found(_with_finished(resolution, machine), located)
     return Planned(request, located, resolution)
 

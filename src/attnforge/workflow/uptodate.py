@@ -20,31 +20,21 @@ from attnforge.model.plan import BuildPlan
 from attnforge.paths import Folders
 from attnforge.provision.indexes import file_sha256
 from attnforge.provision.store import write_atomically
-from attnforge.version import fingerprint
+from attnforge.workflow.before import finished_wheels
 from attnforge.workflow.report import report_path
 from attnforge.workflow.results import Built
 from attnforge.workflow.stages import deliver
 
-WHEELS = "wheel"
-
-
-def finished_folder(folder: Path) -> Path:
-    """Return where in a plan's build folder the finished wheel goes.
-
-    Another attnforge makes its own, since it may have corrected something.
-    """
-    return folder / WHEELS / fingerprint()
-
 
 def finished_wheel(folders: Folders, plan: BuildPlan) -> Path | None:
     """Return the wheel that an earlier build of a plan finished and that has its report, None where there is none."""
-    kept = sorted(finished_folder(folders.builds / plan.slug).glob("*.whl"))
+    kept = sorted(finished_wheels(folders.builds / plan.slug).glob("*.whl"))
     return kept[0] if kept and report_path(kept[0]).is_file() else None
 
 
 def keep_report(folder: Path, report: Path) -> None:
     """Keep the report of a build beside the wheel that it finished; the first one stays."""
-    for wheel in finished_folder(folder).glob("*.whl"):
+    for wheel in finished_wheels(folder).glob("*.whl"):
         kept = report_path(wheel)
         if not kept.exists():
             write_atomically(kept, report.read_text(encoding="utf-8"))
@@ -52,7 +42,7 @@ def keep_report(folder: Path, report: Path) -> None:
 
 def first_report(folder: Path, sha256: str) -> str:
     """Return the text of the report that a build wrote when it finished the wheel of this hash, "" for none."""
-    for wheel in finished_folder(folder).glob("*.whl"):
+    for wheel in finished_wheels(folder).glob("*.whl"):
         with suppress(OSError, ValueError):
             text = report_path(wheel).read_text(encoding="utf-8")
             if json.loads(text).get("sha256") == sha256:

@@ -12,9 +12,10 @@ from attnforge.model.audit import AuditReport
 from attnforge.model.events import Event, Finished, Message
 from attnforge.model.plan import BuildPlan, Resolution
 from attnforge.paths import Folders
-from attnforge.workflow import uptodate
+from attnforge.workflow import before
+from attnforge.workflow.before import finished_wheels
 from attnforge.workflow.report import report_path, write_report
-from attnforge.workflow.uptodate import finished_folder, finished_wheel, first_report, keep_report, up_to_date
+from attnforge.workflow.uptodate import finished_wheel, first_report, keep_report, up_to_date
 
 GOOD = AuditReport(wheel="w", modules=(), platform_tag="linux_x86_64", findings=(), verdict="good")
 
@@ -25,7 +26,7 @@ class House:
     def __init__(self, folder: Path, resolution: Resolution) -> None:
         self.folders, self.out, self.plan = Folders(folder / "cache"), folder / "dist", resolution.plan
         self.folder = self.folders.builds / self.plan.slug
-        self.kept = finished_folder(self.folder) / self.plan.wheel
+        self.kept = finished_wheels(self.folder) / self.plan.wheel
         self.placed = self.out / self.plan.wheel
         for wheel in (self.kept, self.placed):
             wheel.parent.mkdir(parents=True)
@@ -90,7 +91,7 @@ def test_a_wheel_that_was_not_good_is_looked_at_again(house: House) -> None:
 
 
 def test_another_attnforge_makes_its_own(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uptodate, "fingerprint", lambda: "another")
+    monkeypatch.setattr(before, "fingerprint", lambda: "another")
     assert not house.again()
 
 
