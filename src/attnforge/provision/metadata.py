@@ -34,6 +34,8 @@ def build_requires(text: str) -> tuple[str, ...]:
     required = system.get("requires", []) if isinstance(system, dict) else None
     if not isinstance(required, list) or not all(isinstance(one, str) for one in required):
         raise ValueError("[build-system] has to be a table, and requires a list of texts in it")
+    if not isinstance(system.get("build-backend", ""), str):
+        raise ValueError("build-backend of [build-system] has to be a text")
     for one in required:
         Requirement(one)
     return tuple(required)

@@ -73,7 +73,7 @@ def why_pure(files: Mapping[str, str], names: Collection[str]) -> str:
     system = project.get("build-system", {})
     if not isinstance(system, dict) or system.get("backend-path") or _asks_for_compilers(system):
         return ""
-    backend = system.get("build-backend", "")
+    backend = str(system.get("build-backend", ""))
     if backend in _PURE_BACKENDS:
         hooked = any(_at(project, key) is not None for key in _PURE_BACKENDS[backend])
         hooked = hooked or any(PurePosixPath(name).name.lower() in _BUILD_FILES for name in names)

@@ -275,6 +275,7 @@ def test_an_index_that_is_no_url_is_the_environments_fault(here: Here, variable:
         ("PKG-INFO", "Metadata-Version: 2.1\nName: ../../foo\nVersion: 1.0\n"),
         ("pyproject.toml", "build-system = 3\n"),
         ("pyproject.toml", "[build-system]\nrequires = 3\n"),
+        ("pyproject.toml", "[build-system]\nbuild-backend = []\n"),
         ("pyproject.toml", '[build-system]\nrequires = ["==1"]\n'),
         ("pyproject.toml", '[project]\nname = "foo"\nversion = "no"\n'),
         ("setup.cfg", "[metadata]\nname = a b\n"),

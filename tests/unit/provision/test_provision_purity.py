@@ -70,6 +70,7 @@ def test_pure(files: dict[str, str]) -> None:
         backend("hatchling.build", requires='"hatchling", "torch"'),
         backend("scikit_build_core.build"),
         backend("mesonpy"),
+        {"pyproject.toml": "[build-system]\nbuild-backend = ['setuptools.build_meta']\n"},
         backend("maturin"),
         backend("own_backend", 'backend-path = ["."]\n'),
     ],
