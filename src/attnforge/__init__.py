@@ -27,18 +27,19 @@ if TYPE_CHECKING:
     from attnforge.model.request import Request
     from attnforge.workflow.auditing import audit as audit_wheel
     from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
-    from attnforge.workflow.building import Built, build
+    from attnforge.workflow.building import build
     from attnforge.workflow.checking import check as check_wheel
     from attnforge.workflow.extending import Extension, extend, plan_extension
     from attnforge.workflow.machine import Machine
     from attnforge.workflow.planning import Planned, plan
+    from attnforge.workflow.results import Built
 
 # Public name: its module, and its name there. `audit` and `check` are packages, so these verbs end in _wheel.
 _HOMES = {
     "AttnforgeError": ("attnforge.errors", "AttnforgeError"),
     "BenchOptions": ("attnforge.workflow.benchmarking", "BenchOptions"),
     "BenchReport": ("attnforge.model.benchmark", "BenchReport"),
-    "Built": ("attnforge.workflow.building", "Built"),
+    "Built": ("attnforge.workflow.results", "Built"),
     "Extension": ("attnforge.workflow.extending", "Extension"),
     "Machine": ("attnforge.workflow.machine", "Machine"),
     "Planned": ("attnforge.workflow.planning", "Planned"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attnforge.errors import RequestError
-from attnforge.options import OPTIONS
+from attnforge.options import OPTIONS, Settings
 
 # Variables of ours that are no target option. Secrets are variables alone: a command line can be seen by others.
 _OTHER_VARIABLES = (
@@ -22,7 +22,7 @@ _OTHER_VARIABLES = (
 )
 
 
-def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+def from_environment(environ: Mapping[str, str]) -> Settings:
     """Return what ATTNFORGE_* variables set, by option name; RequestError for one that does not exist."""
     known = {option.variable: option.name for option in OPTIONS}
     found = {}
@@ -32,31 +32,52 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
         if variable not in known:
             raise _unknown(f"the environment variable {variable}", variable, [*known, *_OTHER_VARIABLES])
         found[known[variable]] = value
-    return found
+    variables = {name: variable for variable, name in known.items()}
+    return Settings(found, variables.__getitem__)
 
 
-def from_project(folder: Path) -> dict[str, Any]:
+def from_project(folder: Path) -> Settings:
     """Return ``[tool.attnforge]`` of the nearest pyproject.toml upward; RequestError for a key that does not exist."""
     for place in (folder, *folder.parents):
         path = place / "pyproject.toml"
         if path.is_file():
             return _table(path)
-    return {}
+    return Settings({}, str)
 
 
-def _table(path: Path) -> dict[str, Any]:
+def current_folder() -> Path:
+    """Return the folder that attnforge runs in; RequestError where it has been removed."""
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise RequestError(
+            "the current folder does not exist", why=str(error), hint="run attnforge in another folder"
+        ) from error
+
+
+def _table(path: Path) -> Settings:
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise RequestError(
-            f"{path} can't be read", why=str(error), hint="mend the file, or run in another folder"
-        ) from (error)
-    table = document.get("tool", {}).get("attnforge", {})
+            f"{path} can't be read", why=str(error), hint="correct the file, or run in another folder"
+        ) from error
+    table = _inner(_inner(document, "tool", path), "attnforge", path)
     names = [*(option.name for option in OPTIONS), "out"]
     for key in table:
         if key not in names:
             raise _unknown(f"the key {key!r} in [tool.attnforge] of {path}", key, names)
-    return dict(table)
+    return Settings(table, lambda name: f"{name} in [tool.attnforge] of {path}")
+
+
+def _inner(table: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
+    """Return a table in a table, an empty one where there is none."""
+    inner = table.get(key, {})
+    if not isinstance(inner, dict):
+        raise RequestError(
+            f"{key} in {path} has to be a table, and is {inner!r}", hint='for example: [tool.attnforge] gpu = ["H100"]'
+        )
+    return inner
 
 
 def _unknown(what: str, key: str, names: list[str]) -> RequestError:

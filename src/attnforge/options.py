@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,6 +13,13 @@ Kind = Literal["text", "list", "numbers", "bytes", "number", "flag"]
 _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+
+# Less is a number whose unit was forgotten: no compiler and no cache does with it.
+_LEAST_BYTES = 2**20
+# The size of the address space. Beyond it a number is a slip of the keyboard.
+_MOST_BYTES = 2**63 - 1
+# Linux has no more processes than 2**22 (proc(5), pid_max); no machine has as many processors.
+_MOST_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,37 +40,103 @@ class Option:
         """The environment variable that sets it."""
         return "ATTNFORGE_" + self.name.upper().replace("-", "_")
 
-    def read(self, value: Any) -> Any:
-        """Return the value for the request's field; RequestError if it can't be read as this option's kind."""
+    def read(self, value: Any, where: str = "") -> Any:
+        """Return the value for the request's field; RequestError if it can't be read as this option's kind.
+
+        ``where`` says where the value is set, "" for the command line.
+        """
         try:
             return _READERS[self.kind](value)
-        except (ValueError, TypeError) as error:
-            raise RequestError(f"--{self.name} can't be {value!r}", why=str(error), hint=self.help) from None
+        except (ValueError, TypeError, OverflowError) as error:
+            named = where or f"--{self.name}"
+            raise RequestError(f"{named} can't be {_shown(value)}", why=str(error), hint=self.help) from None
+
+
+class Settings(dict[str, Any]):
+    """Values by option name, from one place. ``named`` says of an option how a message names it there."""
+
+    def __init__(self, values: Mapping[str, Any], named: Callable[[str], str]) -> None:
+        super().__init__(values)
+        self.named = named
+
+    def without(self, *names: str) -> Settings:
+        """Return the settings without some options."""
+        return Settings({name: value for name, value in self.items() if name not in names}, self.named)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def check_text(text: str) -> str:
+    """Return a text that can be part of a name, a path and a message; ValueError for one that can't."""
+    if "\0" in text:
+        raise ValueError("it has a NUL character")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise ValueError("it is not UTF-8")
+    return text
+
+
+def _text(value: Any) -> str:
+    """Read a text; of a file also a whole number, and a list, which is written with commas then.
+
+    Other numbers are refused: TOML reads 3.10 as 3.1.
+    """
+    if isinstance(value, list | tuple):
+        return ",".join(map(_text, value))
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise ValueError("it has to be a text: write it in quotes")
+    return check_text(str(value))
 
 
 def _words(value: Any) -> tuple[str, ...]:
-    text = value if isinstance(value, str) else ",".join(str(part) for part in value)
+    parts = [value] if isinstance(value, str | int | float) else list(value)
+    if any(isinstance(part, bool) or not isinstance(part, str | int | float) for part in parts):
+        raise ValueError("it has to be a list of texts")
+    text = check_text(",".join(map(str, parts)))
     return tuple(part.strip() for part in text.replace(";", ",").split(",") if part.strip())
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
-    return tuple(sorted({int(word) for word in _words(str(value) if isinstance(value, int) else value)}))
+    return tuple(sorted({_whole(word) for word in _words(value)}))
+
+
+def _whole(word: str) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        raise ValueError("it has to be whole numbers") from None
 
 
 def read_bytes(value: Any) -> int:
     """Return a number of bytes: ``8G``, ``12.5GiB``, ``800M`` or plain bytes. ValueError for anything else."""
     text = str(value).strip().lower().removesuffix("b").removesuffix("i")
     number, unit = (text[:-1], text[-1]) if text and text[-1] in "kmgt" else (text, "")
-    size = int(float(number) * _UNITS[unit])
+    try:
+        size = int(float(number) * _UNITS[unit])
+    except (ValueError, OverflowError):
+        raise ValueError("it has to be a number of bytes, with or without a unit: 48G, 800M") from None
     if size <= 0:
         raise ValueError("it has to be more than 0 bytes")
+    if size > _MOST_BYTES:
+        raise ValueError("no machine has so many bytes")
+    return size
+
+
+def _size(value: Any) -> int:
+    size = read_bytes(value)
+    if size < _LEAST_BYTES:
+        raise ValueError(f"that is {size} bytes: a unit is missing (write 48G for 48 GiB)")
     return size
 
 
 def _count(value: Any) -> int:
-    number = int(value)
-    if number < 1:
-        raise ValueError("it has to be 1 or more")
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError("it has to be a whole number")
+    number = _whole(value) if isinstance(value, str) else int(value)
+    if not 1 <= number <= _MOST_AT_ONCE:
+        raise ValueError(f"it has to be 1 to {_MOST_AT_ONCE}")
     return number
 
 
@@ -75,10 +148,10 @@ def _flag(value: Any) -> bool:
 
 
 _READERS: dict[Kind, Any] = {
-    "text": str,
+    "text": _text,
     "list": _words,
     "numbers": _numbers,
-    "bytes": read_bytes,
+    "bytes": _size,
     "number": _count,
     "flag": _flag,
 }
@@ -129,6 +202,7 @@ def merge(*sources: Mapping[str, Any]) -> dict[str, Any]:
     for option in OPTIONS:
         for source in sources:
             if source.get(option.name) is not None:
-                fields[option.field] = option.read(source[option.name])
+                where = source.named(option.name) if isinstance(source, Settings) else ""
+                fields[option.field] = option.read(source[option.name], where)
                 break
     return fields

@@ -165,7 +165,6 @@ def test_a_unit_that_fails_is_named_with_its_error_and_a_command(forge: Forge, s
         ("setup.py", "extra_compile_args", "libraries=['nosuchlibrary'],\n extra_compile_args", "-lnosuchlibrary"),
         ("setup.py", '"total.cu"', '"total.cu", "gone.cu"', "gone.cu"),
         ("setup.py", "CUDAExtension(", "(lambda *a, **b: 5)(", "upstream's build failed"),
-        ("pyproject.toml", "[build-system]", "[build-system", "pyproject.toml can't be read"),
     ],
 )
 def test_upstreams_own_faults(forge: Forge, source: Path, file: str, old: str, new: str, said: str) -> None:
@@ -175,6 +174,16 @@ def test_upstreams_own_faults(forge: Forge, source: Path, file: str, old: str, n
     done = forge.build(source)
     assert done.code == 4, done.err
     assert said in done.err
+
+
+@pytest.mark.parametrize("new", ["[build-system", "build-system = 3\n[other]"])
+def test_a_project_file_that_is_none_is_refused_before_anything_is_made(forge: Forge, source: Path, new: str) -> None:
+    path = source / "pyproject.toml"
+    path.write_text(path.read_text().replace("[build-system]", new))
+    done = forge.build(source)
+    assert done.code == 2, done.err
+    assert "pyproject.toml can't be read" in done.err
+    assert not list(forge.cache.glob("builds/*"))
 
 
 # --- disks
@@ -540,10 +549,10 @@ def test_unknown_packages_and_versions(
     ("table", "variable", "said"),
     [
         ("head-dim = [64]", "", "did you mean head-dims?"),
-        ("head-dims = ['x']", "", "--head-dims can't be"),
+        ("head-dims = ['x']", "", "head-dims in [tool.attnforge] of "),
         ("profile = ", "", "pyproject.toml can't be read"),
         ("", "ATTNFORGE_PROFIL", "did you mean ATTNFORGE_PROFILE?"),
-        ("", "ATTNFORGE_JOBS", "--jobs can't be"),
+        ("", "ATTNFORGE_JOBS", "ATTNFORGE_JOBS can't be"),
     ],
 )
 def test_unknown_option_keys(

@@ -6,15 +6,15 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
-from attnforge.cli.check import tell_check, worst
 from attnforge.cli.display import observer, write_line
 from attnforge.cli.requests import add_request_options, read_out, read_requests
 from attnforge.cli.show import plan_lines
 from attnforge.cli.terminal import Terminal
-from attnforge.workflow.building import build
-from attnforge.workflow.checking import check, write_check
+from attnforge.model.events import Observer
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.planning import plan
+from attnforge.workflow.planning import Planned, plan
+from attnforge.workflow.results import Built
+from attnforge.workflow.uptodate import up_to_date
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -48,11 +48,24 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal
         codes.append(built.audit.exit_code)
         if arguments.check:
             codes.append(_checked(machine, built.wheel, arguments.json, out))
-    return worst(codes)
+    return 5 if 5 in codes else max(codes, default=0)  # a bad wheel is said before one that could not be checked
+
+
+def build(machine: Machine, planned: Planned, folder: Path, observe: Observer) -> Built:
+    """Build a wheel, unless an earlier build has: what builds is loaded only where there is something to do."""
+    done = up_to_date(machine.folders, planned.plan, folder, observe)
+    if done is not None:
+        return done
+    from attnforge.workflow import building
+
+    return building.build(machine, planned, folder, observe)
 
 
 def _checked(machine: Machine, wheel: Path, as_json: bool, out: Terminal) -> int:
     """Check a wheel that was built, keep the report beside it, and return the exit code."""
+    from attnforge.cli.check import tell_check
+    from attnforge.workflow.checking import check, write_check
+
     report = check(machine, wheel) if as_json else tell_check(machine, wheel, out)
     write_check(report, wheel.parent)
     if as_json:

@@ -9,7 +9,7 @@ from pathlib import Path
 from attnforge.cli.display import observer, write_line
 from attnforge.cli.requests import read_out
 from attnforge.cli.terminal import Terminal
-from attnforge.config import from_environment, from_project
+from attnforge.config import current_folder, from_environment, from_project
 from attnforge.model.request import Request
 from attnforge.options import OPTIONS, merge
 from attnforge.workflow.extending import Extension, extend, plan_extension
@@ -60,10 +60,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal
 
 def _request(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Request:
     given = {name: getattr(arguments, f"option {name}") for name in _TAKEN}
-    configured = [
-        {name: value for name, value in source.items() if name in _TAKEN and name not in _SAID_HERE}
-        for source in (from_environment(environ), from_project(Path.cwd()))
-    ]
+    left = [option.name for option in OPTIONS if option.name not in _TAKEN or option.name in _SAID_HERE]
+    configured = [source.without(*left) for source in (from_environment(environ), from_project(current_folder()))]
     return Request(package="", universal=True, **merge(given, *configured))
 
 

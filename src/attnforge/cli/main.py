@@ -6,10 +6,13 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from attnforge.cli.streams import Output, out_of_memory, refused, whole
 from attnforge.cli.terminal import Terminal
 from attnforge.errors import AttnforgeError, HostError, RequestError
 
@@ -45,11 +48,20 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are ours: exit 2, with a suggestion."""
 
     def error(self, message: str) -> None:  # type: ignore[override]  # it raises, where argparse exits
-        unknown = [word for word in message.split() if word.startswith("--")]
-        options = [option for action in self._actions for option in action.option_strings]
-        near = get_close_matches(unknown[0], options, n=1) if unknown else []
+        named = next((word.strip(":,") for word in message.split() if word.startswith("--")), "")
+        actions = {option: action for action in self._actions for option in action.option_strings}
+        near = get_close_matches(named.partition("=")[0], actions, n=1) if named else []
         hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help"
+        if named in actions:
+            hint = self._form(named, actions[named], message)
         raise RequestError(message, hint=hint)
+
+    def _form(self, option: str, action: argparse.Action, message: str) -> str:
+        """Return how an option is written that is known, and was written wrong."""
+        if "ignored explicit argument" in message:
+            return f"{option} stands without a value"
+        value = action.metavar if isinstance(action.metavar, str) else "VALUE"
+        return f"{option} {value}: {action.help}; a value that begins with a dash is written {option}={value}"
 
 
 def parser_for(name: str) -> tuple[argparse.ArgumentParser, Verb]:
@@ -84,39 +96,55 @@ def usage() -> str:
 
 def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
     """Run one command and return its exit code. Only ``VERB --help`` leaves by SystemExit, as argparse does it."""
-    shown, told = Terminal(out), Terminal(err)
+    output = Output(out)
+    shown, told = Terminal(cast("TextIO", output)), Terminal(cast("TextIO", Output(err)))
     try:
-        return _dispatch(arguments, environ, shown)
-    except AttnforgeError as error:
+        code = _dispatch(arguments, environ, shown)
+        output.flush()
+        return code
+    except BrokenPipeError:
+        # The reader of our output went away (`attnforge ... | head`), and with it whoever would see the rest.
+        return 130
+    except KeyboardInterrupt:
+        stopped = AttnforgeError("interrupted", hint="run the same command again: what was finished is kept")
+        stopped.exit_code = 130
+        return _tell(stopped, arguments, output, told)
+    except Exception as error:
         if "--debug" in arguments:
             import traceback
 
             told.text(traceback.format_exc())
-        return _tell(error, arguments, shown, told)
-    except MemoryError:
-        lacking = HostError("memory ran out", hint="a larger limit (ulimit -v, the container's memory)")
-        return _tell(lacking, arguments, shown, told)
-    except KeyboardInterrupt:
-        stopped = AttnforgeError("interrupted", hint="run the same command again: what was finished is kept")
-        stopped.exit_code = 130
-        return _tell(stopped, arguments, shown, told)
-    except BrokenPipeError:
-        # The reader of our output went away (`attnforge ... | head`), and with it whoever would see the rest.
-        sys.stdout = None
-        return 130
-    except Exception:
-        from attnforge.cli.crash import write_crash
-
-        crash = write_crash(arguments, environ)
-        return _tell(AttnforgeError("this is our own fault", hint=f"please send {crash}"), arguments, shown, told)
+        return _tell(_known(error, arguments, environ), arguments, output, told)
+    finally:
+        if output.has_failed and sys.stdout is out:
+            sys.stdout = None  # Python would try again at its end, and exit with a code of its own.
 
 
-def _tell(error: AttnforgeError, arguments: Sequence[str], out: Terminal, err: Terminal) -> int:
-    if "--json" in arguments:
+def _known(error: Exception, arguments: Sequence[str], environ: Mapping[str, str]) -> AttnforgeError:
+    """Return an error with its cause; where that is not known, our own fault, and a file with what happened."""
+    if isinstance(error, AttnforgeError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None:
+        return refused(error)
+    if isinstance(error, MemoryError):
+        return out_of_memory()
+    from attnforge.cli.crash import write_crash
+
+    try:
+        hint = f"please send {write_crash(arguments, environ)}"
+    except OSError:
+        hint = "please send what the same command says with --debug"
+    return AttnforgeError("this is our own fault", hint=hint)
+
+
+def _tell(error: AttnforgeError, arguments: Sequence[str], out: Output, err: Terminal) -> int:
+    if "--json" in arguments and not out.has_failed:
         from attnforge.cli.show import error_document
 
-        out.json(error_document(error), indent=None)
-    err.error(error, "attnforge")
+        with suppress(AttnforgeError, OSError):
+            Terminal(cast("TextIO", out)).json(error_document(error), indent=None)
+    with suppress(AttnforgeError, OSError):
+        err.error(error, "attnforge")
     return error.exit_code
 
 
@@ -139,4 +167,9 @@ def _dispatch(arguments: Sequence[str], environ: Mapping[str, str], out: Termina
 
 def run() -> None:
     """Run as the installed program."""
-    sys.exit(main(sys.argv[1:], os.environ, sys.stdout, sys.stderr))
+    err = sys.stderr if sys.stderr is not None else Path(os.devnull).open("w")  # noqa: SIM115  # to the end
+    if sys.stdout is None:
+        closed = HostError("standard output is closed", hint="give it a file: >FILE, or >/dev/null")
+        sys.exit(_tell(closed, (), Output(err), Terminal(err)))
+    sys.stdout = whole(sys.stdout)
+    sys.exit(main(sys.argv[1:], os.environ, sys.stdout, err))

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from attnforge.config import from_environment, from_project
+from attnforge.config import current_folder, from_environment, from_project
+from attnforge.errors import RequestError
 from attnforge.model.request import Request
-from attnforge.options import OPTIONS, merge
+from attnforge.options import OPTIONS, check_text, merge
 
 
 def add_request_options(parser: argparse.ArgumentParser) -> None:
@@ -40,16 +41,43 @@ def read_requests(arguments: argparse.Namespace, environ: Mapping[str, str]) -> 
     given = {
         name.removeprefix("option "): value for name, value in vars(arguments).items() if name.startswith("option ")
     }
-    fields = merge(given, from_environment(environ), from_project(Path.cwd()))
-    return [Request(package=package, **fields) for package in arguments.packages]
+    fields = merge(given, from_environment(environ), from_project(current_folder()))
+    return [Request(package=_package(package), **fields) for package in arguments.packages]
+
+
+def _package(text: str) -> str:
+    try:
+        return check_text(text)
+    except ValueError as error:
+        raise RequestError(
+            f"{text!r} can't name a package", why=str(error), hint="write NAME, NAME==VERSION or ./FOLDER"
+        ) from None
 
 
 def configured(name: str, environ: Mapping[str, str]) -> str:
     """Return what the environment, else the project's file, sets an option to; "" where neither does."""
-    return str(from_environment(environ).get(name) or from_project(Path.cwd()).get(name) or "")
+    return str(from_environment(environ).get(name) or from_project(current_folder()).get(name) or "")
 
 
 def read_out(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Path:
     """Return the folder for wheels: the option, else the environment, else the project's file, else ``dist``."""
-    named: Any = arguments.out or environ.get("ATTNFORGE_OUT") or from_project(Path.cwd()).get("out")
-    return Path(named or "dist").expanduser()
+    named: Any = arguments.out or environ.get("ATTNFORGE_OUT") or from_project(current_folder()).get("out")
+    if named is not None and not isinstance(named, str):
+        raise RequestError(f"out in [tool.attnforge] can't be {named!r}", hint='out = "FOLDER"')
+    return expanded(check_folder(named or "dist"))
+
+
+def check_folder(text: str) -> str:
+    """Return the name of a folder; RequestError for one that no file system has."""
+    try:
+        return check_text(text)
+    except ValueError as error:
+        raise RequestError(f"{text!r} can't be a folder", why=str(error), hint="name another with --out") from None
+
+
+def expanded(text: str) -> Path:
+    """Return a path whose ~ or ~USER is the home folder, as it is where there is no such user."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)

@@ -67,6 +67,9 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
     if expected.seconds:
         compiles = f" with {expected.slots} at once, {size(expected.peak_bytes)} of memory at most"
         yield f"  expected   {duration(expected.seconds)}" + (compiles if expected.peak_bytes else "")
+    elif plan.is_compiled:
+        unknown = "unknown: nothing is known of the units of this package and version"
+        yield "  expected   " + ("up to date: the finished wheel is in the cache" if expected.known else unknown)
     yield f"  wheel      {plan.wheel}"
     yield f"  plan       {plan.digest}"
     for warning in resolution.warnings:

@@ -137,12 +137,19 @@ def explain(log: str, code: int, unit: str, rerun: str) -> BuildError:
     )
 
 
+def known_cause(log: str, code: int = 1) -> Signature | None:
+    """Return the known cause of a failure whose program ended with ``code``, None where the log tells of none."""
+    return _cause(log, code, first_error(log))
+
+
 def _cause(log: str, code: int, error: str) -> Signature | None:
     if disk_full(log):
         return signature("disk-full")
     if code in _KILLED_CODES:
         return signature("killed")
-    return match_signature(error) or match_signature(_ANSI.sub("", log))
+    # A line that tells of a cause and is no error itself counts only where it is the first error.
+    found = match_signature(error) or match_signature(_ANSI.sub("", log))
+    return found if found is None or not found.harmless or found.matches(error) else None
 
 
 def _ending(code: int) -> str:

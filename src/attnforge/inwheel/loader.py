@@ -28,7 +28,7 @@ def load(name: str, file: str, wheel: str, cuda: str) -> None:
         # The first suffix names one kind of interpreter exactly: cpython-313t has no global lock, cpython-313 has it.
         path = package / f"torch{minor}" / (leaf + EXTENSION_SUFFIXES[0])
         if not path.is_file():
-            raise _none_fits(minor, wheel, _held(package, leaf))
+            raise _none_fits(minor, wheel, cuda, _held(package, leaf))
     except _UnfitError as unfit:
         raise ImportError(f"{name} can't be loaded: {unfit}", name=name, path=file) from None
     module = _load_extension(name, path, f"this is the module of {wheel} for PyTorch {minor} and Python {_PYTHON}")
@@ -72,15 +72,26 @@ def _no_torch(why: str, held: dict[str, list[str]]) -> _UnfitError:
     return _UnfitError("it needs PyTorch", f"{why}; the wheel is for PyTorch {', '.join(held)}", command)
 
 
-def _none_fits(minor: str, wheel: str, held: dict[str, list[str]]) -> _UnfitError:
+def _none_fits(minor: str, wheel: str, cuda: str, held: dict[str, list[str]]) -> _UnfitError:
     pairs = "; ".join(f"PyTorch {torch} with Python {', '.join(pythons)}" for torch, pythons in held.items())
     if sys.implementation.name == "cpython" and not sys.abiflags:
         python, mend = _PYTHON, f"attnforge extend {wheel} --torch {minor} --python {_PYTHON}"
+        if _running_cuda() != cuda:
+            # Not every PyTorch of the same CUDA major has a build with the wheel's own minor.
+            own = f"attnforge build {wheel.split('-')[0].replace('_', '-')} --torch {minor} --python {_PYTHON}"
+            mend = f"{own}, for a wheel of its own; where PyTorch {minor} has a build with CUDA {cuda}: {mend}"
     else:
         # attnforge compiles for no such interpreter.
         python, mend = f"{_PYTHON} ({EXTENSION_SUFFIXES[0]})", f"run the usual build of CPython {_PYTHON}"
     what = f"it has no module for Python {python} with PyTorch {minor}"
     return _UnfitError(what, f"the wheel has {pairs or 'none'}", mend)
+
+
+def _running_cuda() -> str:
+    """Return the CUDA that the installed PyTorch is built with: ``13.0``."""
+    import torch
+
+    return ".".join((torch.version.cuda or "").split(".")[:2])
 
 
 def _held(package: Path, leaf: str) -> dict[str, list[str]]:

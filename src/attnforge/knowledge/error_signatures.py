@@ -12,7 +12,10 @@ from attnforge.model.base import Value
 
 
 class Signature(Value):
-    """A message that is known. ``pattern`` is a regular expression, empty where the failure prints nothing."""
+    """A message that is known. ``pattern`` is a regular expression, empty where the failure prints nothing.
+
+    ``harmless``: builds that go on print it too, so that it is a cause only where it is the error itself.
+    """
 
     id: str
     pattern: str
@@ -20,6 +23,7 @@ class Signature(Value):
     why: str
     hint: str
     link: str
+    harmless: bool = False
 
     @field_validator("pattern")
     @classmethod

@@ -32,6 +32,7 @@ class _Group(Value):
     capability: str
     source: str
     names: tuple[str, ...]
+    arm: tuple[str, ...] = ()
     aliases: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
     @field_validator("capability")
@@ -60,6 +61,14 @@ def _table() -> _Table:
 def all_gpus() -> tuple[Gpu, ...]:
     """Return every GPU that is known by name, oldest compute capability first."""
     return tuple(gpu for group in _table().group for gpu in group.gpus())
+
+
+def on_arm_alone(gpu: Gpu) -> bool:
+    """Say whether a GPU exists only in hosts with an ARM processor; a capability, whether all known GPUs of it do."""
+    arm = {name for group in _table().group for name in group.arm}
+    alike = [known.name for known in all_gpus() if known.capability.dotted == gpu.capability.dotted.rstrip("af")]
+    named = [gpu.name] if gpu.name in alike else alike
+    return bool(named) and set(named) <= arm
 
 
 def gpu_key(text: str) -> str:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect
+from collections.abc import Sequence
 from functools import cache
 
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.data import load
 from attnforge.model.base import Value
+from attnforge.model.versions import as_version, shortened
+
+_BUILDS = "https://pytorch.org/get-started/locally/"
+
+_CUDA = re.compile(r"cu(?P<major>\d\d)(?P<minor>\d)")
+
+# Builds of PyTorch for other devices, by the beginning of their local version: https://download.pytorch.org/whl/
+_OTHER_DEVICES = {"cpu": "the processor alone", "rocm": "AMD GPUs", "xpu": "Intel GPUs", "cxx11": "the processor alone"}
 
 
 class TorchRelease(Value):
@@ -55,25 +66,69 @@ def default_torch() -> TorchRelease:
 
 
 def find_torch(text: str) -> TorchRelease:
-    """Return the release for ``2.11.0``, or the newest patch of ``2.11``; RequestError that names the nearest ones."""
-    try:
-        wanted = Version(text)
-    except InvalidVersion:
-        raise RequestError(f"{text!r} is not a PyTorch version", hint="write it as --torch 2.11.0") from None
+    """Return the release for ``2.11.0``, or the newest patch of ``2.11``; RequestError that names the nearest ones.
+
+    A local version, ``+cu128``, says nothing of the release: ``torch_cuda`` reads it.
+    """
+    wanted = as_version(text)
+    if wanted is None:
+        raise RequestError(f"{shortened(text)!r} is not a PyTorch version", hint="write it as --torch 2.11.0")
     releases = torch_releases()
     same_minor = [release for release in releases if Version(release.version).release[:2] == wanted.release[:2]]
-    if len(wanted.release) == 2 and same_minor:
+    if len(wanted.release) == 2 and same_minor and not wanted.is_prerelease:
         return same_minor[-1]
     exact = [release for release in same_minor if Version(release.version) == Version(wanted.public)]
     if exact:
         return exact[0]
-    nearest = same_minor or sorted(releases, key=lambda release: _distance(Version(release.version), wanted))[:3]
+    near = ", ".join(f"--torch {release.version}" for release in _neighbours(wanted, same_minor or releases))
     raise RequestError(
         f"PyTorch {text} is not known",
         why="known: " + ", ".join(release.version for release in releases),
-        hint="nearest: " + ", ".join(f"--torch {release.version}" for release in nearest),
+        hint=f"nearest: {near}",
     )
 
 
-def _distance(one: Version, other: Version) -> tuple[int, int]:
-    return abs(one.major - other.major), abs(one.minor - other.minor)
+def _neighbours(wanted: Version, releases: Sequence[TorchRelease]) -> Sequence[TorchRelease]:
+    """Return the releases just below and just above a version, the one below first."""
+    at = bisect([Version(release.version) for release in releases], wanted)
+    return releases[max(at - 1, 0) : at + 1]
+
+
+def torch_cuda(text: str) -> str:
+    """Return the CUDA (``12.8``) that a version's local part says, ``2.11.0+cu128``; "" for a version without one.
+
+    RequestError for a build without CUDA (``+cpu``, ``+rocm6.4``), for a local part that is no CUDA, and for a CUDA
+    that PyTorch publishes no build of this release with.
+    """
+    version = as_version(text)
+    local = version.local if version else None
+    if not local:
+        return ""
+    release = find_torch(text)
+    match = _CUDA.fullmatch(local)
+    if match is None:
+        raise _no_cuda(text, local, release)
+    cuda = f"{match['major']}.{match['minor']}"
+    if cuda not in release.cuda:
+        raise RequestError(
+            f"PyTorch {release.version} has no build with CUDA {cuda}",
+            why=f"it is built with {', '.join(release.cuda)}",
+            hint=f"--torch {release.version}, or another of these: --torch {release.version}+{_tag(release.cuda[-1])}",
+            link=_BUILDS,
+        )
+    return cuda
+
+
+def _no_cuda(text: str, local: str, release: TorchRelease) -> RequestError:
+    devices = [device for prefix, device in _OTHER_DEVICES.items() if local.startswith(prefix)]
+    tags = ", ".join(f"+{_tag(cuda)}" for cuda in release.cuda)
+    return RequestError(
+        f"PyTorch {text} is no build with CUDA" if devices else f"the build of PyTorch {text} is not known",
+        why=f"+{local} is for {devices[0]}, and wheels are for NVIDIA GPUs" if devices else f"known builds: {tags}",
+        hint=f"--torch {release.version} for its build with CUDA {release.index_cuda}, or one of {tags}",
+        link=_BUILDS,
+    )
+
+
+def _tag(cuda: str) -> str:
+    return "cu" + cuda.replace(".", "")

@@ -44,12 +44,14 @@ class PlanWarning(Value):
 class Estimate(Value):
     """What the cost model expects here: wall ``seconds``, ``peak_bytes`` at once, ``slots`` compiles at once.
 
-    It depends on the machine and on what was measured there, so it is no part of the plan's digest.
+    It depends on the machine and on what was measured there, so it is no part of the plan's digest. ``known`` is false
+    where nothing is known of the package's units: the numbers are 0 then. They are also 0 where nothing is compiled.
     """
 
     seconds: float
     peak_bytes: int
     slots: int
+    known: bool = True
 
 
 class SourcePin(Value):

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, field_validator
 
 from attnforge.model.base import Value, digest_of
 from attnforge.model.target import Architecture
+from attnforge.model.versions import as_specifier, as_version, shortened
 
 SCHEMA = 1
 """The schema of recipes that this attnforge reads."""
@@ -24,12 +25,14 @@ SCHEMA = 1
 
 
 def _specifier(text: str) -> str:
-    SpecifierSet(text)
+    if as_specifier(text) is None:
+        raise ValueError(f"Invalid specifier: {shortened(text)!r}")
     return text
 
 
 def _version(text: str) -> str:
-    Version(text or "0")
+    if text and as_version(text) is None:
+        raise ValueError(f"Invalid version: {shortened(text)!r}")
     return text
 
 
@@ -533,6 +536,11 @@ class Recipe(Value):
     features: dict[str, Feature] = Field(default_factory=dict, description="what a user may leave out, by name")
     kernels: Kernels | None = Field(default=None, description="how upstream's units name their kernels")
     costs: tuple[Cost, ...] = Field(default=(), description="what units take before anything was measured here")
+
+    @property
+    def is_generic(self) -> bool:
+        """Whether nothing is known of what the package's build makes."""
+        return not (self.releases or self.modules or self.kernels)
 
     def release(self, version: str) -> Release | None:
         """Return what holds for a version, or None where the recipe knows nothing of it."""

@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -31,6 +32,8 @@ _MAX_LINK = 4096  # PATH_MAX on Linux
 _OLDEST = calendar.timegm((1980, 1, 2, 0, 0, 0))  # zip archives, so wheels, can't say an earlier time
 _NEWEST = calendar.timegm((2100, 1, 1, 0, 0, 0))
 _BAD_NAMES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ}
+# What the readers of formats say of a header that is damaged.
+_DAMAGED = (EOFError, zlib.error, LZMAError, NotImplementedError, struct.error, LookupError, OverflowError, TypeError)
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (*_TAR, ".zip")
 
@@ -100,6 +103,12 @@ def read_files(archive: Path, names: Collection[str], limit: int = 10**6) -> dic
     return found
 
 
+def member_names(archive: Path) -> tuple[str, ...]:
+    """Return the paths of an archive's files; RequestError for one that is damaged or of another kind."""
+    with _damage(archive), _members(archive) as members:
+        return tuple(member.name for member in members if member.kind is _Kind.FILE)
+
+
 def _refused(archive: str, why: str) -> RequestError:
     return RequestError(
         f"{archive} is refused",
@@ -115,7 +124,7 @@ def _damage(archive: Path) -> Iterator[None]:
         yield
     except RequestError as error:
         raise RequestError(f"{archive.name}: {error.what}", why=error.why, hint=error.hint) from error
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, LZMAError, NotImplementedError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zipfile.LargeZipFile, *_DAMAGED) as error:
         raise _refused(archive.name, f"it is truncated or damaged: {error}") from error
     except (ValueError, UnicodeError, RuntimeError) as error:
         raise _refused(archive.name, f"it can't be read: {error}") from error

@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from attnforge.errors import HostError
+from attnforge.process import redact
 from attnforge.provision.indexes import IndexSettings
 
 _PIP_SECTIONS = ("global", "download", "install")
@@ -56,11 +57,13 @@ def read_settings(environ: Mapping[str, str], places: Places | None = None) -> I
     places = places or Places()
     pip = {**_pip_files(environ, places), **_pip_environment(environ)}
     uv_tables = [] if _is_set(environ.get("UV_NO_CONFIG", "")) else _uv_tables(environ, places)
-    layers = [_uv_environment_layer(environ), *(_uv_layer(table, environ) for table in uv_tables), _pip_layer(pip)]
+    layers = [_uv_environment_layer(environ), *(_uv_checked(table, environ) for table in uv_tables), _pip_layer(pip)]
     if _pip_environment(environ).get("index-url"):
         layers.insert(1, _Layer(default=pip["index-url"]))
     default = next((layer.default for layer in layers if layer.default), "")
     no_index = any(layer.no_index for layer in layers)
+    for url in (default, *(url for layer in layers for url in layer.extra)):
+        _check_url(url)
     extra = _united(layer.extra for layer in layers)
     return IndexSettings(
         index_urls=() if no_index else tuple(dict.fromkeys([*([default] if default else []), *extra])),
@@ -71,6 +74,22 @@ def read_settings(environ: Mapping[str, str], places: Places | None = None) -> I
         timeout=_seconds(pip.get("timeout") or pip.get("default-timeout", "")),
         strategy=_strategy(pip, uv_tables, environ),
     )
+
+
+def _check_url(url: str) -> None:
+    """Raise HostError for an index that can't be asked: neither a URL with a host nor a folder, as pip takes them."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:
+        usable = False
+    if url and not usable and not url.startswith("file:/") and not Path(url).is_dir():
+        raise HostError(
+            f"the package index {redact(url)!r} is no URL",
+            why="pip or uv is configured with it",
+            hint="correct PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, UV_DEFAULT_INDEX or UV_INDEX, or the file that sets it: "
+            "https://HOST/simple",
+        )
 
 
 def _united(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
@@ -205,18 +224,30 @@ def _uv_tables(environ: Mapping[str, str], places: Places) -> list[dict[str, Any
         shared = [folder / "uv" / "uv.toml" for folder in _system_folders(environ, places)]
         system = next((path for path in [*shared, places.etc / "uv" / "uv.toml"] if path.is_file()), None)
         paths = [_user_folder(environ) / "uv" / "uv.toml", *([system] if system else [])]
-    return [{**_uv_file(path), "folder": path.parent} for path in paths if path.is_file()]
+    return [{**_uv_file(path), "folder": path.parent, "file": path} for path in paths if path.is_file()]
 
 
 def _uv_file(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, "uv", str(error)) from error
 
 
 def _uv_value(table: Mapping[str, Any], key: str) -> Any:
     return table.get("pip", {}).get(key) or table.get(key)
+
+
+def _uv_checked(table: Mapping[str, Any], environ: Mapping[str, str]) -> _Layer:
+    """Return what a file of uv's says; HostError where a value has another type than uv takes."""
+    try:
+        layer = _uv_layer(table, environ)
+        texts = (layer.default, *layer.extra, *layer.find_links, *layer.trusted)
+        if all(isinstance(text, str) for text in texts):
+            return layer
+    except (AttributeError, KeyError, TypeError, ValueError):
+        pass
+    raise _unreadable(table["file"], "uv", "a setting of indexes has another type than uv takes")
 
 
 def _uv_layer(table: Mapping[str, Any], environ: Mapping[str, str]) -> _Layer:

@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from attnforge.errors import AttnforgeError, HostError, RequestError
+from attnforge.model.versions import as_version
 from attnforge.process import redact
 
 if TYPE_CHECKING:
     from unearth import Link, Package
 
-NETWORK_HINT = (
-    "check the network, HTTPS_PROXY, PIP_INDEX_URL and PIP_CERT as for pip; "
-    "without a network, build from a folder or an archive: attnforge build ./PATH"
-)
+NETWORK_HINT = "check the network, HTTPS_PROXY, PIP_INDEX_URL and PIP_CERT as for pip"
+_SOURCE_HINT = f"{NETWORK_HINT}; without a network, build from a folder or an archive: attnforge build ./PATH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,17 @@ def network_errors(what: str) -> Iterator[None]:
 
         if not isinstance(error, HTTPErrors):
             raise
-        raise HostError(what, why=redact(str(error)) or type(error).__name__, hint=NETWORK_HINT) from error
+        why = redact(" ".join(filter(None, (_url_of(error), str(error) or type(error).__name__))))
+        raise HostError(what, why=why, hint=_SOURCE_HINT) from error
+
+
+def _url_of(error: Exception) -> str:
+    """Return the URL that a request was for, and a colon; "" where the error does not say or has it in its text."""
+    try:
+        url = str((getattr(error, "request", None) and error.request.url) or "")  # type: ignore[attr-defined]
+    except RuntimeError:  # an error of httpx without a request
+        url = ""
+    return f"{url}:" if url and url not in str(error) else ""
 
 
 class _Collector(logging.Handler):
@@ -180,7 +189,7 @@ def _nothing(name: str, has_wheels: bool, complaints: list[str], suggestions: Se
             hint="download its source and build that: attnforge build ./FOLDER",
         )
     if complaints:
-        return HostError(f"no index could be asked for {name}", why="; ".join(complaints), hint=NETWORK_HINT)
+        return HostError(f"no index could be asked for {name}", why="; ".join(complaints), hint=_SOURCE_HINT)
     near = f"did you mean {', '.join(suggestions)}? " if suggestions else ""
     return RequestError(
         f"no package index that pip or uv is configured with has {name}",
@@ -214,12 +223,7 @@ def file_sha256(path: Path) -> str:
 
 
 def _is_version(text: str | None) -> bool:
-    from packaging.version import InvalidVersion, Version
-
-    try:
-        return bool(Version(text or ""))
-    except InvalidVersion:
-        return False
+    return bool(text) and as_version(text or "") is not None
 
 
 def _newest_last(release: SdistRelease) -> tuple[Any, str]:

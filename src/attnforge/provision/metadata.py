@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from email.parser import HeaderParser
 from typing import Any
 
+from packaging.requirements import Requirement
+
 FILES = ("PKG-INFO", "pyproject.toml", "setup.cfg", "setup.py")
 """The files that tell something, the most trustworthy first."""
 
@@ -23,15 +25,31 @@ def static_metadata(files: Mapping[str, str]) -> Named:
     return name, version
 
 
+def build_requires(text: str) -> tuple[str, ...]:
+    """Return ``requires`` of ``[build-system]`` in a pyproject.toml; ValueError where it is not what PEP 518 says."""
+    try:
+        system = tomllib.loads(text).get("build-system", {})
+    except RecursionError as error:
+        raise ValueError("its tables are nested too deep") from error
+    required = system.get("requires", []) if isinstance(system, dict) else None
+    if not isinstance(required, list) or not all(isinstance(one, str) for one in required):
+        raise ValueError("[build-system] has to be a table, and requires a list of texts in it")
+    if not isinstance(system.get("build-backend", ""), str):
+        raise ValueError("build-backend of [build-system] has to be a text")
+    for one in required:
+        Requirement(one)
+    return tuple(required)
+
+
 def _pkg_info(text: str) -> Named:
     headers = HeaderParser().parsestr(text)
-    return headers.get("Name", ""), headers.get("Version", "")
+    return str(headers.get("Name", "")).strip(), str(headers.get("Version", "")).strip()
 
 
 def _pyproject(text: str) -> Named:
     try:
         project = tomllib.loads(text).get("project", {})
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return "", ""
     return (_text(project.get("name")), _text(project.get("version"))) if isinstance(project, dict) else ("", "")
 
@@ -54,7 +72,7 @@ def _setup_py(text: str) -> Named:
     """Read the call of setup(): texts, and names of texts that the module assigns at its top level."""
     try:
         module = ast.parse(text)
-    except (SyntaxError, ValueError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return "", ""
     constants = _constants(module)
     for node in ast.walk(module):

@@ -34,6 +34,11 @@ def tree_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def tree_names(folder: Path) -> tuple[str, ...]:
+    """Return the relative paths of a folder's source, as ``tree_sha256`` covers them."""
+    return tuple(path.relative_to(folder).as_posix() for path in _entries(folder, folder))
+
+
 def _content(path: Path) -> bytes:
     if path.is_symlink():
         return b"link " + hashlib.sha256(os.fsencode(path.readlink())).hexdigest().encode()

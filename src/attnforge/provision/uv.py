@@ -168,7 +168,10 @@ _CAUSES = (
         "choose another version with --torch, --python or --cuda: attnforge plan --explain shows which exist",
     ),
 )
-_UNKNOWN = _cause("", HostError, "uv failed while installing {subject}", "run the command with --verbose, or update uv")
+_URL = re.compile(r"https?://[^\s`'\"()]+")
+_UNKNOWN = _cause(
+    "", HostError, "uv failed while installing {subject}", "python -m pip install -U uv, and run the same command again"
+)
 
 
 def uv_error(outcome: Outcome, subject: str) -> AttnforgeError:
@@ -177,9 +180,11 @@ def uv_error(outcome: Outcome, subject: str) -> AttnforgeError:
         return HostError(f"uv took more than an hour for {subject}", hint=NETWORK_HINT)
     cause = next((cause for cause in _CAUSES if cause.pattern.search(outcome.output)), _UNKNOWN)
     subject = redact(subject)
-    return cause.kind(
-        cause.what.format(subject=subject), why=_reason(outcome.output), hint=cause.hint.format(subject=subject)
-    )
+    why = _reason(outcome.output)
+    unreached = [url for url in _URL.findall(redact(outcome.output)) if url not in why]
+    if cause.hint == NETWORK_HINT and unreached:
+        why = f"{unreached[-1]} could not be reached: {why}"
+    return cause.kind(cause.what.format(subject=subject), why=why, hint=cause.hint.format(subject=subject))
 
 
 def _reason(output: str) -> str:

@@ -62,7 +62,7 @@ def _table(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} can't be read", why=str(error), hint="name a TOML file") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise RequestError(f"{path} is no TOML", why=str(error), hint="mend that line") from None
 
 

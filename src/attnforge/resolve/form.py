@@ -11,6 +11,19 @@ from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
 from attnforge.resolve.versions import expand_pythons, expand_torches, names_several
 
+# A file name has 255 bytes at most; a wheel's report, and a part of it that is being written, have longer names.
+_LONGEST_NAME = 200
+
+
+def check_name(wheel: str) -> str:
+    """Return the file name of a wheel; RequestError where it is longer than file systems take."""
+    if len(wheel.encode()) > _LONGEST_NAME:
+        raise RequestError(
+            f"the name of the wheel has {len(wheel.encode())} bytes, more than {_LONGEST_NAME}: {wheel[:60]}…",
+            hint="give it a short label: --label NAME",
+        )
+    return wheel
+
 
 def check_form(request: Request, recipe: Recipe, release: Release | None, version: str) -> None:
     """Raise RequestError where one wheel serves all without being a universal one, or several are named for one."""

@@ -21,6 +21,7 @@ from attnforge.model.plan import Selection
 from attnforge.model.recipe import KernelName, Recipe
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
+from attnforge.model.versions import shortened
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import (
     feature_share,
@@ -134,15 +135,24 @@ def choose_groups(
     return choice.groups
 
 
+_DIGITS = 5
+"""A number with as many digits is no number of compiles at once."""
+
+
+def check_groups(text: str) -> None:
+    """Raise RequestError where ``groups`` is not understood."""
+    _wanted(text)
+
+
 def _wanted(text: str) -> int | None:
     """Return how many units should compile at once: 0 for no merging, None for what the machine has."""
     word = text.strip().lower() or AUTO
     if word in (AUTO, NONE):
         return None if word == AUTO else 0
-    if word.isdecimal() and int(word) > 0:
+    if word.isdecimal() and len(word) < _DIGITS and int(word) > 0:
         return int(word)
     raise RequestError(
-        f"--groups can't be {text!r}",
+        f"--groups can't be {shortened(text)!r}",
         why="it says for how many compiles at once units are merged",
         hint="--groups auto, --groups none, or a number such as --groups 8",
     )

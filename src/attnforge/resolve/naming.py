@@ -16,6 +16,7 @@ from attnforge.model.plan import Selection, SourcePin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.target import Target
 from attnforge.model.universal import Pair
+from attnforge.model.versions import as_version, shortened
 from attnforge.resolve.selection import homeless
 from attnforge.resolve.spans import is_grid, minors_of, pythons_of, span
 
@@ -84,13 +85,11 @@ def chosen_label(asked: str, own: str) -> str:
 
 def check_label(label: str) -> str:
     """Return a user's label normalized; RequestError if it is not a local version label."""
-    try:
-        local = Version(f"0+{label}").local
-    except ValueError:
-        local = None
+    version = as_version(f"0+{label}")
+    local = version.local if version else None
     if not local:
         raise RequestError(
-            f"{label!r} can't be a local version label",
+            f"{shortened(label)!r} can't be a local version label",
             why="PEP 440 allows letters, digits and single dots between them",
             hint="--label mine.1, or --label none for upstream's own name",
         )

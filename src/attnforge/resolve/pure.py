@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
+
+from attnforge.errors import RequestError
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan, Estimate, Resolution, SourcePin, ToolchainPin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
 from attnforge.model.target import Target
+from attnforge.model.versions import shortened
 from attnforge.resolve.architectures import check_served
 from attnforge.resolve.decisions import Notes
+from attnforge.resolve.form import check_name
 from attnforge.resolve.naming import chosen_label, wheel_name, with_commit
 from attnforge.resolve.selection import choose_selection
+from attnforge.resolve.torch import read_python
 
 ANY_PLATFORM = "any"
+
+PURE = Release(versions="", compiled=False)
+"""What is known of a package without a recipe whose source compiles nothing."""
 
 
 def resolve_pure(
@@ -24,14 +33,17 @@ def resolve_pure(
     they run. Raises RequestError for a GPU that it does not serve, and where kernels are to be left out.
     """
     check_served(request.gpus, recipe, release, notes)
-    python = ".".join((request.python or host.python).split(".")[:2])
+    python = read_python(request.python) or ".".join(host.python.split(".")[:2])
+    if not re.fullmatch(r"3\.\d{1,3}", python):
+        raise RequestError(f"--python can't be {shortened(python)!r}", hint="for example --python 3.12")
     notes.decide("python", python, "runs the build; the wheel is for any")
     notes.decide("torch", "any", "nothing is compiled against it")
     notes.decide("toolchain", "none", f"{recipe.title} {version} is pure Python")
+    _check_whole(request, recipe, version)
     profile, selection = choose_selection(request, recipe, None, notes)
     target = Target(python=python, torch="", cuda="", architectures=(), platform=ANY_PLATFORM)
     label = chosen_label(request.label, with_commit("", source))
-    name = wheel_name(recipe.name, version, label, target)
+    name = check_name(wheel_name(recipe.name, version, label, target))
     notes.decide("wheel", name, "name, version and label; any Python, any platform")
     plan = BuildPlan(
         package=recipe.name,
@@ -48,3 +60,13 @@ def resolve_pure(
     )
     nothing = Estimate(seconds=0, peak_bytes=0, slots=1)
     return Resolution(plan=plan, decisions=notes.decisions, warnings=notes.warnings, estimate=nothing)
+
+
+def _check_whole(request: Request, recipe: Recipe, version: str) -> None:
+    asked = (request.head_dims, request.dtypes, request.without, request.profile not in ("", "full"))
+    if any(asked):
+        raise RequestError(
+            f"no kernels of {recipe.name} can be left out",
+            why=f"{recipe.title} {version} is pure Python: its wheel has no kernels",
+            hint="leave out --profile, --head-dims, --dtypes and --without",
+        )

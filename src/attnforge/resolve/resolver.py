@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from packaging.specifiers import SpecifierSet
-
-from attnforge.errors import RequestError
 from attnforge.knowledge.targets import find_target
 from attnforge.model.cost import Prediction
 from attnforge.model.host import Host
@@ -19,8 +16,9 @@ from attnforge.resolve.advice import apply_advisories
 from attnforge.resolve.architectures import choose_architectures, choose_gpus
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import Made, estimate, expected_units, priors
-from attnforge.resolve.form import check_form
+from attnforge.resolve.form import check_form, check_name
 from attnforge.resolve.grouping import choose_groups
+from attnforge.resolve.hosts import check_hosts, check_processor
 from attnforge.resolve.naming import (
     chosen_label,
     local_label,
@@ -30,7 +28,8 @@ from attnforge.resolve.naming import (
     with_commit,
 )
 from attnforge.resolve.pairs import choose_pairs
-from attnforge.resolve.pure import resolve_pure
+from attnforge.resolve.pure import PURE, resolve_pure
+from attnforge.resolve.releases import check_release, warn_uncovered
 from attnforge.resolve.selection import choose_selection, settings_of
 from attnforge.resolve.spans import torches_of
 from attnforge.resolve.toolchain import choose_toolchain
@@ -46,7 +45,8 @@ def with_target(request: Request, package: str) -> Request:
     filled = {
         "python": request.python or named.python,
         "torch": request.torch or named.torch,
-        "cuda": request.cuda or named.cuda,
+        # A PyTorch that the user names may say its CUDA itself: 2.7.1+cu126.
+        "cuda": request.cuda or ("" if "+" in request.torch else named.cuda),
         "gpus": request.gpus or (meant.gpus if meant else ()) or named.gpus,
         "label": request.label or named.label,
     }
@@ -63,18 +63,23 @@ def resolve(
     host: Host,
     expect: Callable[[Mapping[str, Prediction]], Mapping[str, Prediction]] = dict,
     made: Callable[[BuildPlan], Made] = lambda plan: Made(),
+    pure: str = "",
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
 
     ``version`` and ``source`` are what the index or the folder holds; ``expect`` turns the recipe's predictions, by
     key, into this machine's (compile.cost), and ``made`` says what is left of earlier builds of a plan; both for the
-    estimate alone.
+    estimate alone. ``pure`` says how it is known of a source without a recipe that it compiles nothing, "" where that
+    is not known.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
-    release = recipe.release(version)
+    release = recipe.release(version) or (PURE if pure else None)
     notes.decide("source", f"{source.kind} {source.name}", source.pinned_by)
+    if pure:
+        notes.decide("kind", "pure Python", pure)
     check_form(request, recipe, release, version)
+    warn_uncovered(recipe, release, version, notes)
     if release is not None and not release.compiled:
         return resolve_pure(request, recipe, release, version, source, host, notes)
     target, pairs, gpus = _target(request, recipe, release, host, notes)
@@ -88,7 +93,7 @@ def resolve(
     requires_torch = torch_requirement(target, release, pairs)
     own = with_commit(local_label(target, profile, selection, recipe, release, pairs), source)
     label = chosen_label(request.label, own)
-    name = wheel_name(recipe.name, version, label, target, release, universal=request.universal)
+    name = check_name(wheel_name(recipe.name, version, label, target, release, universal=request.universal))
     notes.decide("wheel", name, "name, version and local label, Python, platform")
     notes.decide("requires", f"torch{requires_torch}", _why_torch(release, target, pairs))
     plan = BuildPlan(
@@ -110,13 +115,15 @@ def resolve(
         wheel=name,
     )
     there = made(plan)
-    expected = expected_units(plan, recipe, expect(priors(plan, recipe)), there)
+    # Nothing is known of the units of a version that no release covers.
+    expected = list(expected_units(plan, recipe, expect(priors(plan, recipe)), there)) if release else []
+    known = bool(expected) or there.wheel or (release is not None and bool(there.sources))
     return Resolution(
         plan=plan,
         gpus=gpus,
         decisions=notes.decisions,
         warnings=notes.warnings,
-        estimate=estimate(expected, request, host, there),
+        estimate=estimate(expected, request, host, there).model_copy(update={"known": known}),
     )
 
 
@@ -127,8 +134,10 @@ def _target(
 
     The target of a universal wheel has the Python and the PyTorch of the first pair.
     """
+    check_processor(host)
     gpus = choose_gpus(request.gpus, host, notes)
     architectures = choose_architectures(gpus, recipe, release, notes)
+    check_hosts(gpus)
     pairs: tuple[Pair, ...] = ()
     if request.universal:
         pairs, cuda = choose_pairs(request, host, notes)
@@ -138,20 +147,6 @@ def _target(
         python, torch = choose_python(request, chosen, host, notes), chosen.version
         cuda = choose_cuda(request, chosen, host, notes)
     return Target(python=python, torch=torch, cuda=cuda, architectures=architectures), pairs, gpus
-
-
-def check_release(recipe: Recipe, release: Release | None, cuda: str, torches: Sequence[str]) -> None:
-    """Raise RequestError where the release needs another CUDA, or another PyTorch than one of these."""
-    if release is None:
-        return
-    needs = [("CUDA", "--cuda", release.cuda, cuda)]
-    needs += [("PyTorch", "--torch", release.torch, torch) for torch in torches]
-    for what, option, specifier, version in needs:
-        if specifier and not SpecifierSet(specifier).contains(version):
-            raise RequestError(
-                f"{recipe.title} needs {what} {specifier}, the target has {version}",
-                hint=f"{option} of another version",
-            )
 
 
 def _why_torch(release: Release | None, target: Target, pairs: Sequence[Pair]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from difflib import get_close_matches
 from typing import TypeVar
@@ -125,12 +126,13 @@ def _known(what: str, asked: Iterable[str], offered: Iterable[str], option: str)
             raise RequestError(
                 f"there is no {what} {item!r} in this package",
                 why=f"it has {', '.join(names)}",
-                hint=f"{option} {_nearest(item, names)}",
+                hint=_nearest(option, item, names),
             )
 
 
-def _nearest(item: str, names: Sequence[str]) -> str:
-    if item.isdecimal():
+def _nearest(option: str, item: str, names: Sequence[str]) -> str:
+    if re.fullmatch(r"-?\d{1,9}", item) and all(name.isdecimal() for name in names):
         # Upstream serves a head dimension with the next larger kernel (HEADDIM_SWITCH of static_switch.h).
-        return next((name for name in names if int(name) >= int(item)), names[-1])
-    return (get_close_matches(item, names, n=1) or [names[0]])[0]
+        return f"{option} {next((name for name in names if int(name) >= int(item)), names[-1])}"
+    near = get_close_matches(item, names, n=1)
+    return f"{option} {near[0]}" if near else f"{option} {','.join(names)}"

@@ -10,7 +10,8 @@ from attnforge.model.host import Host
 from attnforge.model.request import Request
 from attnforge.model.universal import numbers
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.torch import choose_cuda, newest_compilable, own_cuda, read_cuda
+from attnforge.resolve.torch import choose_cuda, nearest_compilable, own_cuda, read_cuda
+from attnforge.resolve.versions import named_cuda
 
 _MATRIX = "https://github.com/pytorch/pytorch/blob/main/RELEASE.md"
 
@@ -24,14 +25,21 @@ def choose_shared_cuda(request: Request, releases: Sequence[TorchRelease], host:
     if len(releases) == 1:
         return choose_cuda(request, releases[0], host, notes)
     shared = _shared(releases)
-    if request.cuda:
-        wanted, reason = read_cuda(request.cuda, shared), "asked for"
+    built_with = named_cuda(request.torch)
+    if request.cuda or built_with:
+        asked = read_cuda(request.cuda, shared) if request.cuda else built_with
+        if built_with not in ("", asked):
+            raise RequestError(
+                f"--torch {request.torch} and --cuda {request.cuda} name two CUDA versions",
+                hint=f"leave --cuda out, or the local versions (+cu{built_with.replace('.', '')})",
+            )
+        wanted, reason = asked, "asked for"
         check_cuda(wanted, releases, hint=f", or --cuda {shared[-1]} for all" if shared else "")
     else:
         wanted, first = own_cuda(releases[0], host)
         reason = f"{first}, and the others have builds with it"
         if wanted not in shared:
-            wanted, reason = newest_compilable(shared, host), "the newest that each PyTorch is built with"
+            wanted, reason = nearest_compilable(shared, host), "each PyTorch is built with it, and it compiles here"
     if not wanted:
         raise _nothing_shared(releases, shared, host)
     notes.decide("cuda", wanted, reason, _not_shared(releases, wanted))
@@ -53,7 +61,7 @@ def check_cuda(cuda: str, releases: Sequence[TorchRelease], hint: str = "") -> N
 
 def _nothing_shared(releases: Sequence[TorchRelease], shared: Sequence[str], host: Host) -> RequestError:
     if shared:
-        why = f"they share {', '.join(shared)}, and no toolchain of these is at hand"
+        why = f"they share {', '.join(shared)}, and this machine has no nvcc of these majors"
         more = f", or install a CUDA toolkit and say --cuda {shared[-1]}"
     else:
         why = "; ".join(f"{release.version} is built with {', '.join(release.cuda)}" for release in releases)
@@ -71,7 +79,7 @@ def _groups(releases: Sequence[TorchRelease], host: Host) -> list[list[TorchRele
     """Return releases in rows of neighbours that a wheel can be compiled for together."""
     groups: list[list[TorchRelease]] = []
     for release in releases:
-        if groups and newest_compilable(_shared([*groups[-1], release]), host):
+        if groups and nearest_compilable(_shared([*groups[-1], release]), host):
             groups[-1].append(release)
         else:
             groups.append([release])

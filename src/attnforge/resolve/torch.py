@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.toolchains import pypi_toolchain
-from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_releases
+from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_cuda, torch_releases
 from attnforge.model.host import Host
 from attnforge.model.request import Request
+from attnforge.model.versions import shortened
 from attnforge.resolve.decisions import Notes
 
 
@@ -21,22 +23,41 @@ def choose_torch(request: Request, host: Host, notes: Notes) -> TorchRelease:
     installed = host.torch.split("+")[0]
     known = {release.version: release for release in torch_releases()}
     if installed in known:
-        notes.decide("torch", installed, "installed in this environment")
+        # A build for CUDA says which; any other is refused, since it is not what the wheel would be for.
+        installed_cuda(request, host)
+        notes.decide("torch", installed, f"installed in this environment ({host.torch})")
         return known[installed]
     release = default_torch()
     rejected = [(other, "name it with --torch") for other in reversed(known) if other != release.version][:3]
     notes.decide("torch", release.version, "the release that these wheels were last checked on a GPU with", rejected)
+    if installed:
+        told = f"the PyTorch {host.torch} beside attnforge is not known: the wheel is for PyTorch {release.version}"
+        notes.warn("torch", told, "name the PyTorch that the wheel is for: --torch VERSION")
     return release
+
+
+def installed_cuda(request: Request, host: Host) -> str:
+    """Return the CUDA of the PyTorch installed here, where it counts; "" where it does not say, or one is asked for.
+
+    RequestError for a build without CUDA.
+    """
+    if request.torch or host.torch.split("+")[0] not in {release.version for release in torch_releases()}:
+        return ""
+    try:
+        return torch_cuda(host.torch)
+    except RequestError as error:
+        what = f"the PyTorch beside attnforge is {host.torch}: {error.what}"
+        raise RequestError(what, why=error.why, hint=error.hint, link=error.link) from None
 
 
 def choose_python(request: Request, release: TorchRelease, host: Host, notes: Notes) -> str:
     """Return the Python minor; RequestError if that PyTorch has no build for it."""
-    asked = ".".join(request.python.split(".")[:2])
+    asked = read_python(request.python)
     if not asked:
         return default_python(release.pythons, host, notes)
     if asked not in release.pythons:
         raise RequestError(
-            f"PyTorch {release.version} has no build for Python {asked}",
+            f"PyTorch {release.version} has no build for Python {shortened(asked)}",
             why=f"it is built for {', '.join(release.pythons)}",
             hint=f"--python {nearest(asked, release.pythons)}",
         )
@@ -52,19 +73,43 @@ def default_python(offered: Sequence[str], host: Host, notes: Notes) -> str:
     return wanted
 
 
+def read_python(text: str) -> str:
+    """Return ``3.12`` of ``3.12.7``; other texts as they are. RequestError for a build that PyTorch's is not for."""
+    if re.fullmatch(r"\d+\.\d+t(?:\.\d+)?|\d+\.\d+\.\d+t", text):
+        plain = text.replace("t", "")
+        raise RequestError(
+            f"wheels for the free-threaded Python {text} can't be built",
+            why="attnforge knows PyTorch's builds for Python with the GIL alone",
+            hint=f"--python {'.'.join(plain.split('.')[:2])}",
+        )
+    return ".".join(text.split(".")[:2]) if re.fullmatch(r"\d+(?:\.\d+){1,2}", text) else text
+
+
 def choose_cuda(request: Request, release: TorchRelease, host: Host, notes: Notes) -> str:
     """Return the CUDA minor that torch is built with; RequestError if that PyTorch has no such build."""
+    of_build, whose = torch_cuda(request.torch) if request.torch else "", f"--torch {request.torch}"
+    if not request.torch and (of_build := installed_cuda(request, host)):
+        whose = f"the installed PyTorch {host.torch}"
     if request.cuda:
         wanted = read_cuda(request.cuda, release.cuda)
         if wanted not in release.cuda:
             raise RequestError(
-                f"PyTorch {release.version} has no build with CUDA {wanted}",
+                f"PyTorch {release.version} has no build with CUDA {shortened(wanted)}",
                 why=f"it is built with {', '.join(release.cuda)}",
                 hint=_nearest_torch(wanted, release),
                 link="https://github.com/pytorch/pytorch/blob/main/RELEASE.md",
             )
+        if request.torch and of_build not in ("", wanted):
+            raise RequestError(
+                f"--torch {request.torch} and --cuda {request.cuda} name two CUDA versions",
+                why=f"{request.torch} is the build with CUDA {of_build}",
+                hint=f"--torch {release.version} --cuda {wanted}, or --torch {request.torch} alone",
+            )
         notes.decide("cuda", wanted, "asked for", _others(release, wanted, "not asked for"))
         return wanted
+    if of_build:
+        notes.decide("cuda", of_build, f"{whose} is built with it", _others(release, of_build, "name it with --cuda"))
+        return of_build
     wanted, reason = own_cuda(release, host)
     notes.decide("cuda", wanted, reason, _others(release, wanted, "name it with --cuda"))
     return wanted
@@ -81,7 +126,7 @@ def own_cuda(release: TorchRelease, host: Host) -> tuple[str, str]:
 
 def read_cuda(text: str, offered: Sequence[str]) -> str:
     """Read ``13.0``, ``13.0.1``, ``cu130`` or ``130``; ``13`` is the newest of that major that is offered."""
-    digits = text.lower().removeprefix("cu")
+    digits = text.strip().lower().removeprefix("cuda").removeprefix("cu").strip()
     if "." in digits:
         return ".".join(digits.split(".")[:2])
     if len(digits) == 3:
@@ -98,6 +143,22 @@ def newest_compilable(offered: Sequence[str], host: Host) -> str:
     return next((cuda for cuda in reversed(offered) if _compilable(cuda, host)), "")
 
 
+def nearest_compilable(offered: Sequence[str], host: Host) -> str:
+    """Return the one of these CUDA versions that is compiled best here; "" where none can be.
+
+    A toolchain of exactly that CUDA is best. Else PyTorch takes an nvcc of the same major, as a build for one PyTorch
+    does, and the nearest to it is best.
+    """
+    exact = newest_compilable(offered, host)
+    if exact:
+        return exact
+    for toolkit in host.toolkits:
+        alike = [cuda for cuda in offered if cuda.split(".")[0] == toolkit.cuda.split(".")[0]]
+        if alike:
+            return nearest(toolkit.cuda, alike)
+    return ""
+
+
 def _others(release: TorchRelease, wanted: str, why: str) -> list[tuple[str, str]]:
     return [(other, why) for other in release.cuda if other != wanted]
 
@@ -109,15 +170,23 @@ def _nearest_torch(cuda: str, release: TorchRelease) -> str:
 
 
 def nearest(wanted: str, offered: Sequence[str]) -> str:
-    """Return the version of two numbers that is nearest to ``wanted``."""
+    """Return the version of two numbers that is nearest to ``wanted``, by their order where the first numbers differ.
+
+    Of a text that begins with no number, the last that is offered.
+    """
+    mine = _numbers(wanted)
+    if mine is None:
+        return offered[-1]
 
     def distance(other: str) -> tuple[int, int]:
-        one, two = _numbers(wanted), _numbers(other)
-        return abs(one[0] - two[0]), abs(one[1] - two[1])
+        major, minor = _numbers(other) or (0, 0)
+        # Of a later major each minor is further off than any of this one, and so the lowest is the nearest.
+        beyond = minor if major > mine[0] else -minor if major < mine[0] else abs(minor - mine[1])
+        return abs(major - mine[0]), beyond
 
     return min(offered, key=distance)
 
 
-def _numbers(text: str) -> tuple[int, int]:
-    major, _, minor = text.partition(".")
-    return int(major) if major.isdecimal() else 0, int(minor) if minor.isdecimal() else 0
+def _numbers(text: str) -> tuple[int, int] | None:
+    match = re.match(r"(\d{1,9})(?:\.(\d{1,9}))?", text, re.ASCII)
+    return (int(match[1]), int(match[2] or 0)) if match else None

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from attnforge.errors import RequestError
-from attnforge.knowledge.torch import TorchRelease, find_torch, torch_releases
+from attnforge.knowledge.torch import TorchRelease, find_torch, torch_cuda, torch_releases
 from attnforge.model.universal import numbers
-from attnforge.resolve.torch import nearest
+from attnforge.model.versions import shortened
+from attnforge.resolve.torch import nearest, read_python
 
 _Named = TypeVar("_Named")
 
@@ -39,6 +40,22 @@ def expand_torches(text: str) -> tuple[TorchRelease, ...]:
     return tuple(sorted(by_minor.values(), key=lambda release: numbers(minor_of(release))))
 
 
+def named_cuda(text: str) -> str:
+    """Return the CUDA that the local versions in a list of PyTorch say (``2.11.0+cu128,2.12.1+cu128``), or "".
+
+    RequestError where two say different ones, and as ``torch_cuda`` raises it.
+    """
+    words = [word.strip() for word in text.replace(";", ",").split(",") if "+" in word]
+    named = {cuda: word for word in words if (cuda := torch_cuda(word))}
+    if len(named) > 1:
+        raise RequestError(
+            f"{' and '.join(named.values())} are built with different CUDA versions",
+            why="a universal wheel is for one CUDA",
+            hint="name the same +cuNNN with each, or none and --cuda",
+        )
+    return next(iter(named), "")
+
+
 def expand_pythons(text: str) -> tuple[str, ...]:
     """Return the Python minors that a list names, lowest first; RequestError for one that no PyTorch is built for."""
     found = set(_expanded(text, "--python", _known_python, _pythons_between))
@@ -56,7 +73,7 @@ def _expanded(
     """Return what a list names, word by word; a range is ``first-last``, both in it."""
     words = [word.strip() for word in text.replace(";", ",").split(",") if word.strip()]
     if not words:
-        raise RequestError(f"{option} {text} names none", hint=f"name at least one with {option}")
+        raise RequestError(f"{option} {shortened(text)} names none", hint=f"name at least one with {option}")
     found: list[_Named] = []
     for word in words:
         first, is_range, last = (part.strip() for part in word.partition("-"))
@@ -89,10 +106,10 @@ def _pythons_between(first: str, last: str) -> list[str]:
 
 def _known_python(word: str) -> str:
     """Return the minor of a Python (``3.12`` of ``3.12.1``) that some PyTorch is built for."""
-    minor, known = ".".join(word.split(".")[:2]), _known_pythons()
+    minor, known = read_python(word), _known_pythons()
     if minor not in known:
         raise RequestError(
-            f"no PyTorch that is known is built for Python {word}",
+            f"no PyTorch that is known is built for Python {shortened(word)}",
             why=f"known: {', '.join(known)}",
             hint=f"--python {nearest(minor, known)}",
         )

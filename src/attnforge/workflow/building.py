@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from attnforge.audit.wheel import audit_wheel
@@ -19,6 +18,8 @@ from attnforge.package.sbom import Vendored, vendored
 from attnforge.package.universal import package_universal
 from attnforge.package.wheel import package_wheel, torch_warnings
 from attnforge.provision.environment import BuildEnvironment
+from attnforge.provision.indexes import file_sha256
+from attnforge.provision.store import write_atomically
 from attnforge.resolve.advice import check_source
 from attnforge.resolve.estimate import memory_budget
 from attnforge.version import BUILDER
@@ -39,24 +40,15 @@ from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
-from attnforge.workflow.report import write_report
-from attnforge.workflow.results import opened_cache
+from attnforge.workflow.report import report_of, write_report
+from attnforge.workflow.results import Built, opened_cache
+from attnforge.workflow.room import check_room
 from attnforge.workflow.space import check_output, check_space, needs_of
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, share
+from attnforge.workflow.uptodate import first_report, keep_report, up_to_date
 
 _UNPROVEN = "unproven"
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What a build made. ``summary`` is None where nothing was compiled: the wheel was at hand, or is pure Python."""
-
-    wheel: Path
-    report: Path
-    audit: AuditReport
-    summary: Summary | None
-    seconds: float
 
 
 def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ignore) -> Built:
@@ -68,6 +60,10 @@ def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ign
     started = time.monotonic()
     check_output(out)
     folder = machine.folders.ensure().builds / planned.plan.slug
+    done = up_to_date(machine.folders, planned.plan, out, observe)
+    if done is not None:
+        return done
+    check_room(machine, planned.plan)
     with working_in(folder, observe) as stages:
         return _Build(machine, planned, folder, out, stages).run(started)
 
@@ -219,6 +215,12 @@ class _Build:
         placed = deliver(wheel, self.out, self._warn)
         seconds = time.monotonic() - started
         resolution = self.planned.resolution
-        report = write_report(placed, resolution, environment.freeze, audit, summary, seconds, self.pairs)
+        first = first_report(self.folder, file_sha256(placed))
+        if first:
+            report = report_of(placed)
+            write_atomically(report, first)
+        else:
+            report = write_report(placed, resolution, environment.freeze, audit, summary, seconds, self.pairs)
+            keep_report(self.folder, report)
         self.observe(Finished(self.plan.package, str(placed), str(report), seconds))
         return Built(placed, report, audit, summary, seconds)

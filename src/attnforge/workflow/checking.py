@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,8 @@ class _Check:
                 hint="nvidia-smi shows whether driver and GPU work; --python PATH names another interpreter",
             )
         audited = audit_against(self.wheel.path, Path(self.here["site"]))
-        imported = self._imports(_modules_of(audited.modules, self.behaviour))
+        modules = _modules_of(audited.modules, self.behaviour)
+        imported = self._imports(modules)
         # What was imported has all its symbols: Python has them all bound at once.
         # A check is of the pair that runs: which others a universal wheel holds is not asked.
         settled = ("symbols-unchecked", "pairs-left") if imported else ("pairs-left",)
@@ -133,7 +134,7 @@ class _Check:
         if not imported:
             return
         if self.behaviour is None:
-            self.findings.append(_unknown(self.wheel.package))
+            self.findings.append(_unknown(self.wheel.package, modules))
             return
         self.findings += _another_torch(self.wheel.path, self.here["torch"], self.here["python"])
         self.findings += self._signatures(self.behaviour)
@@ -312,11 +313,12 @@ def _not_served(gpu: Mapping[str, Any], architectures: tuple[str, ...]) -> Findi
     )
 
 
-def _unknown(package: str) -> Finding:
+def _unknown(package: str, imported: Sequence[str]) -> Finding:
+    looked = "it imports" if imported else "it has no compiled module to import"
     return Finding(
         code="no-cases",
         severity=Severity.UNCHECKED,
         subject="numbers",
         seen=f"attnforge has no cases for {package}",
-        means="it imports, and whether it computes the right thing was not looked at",
+        means=f"{looked}, and whether it computes the right thing was not looked at",
     )

@@ -30,12 +30,12 @@ from attnforge.resolve.advice import apply_advisories, check_source
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import memory_budget
 from attnforge.resolve.pairs import pairs_for, with_pairs
-from attnforge.resolve.resolver import check_release
+from attnforge.resolve.releases import check_release
 from attnforge.resolve.selection import settings_of
 from attnforge.resolve.spans import torches_of
 from attnforge.resolve.toolchain import choose_toolchain
+from attnforge.resolve.versions import named_cuda
 from attnforge.version import BUILDER
-from attnforge.workflow.building import Built
 from attnforge.workflow.compiling import Means
 from attnforge.workflow.ground import (
     PairEnvironments,
@@ -49,7 +49,7 @@ from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Located
 from attnforge.workflow.report import write_extension_report
-from attnforge.workflow.results import opened_cache
+from attnforge.workflow.results import Built, opened_cache
 from attnforge.workflow.space import check_output
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare
@@ -112,6 +112,11 @@ def _new_pairs(plan: BuildPlan, request: Request, notes: Notes) -> tuple[Pair, .
     torches = request.torch or ",".join(dict.fromkeys(pair.torch for pair in plan.pairs))
     pythons = request.python or ",".join(dict.fromkeys(pair.python for pair in plan.pairs))
     held = {pair.key for pair in plan.pairs}
+    if named_cuda(torches) not in ("", plan.target.cuda):
+        raise RequestError(
+            f"--torch {torches} is built with CUDA {named_cuda(torches)}, and the wheel is for {plan.target.cuda}",
+            hint="build a wheel of its own for that CUDA: attnforge build --universal",
+        )
     asked = pairs_for(torches, pythons, plan.target.cuda, notes)
     new = tuple(pair for pair in asked if pair.key not in held)
     if not new:

@@ -7,24 +7,28 @@ from functools import partial
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import SpecifierSet
-from packaging.version import InvalidVersion, Version
+from packaging.utils import is_normalized_name
+from packaging.version import Version
 
 from attnforge.compile.cost import CostModel
 from attnforge.errors import RequestError
-from attnforge.model.plan import UNSTATED, BuildPlan, Decision, PlanWarning, Resolution, SourcePin
+from attnforge.model.plan import UNSTATED, BuildPlan, Decision, Estimate, PlanWarning, Resolution, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
+from attnforge.model.versions import as_specifier, as_version, shortened
 from attnforge.provision.giturl import GitAddress, is_git
 from attnforge.provision.indexes import SdistRelease, releases
 from attnforge.provision.source import LocalSource, empty_submodules, open_local, own_version
-from attnforge.recipes.catalogue import find_recipe, recipes, suggestions
+from attnforge.recipes.catalogue import find_recipe, suggestions
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.before import made_before
+from attnforge.workflow.early import check_early, check_place
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.purity import known_pure
+from attnforge.workflow.uptodate import finished_wheel
 
 _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".tar", ".zip")
 
@@ -62,16 +66,60 @@ class Planned:
 
 def plan(machine: Machine, request: Request) -> Planned:
     """Resolve a request on this machine. Reads the package index or a git server only where the recipe pins nothing."""
+    check_place(request.package.partition("==")[0])
+    check_place(request.source)
     # A path or a tag says itself which version it is; a name may have one in the named target.
     wish = git_wish(request.package, request.source)
     name = _split(request.package)[0] if wish is None and not is_path(request.package) else ""
     request = with_target(request, name)
+    check_early(request, machine.environ)
     located = _from_git(machine, wish) if wish else locate(machine, request)
-    located = replace(located, recipe=located.recipe.at(located.version))
+    located = replace(checked_names(located), recipe=located.recipe.at(located.version))
+    pure = _why_pure(machine, located)
     expect = CostModel(machine.folders.costs).expect
     made = partial(made_before, machine.folders)
-    resolution = resolve(request, located.recipe, located.version, located.source, machine.host, expect, made)
-    return Planned(request, located, _with_found(resolution, located))
+    recipe, host = located.recipe, machine.host
+    resolution = resolve(request, recipe, located.version, located.source, host, expect, made, pure)
+    resolution = _with_found(_with_finished(resolution, machine), located)
+    return Planned(request, located, resolution)
+
+
+def _with_finished(resolution: Resolution, machine: Machine) -> Resolution:
+    """Expect nothing of a build whose wheel an earlier one finished."""
+    if not resolution.plan.is_compiled or finished_wheel(machine.folders, resolution.plan) is None:
+        return resolution
+    nothing = Estimate(seconds=0, peak_bytes=0, slots=resolution.estimate.slots)
+    return resolution.model_copy(update={"estimate": nothing})
+
+
+def _why_pure(machine: Machine, located: Located) -> str:
+    """Return how it is known of a package without a recipe that it compiles nothing, "" where it may or has one."""
+    if not located.recipe.is_generic:
+        return ""
+    name, version, pin = located.recipe.name, located.version, located.source
+    return known_pure(machine, name, version, pin, located.path, located.address)
+
+
+def checked_names(located: Located) -> Located:
+    """Return a package found; RequestError where its source states a name or version that can't be one.
+
+    Both become part of file names.
+    """
+    recipe, version = located.recipe, as_version(located.version)
+    source = f"{located.source.kind} {located.source.name}"
+    if not is_normalized_name(recipe.name):
+        raise RequestError(
+            f"{shortened(recipe.name)!r} can't be the name of a package",
+            why=f"the {source} states it; letters, digits, and dots, dashes and underscores between them make a name",
+            hint="correct it in the source, or name the package: attnforge build NAME==VERSION --source PATH",
+        )
+    if version is None:
+        raise RequestError(
+            f"{shortened(located.version)!r} is no version",
+            why=f"the {source} states it, and PEP 440 does not allow it",
+            hint=f"name the version: attnforge build {recipe.name}==VERSION --source PATH",
+        )
+    return located
 
 
 def _with_found(resolution: Resolution, located: Located) -> Resolution:
@@ -100,7 +148,7 @@ def locate(machine: Machine, request: Request) -> Located:
             hint=f"attnforge build NAME==VERSION --source {request.source}",
         )
     if recipe is None and is_path(request.package):
-        return _local(open_local(Path(request.package).expanduser()))
+        return _local(open_local(_expanded(request.package)))
     if recipe is None:
         name, version = _split(request.package)
         recipe = find_recipe(name)
@@ -111,7 +159,7 @@ def locate(machine: Machine, request: Request) -> Located:
     if source == "carrier":
         return _carried(recipe, version or recipe.default_version)
     if source != "sdist":
-        local = open_local(Path(source).expanduser())
+        local = open_local(_expanded(source))
         return _local(local, recipe, version)
     return _indexed(machine, recipe, version, request)
 
@@ -136,22 +184,34 @@ def own_recipe(package: str) -> tuple[Recipe | None, str]:
     path, _, version = package.partition("==")
     if not path.endswith(RECIPE_SUFFIX):
         return None, ""
-    recipe = read_recipe(Path(path).expanduser())
+    recipe = read_recipe(_expanded(path))
+    return recipe, _exact(version, path) if version else ""
+
+
+def _exact(text: str, name: str) -> str:
+    """Return a version as it is written; RequestError for what is none, such as 2.8.*."""
+    if as_version(text) is None:
+        raise RequestError(f"{shortened(text)!r} is no version", hint=f"write {name}==VERSION")
+    return text
+
+
+def _expanded(text: str) -> Path:
+    """Return a path whose ~ is the home folder; ~USER stays as it is where there is no such user."""
     try:
-        return recipe, str(Version(version)) if version else ""
-    except InvalidVersion:
-        raise RequestError(f"{version!r} is no version", hint=f"write {path}==VERSION") from None
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def _split(text: str) -> tuple[str, str]:
     try:
         requirement = Requirement(text)
-    except InvalidRequirement:
-        raise RequestError(f"{text!r} is no package", hint="write NAME, NAME==VERSION or ./FOLDER") from None
+    except (InvalidRequirement, ValueError, RecursionError):
+        raise RequestError(f"{shortened(text)!r} is no package", hint="write NAME, NAME==VERSION or ./FOLDER") from None
     exact = [part.version for part in requirement.specifier if part.operator == "=="]
     if len(requirement.specifier) != len(exact) or len(exact) > 1 or requirement.extras or requirement.marker:
-        raise RequestError(f"{text!r} is not one version", hint=f"write {requirement.name}==VERSION")
-    return requirement.name, exact[0] if exact else ""
+        raise RequestError(f"{shortened(text)!r} is not one version", hint=f"write {requirement.name}==VERSION")
+    return requirement.name, _exact(exact[0], requirement.name) if exact else ""
 
 
 def _local(local: LocalSource, recipe: Recipe | None = None, version: str = "") -> Located:
@@ -211,8 +271,7 @@ def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -
         if wanted in release.sha256:
             name = f"{recipe.name.replace('-', '_')}-{wanted}.tar.gz"
             return Located(recipe, wanted, SourcePin(kind="sdist", name=name, sha256=release.sha256[wanted]))
-    near = suggestions(recipe.name) or list(recipes())
-    chosen = _choose(recipe.name, wanted, releases(recipe.name, machine.settings, near))
+    chosen = _choose(recipe.name, wanted, releases(recipe.name, machine.settings, suggestions(recipe.name)))
     for python in asked_pythons(request) or (machine.host.python,):
         _check_python(recipe.name, chosen, python)
     if not chosen.sha256:
@@ -226,7 +285,11 @@ def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -
 
 
 def _check_python(name: str, release: SdistRelease, python: str) -> None:
-    if release.requires_python and not SpecifierSet(release.requires_python, prereleases=True).contains(python):
+    required, version = as_specifier(release.requires_python), as_version(python)
+    if version is None:
+        raise RequestError(f"{shortened(python)!r} is no version of Python", hint="for example --python 3.12")
+    # What an index states and no specifier is says nothing.
+    if required is not None and not required.contains(version):
         raise RequestError(
             f"{name} {release.version} needs Python {release.requires_python}, the target has {python}",
             hint="--python with one of these versions",
@@ -237,10 +300,7 @@ def _choose(name: str, wanted: str, found: tuple[SdistRelease, ...]) -> SdistRel
     if not wanted:
         stable = [release for release in found if not release.yanked and not Version(release.version).is_prerelease]
         return (stable or list(found))[0]
-    try:
-        same = [release for release in found if Version(release.version) == Version(wanted)]
-    except InvalidVersion:
-        same = []
+    same = [release for release in found if Version(release.version) == as_version(wanted)]
     if same:
         return same[0]
     newest = ", ".join(f"{name}=={release.version}" for release in found[:4])

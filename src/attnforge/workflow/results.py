@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 from attnforge.compile.cache import SECRET, StepCache, check_remote, open_remote
+from attnforge.compile.summary import Summary
 from attnforge.errors import AttnforgeError
+from attnforge.model.audit import AuditReport
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.request import Request
 from attnforge.workflow.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build made. ``summary`` is None where nothing was compiled: the wheel was finished, or is pure Python."""
+
+    wheel: Path
+    report: Path
+    audit: AuditReport
+    summary: Summary | None
+    seconds: float
 
 
 @contextmanager

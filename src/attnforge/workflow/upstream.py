@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tomllib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from attnforge import process
-from attnforge.compile.diagnose import explain, first_error
+from attnforge.compile.diagnose import disk_full, first_error, known_cause
 from attnforge.compile.engine import Engine
-from attnforge.errors import BuildError
+from attnforge.errors import AttnforgeError, BuildError, HostError, RequestError
+from attnforge.provision.metadata import build_requires
 
 # Upstream's build leaves no date and no order of a hash table in what it packs.
 REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}
@@ -25,11 +25,15 @@ def build_requirements(source: Path) -> tuple[str, ...]:
     """Return what a source's pyproject.toml says that its build needs, without torch: the plan pins that one."""
     try:
         text = (source / "pyproject.toml").read_text(encoding="utf-8")
-        required = tomllib.loads(text).get("build-system", {}).get("requires", [])
+        required = build_requires(text)
     except FileNotFoundError:
         return ()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BuildError(f"{source.name}/pyproject.toml can't be read", why=str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise RequestError(
+            f"{source.name}/pyproject.toml can't be read",
+            why=str(error),
+            hint="correct it in the source, and build from the folder",
+        ) from error
     return tuple(text for text in required if canonicalize_name(Requirement(text).name) != "torch")
 
 
@@ -39,7 +43,8 @@ def build_wheel(
     """Build the wheel of an unpacked source and return its path, in ``folder``/upstream.
 
     The seat has to be first on PATH in ``environment``; a package that compiles nothing has no ``engine``. Raises the
-    engine's error where compiling failed, BuildError where anything else of upstream's build did.
+    engine's error where compiling failed, HostError where the disk is full, BuildError where anything else of its
+    build failed.
     """
     from build import BuildBackendException, BuildException, ProjectBuilder
 
@@ -84,13 +89,13 @@ class _LoggedRunner:
             raise _UpstreamFailedError(f"exit code {outcome.code}")
 
 
-def _failed(runner: _LoggedRunner, error: Exception) -> BuildError:
+def _failed(runner: _LoggedRunner, error: Exception) -> AttnforgeError:
     if not runner.output:
         return BuildError("upstream's build could not be started", why=str(error))
-    explained = explain(runner.output, 1, "upstream's build", "")
-    return BuildError(
-        f"upstream's build failed: {first_error(runner.output) or error}",
-        why=explained.why,
-        hint=explained.hint,
-        link=explained.link,
-    )
+    what = f"upstream's build failed: {first_error(runner.output) or error}"
+    cause = known_cause(runner.output)
+    if cause is None:
+        hint = "the log has all that it printed"
+        return BuildError(what, why="its own setup ended with that error, and no compiler did", hint=hint)
+    kind = HostError if disk_full(runner.output) else BuildError
+    return kind(what, why=f"{cause.what}: {cause.why}", hint=cause.hint, link=cause.link)

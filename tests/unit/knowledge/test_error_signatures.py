@@ -38,6 +38,11 @@ MESSAGES = [
     ("no-ninja", "could not find ninja.. Falling back to using the slow distutils backend."),
     ("precompiled-wheel", "Precompiled wheel not found. Building from source..."),
     ("precompiled-wheel", "urllib.error.HTTPError: HTTP Error 404: Not Found"),
+    ("download-failed", "urllib.error.URLError: <urlopen error [Errno -2] Name or service not known>"),
+    (
+        "download-failed",
+        "requests.exceptions.ConnectionError: HTTPSConnectionPool: Max retries exceeded with url: /x.whl",
+    ),
     ("glibc-too-old", "/lib/x86_64-linux-gnu/libc.so.6: version `GLIBC_2.32' not found (required by x.so)"),
     ("glibc-too-old", "libstdc++.so.6: version `GLIBCXX_3.4.26' not found"),
     ("no-kernel-image", "CUDA error: no kernel image is available for execution on the device"),

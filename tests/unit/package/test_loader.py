@@ -284,6 +284,15 @@ def test_where_no_module_fits_it_says_what_there_is_and_how_to_add_one(site: Sit
     )
 
 
+def test_a_pytorch_that_may_have_no_build_with_the_wheels_cuda_is_not_sent_to_extend_alone(site: Site) -> None:
+    python = about()[0]
+    site.torch("2.9.1+cu132", "13.2")
+    site.module("2.11")
+    mend = site.refusal()["text"].partition("mend: ")[2]
+    assert mend.startswith(f"attnforge build {WHEEL.split('-')[0].replace('_', '-')} --torch 2.9 --python {python}")
+    assert f"where PyTorch 2.9 has a build with CUDA 13.0: attnforge extend {WHEEL}" in mend
+
+
 def test_an_interpreter_without_a_global_lock_takes_no_module_of_one_with_it(site: Site) -> None:
     site.torch()
     site.module("2.11")

@@ -171,7 +171,7 @@ FAULTS = [
         "apt install pythonSUBJECT pythonSUBJECT-dev",
     ),
     ("error: Hash mismatch for `six==1.17.0`\n", HostError, "Hash mismatch", "uv cache clean"),
-    ("thread 'main' panicked\n", HostError, "panicked", "--verbose"),
+    ("thread 'main' panicked\n", HostError, "panicked", "pip install -U uv"),
 ]
 
 
@@ -208,3 +208,19 @@ def test_a_cache_that_cannot_be_written_is_moved(
 
 def test_a_time_out_is_told() -> None:
     assert isinstance(uv_error(Outcome(-9, "", timed_out=True), "x"), HostError)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "error: Request failed after 3 retries\n  cause: Failed to fetch: `https://x.example/whl/cu128/torch/`\n",
+        "DEBUG x\nerror: Failed to fetch\n"
+        + "  cause: y\n" * 9
+        + "  cause: `https://u:p@x.example/whl/cu128/torch/`\n",
+    ],
+)
+def test_the_url_that_could_not_be_reached_is_named_and_no_other_way_out(output: str) -> None:
+    error = uv_error(Outcome(2, output), "torch==2.11.0")
+    assert "x.example/whl/cu128/torch/" in error.why
+    assert "u:p" not in str(error)
+    assert "folder" not in error.hint

@@ -30,7 +30,8 @@ from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import cost_key, expected_units, priors
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.pairs import pairs_for, with_pairs
-from attnforge.resolve.resolver import check_release, with_target
+from attnforge.resolve.releases import check_release
+from attnforge.resolve.resolver import with_target
 from attnforge.resolve.spans import described, span
 from attnforge.resolve.versions import expand_pythons, expand_torches
 

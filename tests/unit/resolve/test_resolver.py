@@ -261,7 +261,7 @@ def test_the_public_document_has_what_programs_read(make_resolution: Make) -> No
     assert {"schema", "package", "version", "source", "target", "profile", "wheel", "digest", "decisions"} <= set(
         document
     )
-    assert set(document["estimate"]) == {"seconds", "peak_bytes", "slots"}
+    assert set(document["estimate"]) == {"seconds", "peak_bytes", "slots", "known"}
     assert {"python", "torch", "cuda", "gpus", "architectures"} <= set(document["target"])
     assert document["target"]["architectures"] == ["sm_90"]
     for decision in document["decisions"]:

@@ -91,6 +91,7 @@ def test_every_python_of_a_universal_wheel_has_to_suit_the_source(
 ) -> None:
     release = SdistRelease("1.0", "some-extension-1.0.tar.gz", "", "a" * 64, ">=3.11", yanked=False)
     monkeypatch.setattr(planning, "releases", lambda *_: (release,))
+    monkeypatch.setattr(planning, "known_pure", lambda *_: "")  # its archive is nowhere
     request = Request(package="some-extension", gpus=("H100",), universal=True, python="3.11-3.12")
     assert len(plan(offline, request).plan.pairs) == 2
     with pytest.raises(RequestError, match=r"needs Python >=3\.11, the target has 3\.10"):

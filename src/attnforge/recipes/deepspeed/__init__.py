@@ -1,0 +1,1 @@
+"""DeepSpeed: data alone."""

@@ -1,0 +1,81 @@
+"""Whether a target is one that a package's release can be built for, and which would be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from packaging.specifiers import SpecifierSet
+
+from attnforge.errors import RequestError
+from attnforge.knowledge.torch import TorchRelease, find_torch, torch_releases
+from attnforge.model.recipe import Recipe, Release
+from attnforge.model.universal import numbers
+from attnforge.resolve.decisions import Notes
+
+
+def check_release(recipe: Recipe, release: Release | None, cuda: str, torches: Sequence[str]) -> None:
+    """Raise RequestError where the release needs another CUDA, or another PyTorch than one of these.
+
+    The error names the nearest target that does.
+    """
+    if release is None:
+        return
+    for torch in torches:
+        if not _allows(release.torch, torch):
+            raise RequestError(
+                f"{recipe.title} needs PyTorch {release.torch}, the target has {torch}",
+                hint=_listed(release, torch, cuda) or "no PyTorch that attnforge knows is one of these",
+                link=recipe.homepage,
+            )
+    if not _allows(release.cuda, cuda):
+        built = find_torch(torches[0])
+        raise RequestError(
+            f"{recipe.title} needs CUDA {release.cuda}, the target has {cuda}",
+            why=f"PyTorch {built.version} is built with {', '.join(built.cuda)}"
+            + ("" if any(_allows(release.cuda, other) for other in built.cuda) else ", none of which will do"),
+            hint=_listed(release, built.version, cuda) or "no PyTorch that attnforge knows is built with one of these",
+            link=recipe.homepage,
+        )
+
+
+def warn_uncovered(recipe: Recipe, release: Release | None, version: str, notes: Notes) -> None:
+    """Warn of a version that no release of the package's recipe covers."""
+    if release is None and recipe.releases:
+        notes.warn(
+            "recipe",
+            f"the recipe of {recipe.name} does not cover {version}: it is built whole, as its own setup says, and how "
+            "long that takes is unknown",
+            hint=f"it covers {'; '.join(one.versions for one in recipe.releases)}",
+        )
+
+
+def _listed(release: Release, torch: str, cuda: str) -> str:
+    """Return the options of the nearest target that the release can be built for, "" where there is none."""
+    nearest = min(_targets(release), key=lambda found: _distance(found, torch, cuda), default=None)
+    return f"--torch {nearest[0].version} --cuda {nearest[1]}" if nearest else ""
+
+
+def _targets(release: Release) -> Iterator[tuple[TorchRelease, str]]:
+    newest = {_minor(torch.version): torch for torch in torch_releases()}  # the last patch of each minor
+    for torch in newest.values():
+        if _allows(release.torch, torch.version):
+            yield from ((torch, cuda) for cuda in torch.cuda if _allows(release.cuda, cuda))
+
+
+def _distance(found: tuple[TorchRelease, str], torch: str, cuda: str) -> tuple[int, ...]:
+    """Return how far a target is from the one asked for: PyTorch counts first, then that it is later, then CUDA.
+
+    Of PyTorch the place in the list of minors counts, as minors of two majors can't be subtracted.
+    """
+    order = list(dict.fromkeys(_minor(release.version) for release in torch_releases()))
+    between = order.index(_minor(found[0].version)) - order.index(_minor(torch))
+    major, minor = (abs(one - other) for one, other in zip(numbers(found[1]), numbers(cuda), strict=False))
+    return abs(between), between < 0, major, minor
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _allows(specifier: str, version: str) -> bool:
+    return not specifier or SpecifierSet(specifier, prereleases=True).contains(version)

@@ -1,0 +1,60 @@
+"""What of a request can be checked before anything is looked up, fetched or compiled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from attnforge.compile.cache.remote import open_remote
+from attnforge.errors import RequestError
+from attnforge.knowledge.targets import find_profile, find_target
+from attnforge.model.request import Request
+from attnforge.model.versions import shortened
+from attnforge.resolve.form import check_single
+from attnforge.resolve.grouping import check_groups
+from attnforge.resolve.naming import NO_LABEL, check_label
+from attnforge.resolve.toolchain import PYPI, SYSTEM
+from attnforge.resolve.versions import expand_pythons, expand_torches, named_cuda
+
+# NAME_MAX of the file systems of Linux, and PATH_MAX.
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095
+
+
+def check_place(text: str) -> None:
+    """Raise RequestError for a text that no file system takes as a path: a package and a source may be one."""
+    size = max((len(os.fsencode(name)) for name in text.split("/")), default=0)
+    if size > _LONGEST_NAME or len(os.fsencode(text)) > _LONGEST_PATH or "\0" in text:
+        raise RequestError(
+            f"{shortened(text)!r} can name no package and no file",
+            why=f"names have {_LONGEST_NAME} bytes at most, paths {_LONGEST_PATH}, and no NUL",
+            hint="write NAME, NAME==VERSION or ./FOLDER",
+        )
+
+
+def check_early(request: Request, environ: Mapping[str, str]) -> None:
+    """Raise RequestError for an option that no build could have, HostError where a store can't be opened here.
+
+    Options that depend on the package or on the machine are checked when the request is resolved.
+    """
+    if request.target:
+        find_target(request.target)
+    find_profile(request.profile or "full")
+    if request.toolchain not in ("", SYSTEM, PYPI):
+        raise RequestError(
+            f"there is no toolchain {request.toolchain!r}", hint=f"--toolchain {SYSTEM} or --toolchain {PYPI}"
+        )
+    check_groups(request.groups)
+    if request.label and request.label != NO_LABEL:
+        check_label(request.label)
+    if request.store:
+        open_remote(request.store, environ)
+    _check_versions(request)
+
+
+def _check_versions(request: Request) -> None:
+    check_single(request)
+    if request.torch:
+        expand_torches(request.torch)
+        named_cuda(request.torch)
+    if request.python and request.universal:
+        expand_pythons(request.python)

@@ -1,0 +1,66 @@
+"""What is said of an upstream build that ends before a compiler runs."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+
+from attnforge.compile.diagnose import known_cause
+from attnforge.errors import BuildError, HostError, RequestError
+from attnforge.process import base_environment
+from attnforge.workflow.upstream import build_requirements, build_wheel
+
+
+def failure(folder: Path, setup: str) -> BuildError:
+    source = folder / "source"
+    source.mkdir()
+    (source / "setup.py").write_text(setup)
+    with pytest.raises(BuildError) as caught:
+        build_wheel(source, Path(sys.executable), base_environment({}), None, folder, io.StringIO())
+    return caught.value
+
+
+def test_a_setup_that_raises_is_no_compilers_fault(tmp_path: Path) -> None:
+    error = failure(tmp_path, "raise RuntimeError('no GPU, no build')\n")
+    assert "RuntimeError: no GPU, no build" in error.what
+    assert "the compiler ended" not in str(error)
+    assert "its own setup ended" in error.why
+
+
+def test_a_download_that_failed_is_said_as_that(tmp_path: Path) -> None:
+    setup = "print('Guessing wheel URL: x')\nimport urllib.error\nraise urllib.error.URLError('no such host')\n"
+    error = failure(tmp_path, setup)
+    assert "downloads something, and could not" in error.why
+    assert "no error" not in str(error)
+
+
+def test_a_full_disk_is_the_environments_fault(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "setup.py").write_text("raise SystemExit('ld: final link failed: No space left on device')\n")
+    with pytest.raises(HostError, match="No space left"):
+        build_wheel(source, Path(sys.executable), base_environment({}), None, tmp_path, io.StringIO())
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        "Precompiled wheel not found. Building from source...\nValueError: x\n",
+        "Guessing wheel URL: https://x\nHTTP Error 404: Not Found\nTypeError: y\n",
+        "<urlopen error no host>: going on\nKeyError: 'z'\n",
+    ],
+)
+def test_what_a_build_that_goes_on_prints_is_not_the_cause(log: str) -> None:
+    assert known_cause(log) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["build-system = 3", "[build-system]\nrequires = [3]", "x = " + "[" * 5000, "[", "\xff"]
+)
+def test_a_project_file_that_can_not_be_read_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pyproject.toml").write_bytes(text.encode("latin-1"))
+    with pytest.raises(RequestError, match="can't be read"):
+        build_requirements(tmp_path)
