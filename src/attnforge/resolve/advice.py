@@ -13,13 +13,14 @@ from attnforge.resolve.spans import torches_of
 
 
 def apply_advisories(
-    package: str, version: str, commit: str, target: Target, torches: Sequence[str], notes: Notes
+    package: str, version: str, commit: str, target: Target, cuda: str, torches: Sequence[str], notes: Notes
 ) -> None:
     """Warn of what is known to be bad with any of these PyTorch versions; RequestError for what must not be built.
 
-    What the source alone shows is left to ``check_source``.
+    ``cuda`` is the CUDA of the compiler (``12.4``), which may be another minor than PyTorch's. What the source alone
+    shows is left to ``check_source``.
     """
-    for advisory in _concerning(package, version, commit, target, torches):
+    for advisory in _concerning(package, version, commit, target, cuda, torches):
         if advisory.file:
             continue
         _refuse(advisory, package, version)
@@ -32,17 +33,20 @@ def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]
     ``read`` returns the text of a file by its path in the source, "" where there is none.
     """
     torches = torches_of(plan.pairs) or (plan.target.torch,)
-    found = _concerning(plan.package, plan.version, plan.source.commit, plan.target, torches)
+    cuda = plan.toolchain.cuda
+    found = _concerning(plan.package, plan.version, plan.source.commit, plan.target, cuda, torches)
     shown = [advisory for advisory in found if advisory.found_in(read)]
     for advisory in shown:
         _refuse(advisory, plan.package, plan.version)
     return tuple(f"{advisory.message}; {advisory.hint}" for advisory in shown)
 
 
-def _concerning(package: str, version: str, commit: str, target: Target, torches: Sequence[str]) -> Iterator[Advisory]:
+def _concerning(
+    package: str, version: str, commit: str, target: Target, cuda: str, torches: Sequence[str]
+) -> Iterator[Advisory]:
     capabilities = tuple(gpu.capability for gpu in target.gpus)
     for advisory in advisories():
-        if any(advisory.concerns(package, version, one, target.cuda, capabilities, commit) for one in torches):
+        if any(advisory.concerns(package, version, one, cuda, capabilities, commit) for one in torches):
             yield advisory
 
 

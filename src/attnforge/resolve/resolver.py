@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from packaging.specifiers import SpecifierSet
 
 from attnforge.errors import RequestError
+from attnforge.knowledge.redist import CudaRelease
 from attnforge.knowledge.targets import find_target
 from attnforge.model.cost import Prediction
 from attnforge.model.host import Host
@@ -62,11 +63,13 @@ def resolve(
     source: SourcePin,
     host: Host,
     expect: Callable[[Mapping[str, Prediction]], Mapping[str, Prediction]] = dict,
+    fetched: CudaRelease | None = None,
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
 
     ``version`` and ``source`` are what the index or the folder holds; ``expect`` turns the recipe's predictions, by
-    key, into this machine's (compile.cost), for the estimate alone.
+    key, into this machine's (compile.cost), for the estimate alone. ``fetched`` is NVIDIA's release that the request
+    names, where it names one.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -77,14 +80,14 @@ def resolve(
         return resolve_pure(request, recipe, release, version, source, host, notes)
     target, pairs = _target(request, recipe, release, host, notes)
     torches = torches_of(pairs) or (target.torch,)
-    check_release(recipe, release, target.cuda, torches)
-    apply_advisories(recipe.name, version, source.commit, target, torches, notes)
-    toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes)
+    toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes, fetched)
+    check_release(recipe, release, toolchain.cuda, torches, target.cuda)
+    apply_advisories(recipe.name, version, source.commit, target, toolchain.cuda, torches, notes)
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)
     requires_torch = torch_requirement(target, release, pairs)
-    own = with_commit(local_label(target, profile, selection, recipe, release, pairs), source)
+    own = with_commit(local_label(target, profile, selection, recipe, release, pairs, toolchain.cuda), source)
     label = chosen_label(request.label, own)
     name = wheel_name(recipe.name, version, label, target, release, universal=request.universal)
     notes.decide("wheel", name, "name, version and local label, Python, platform")
@@ -133,18 +136,35 @@ def _target(
     return Target(python=python, torch=torch, cuda=cuda, gpus=gpus, architectures=architectures), pairs
 
 
-def check_release(recipe: Recipe, release: Release | None, cuda: str, torches: Sequence[str]) -> None:
-    """Raise RequestError where the release needs another CUDA, or another PyTorch than one of these."""
+def check_release(
+    recipe: Recipe, release: Release | None, cuda: str, torches: Sequence[str], torch_cuda: str = ""
+) -> None:
+    """Raise RequestError where the release needs another CUDA, or another PyTorch than one of these.
+
+    ``cuda`` is the compiler's (``12.4``), ``torch_cuda`` that of PyTorch, "" for the same.
+    """
     if release is None:
         return
-    needs = [("CUDA", "--cuda", release.cuda, cuda)]
-    needs += [("PyTorch", "--torch", release.torch, torch) for torch in torches]
-    for what, option, specifier, version in needs:
-        if specifier and not SpecifierSet(specifier).contains(version):
+    if release.cuda and not SpecifierSet(release.cuda).contains(cuda):
+        raise _other_cuda(recipe, release, cuda, torch_cuda or cuda)
+    for torch in torches:
+        if release.torch and not SpecifierSet(release.torch).contains(torch):
             raise RequestError(
-                f"{recipe.title} needs {what} {specifier}, the target has {version}",
-                hint=f"{option} of another version",
+                f"{recipe.title} needs PyTorch {release.torch}, the target has {torch}",
+                hint="--torch of another version",
             )
+
+
+def _other_cuda(recipe: Recipe, release: Release, cuda: str, torch_cuda: str) -> RequestError:
+    if SpecifierSet(release.cuda).contains(torch_cuda):
+        return RequestError(
+            f"{recipe.title} needs a compiler of CUDA {release.cuda}, the chosen one is of {cuda}",
+            why=f"what upstream's build checks is nvcc, and not that PyTorch is built with CUDA {torch_cuda}",
+            hint=f"set CUDA_HOME to a toolkit of CUDA {torch_cuda}, or unset it and choose --toolchain nvidia",
+        )
+    return RequestError(
+        f"{recipe.title} needs CUDA {release.cuda}, the target has {cuda}", hint="--cuda of another version"
+    )
 
 
 def _why_torch(release: Release | None, target: Target, pairs: Sequence[Pair]) -> str:

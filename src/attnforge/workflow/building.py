@@ -109,7 +109,8 @@ class _Build:
             return self._stage("package", self.plan.wheel, lambda: self._package(packed)), None
         pin = self.plan.toolchain
         compiler = host_compiler_of(self.machine, pin)
-        toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", lambda: provide_pinned(self.machine, pin, compiler))
+        provide = lambda: provide_pinned(self.machine, pin, compiler, self.planned.request, self.observe)  # noqa: E731
+        toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", provide)
         ground = Ground(source, toolchain, environment, compiler)
         request = self.planned.request
         with opened_cache(self.machine, request, self._warn) as cache:

@@ -48,6 +48,7 @@ from attnforge.workflow.ground import (
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Located
+from attnforge.workflow.redist import asked_release
 from attnforge.workflow.report import write_extension_report
 from attnforge.workflow.results import opened_cache
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
@@ -88,9 +89,12 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
     notes = Notes()
     pairs = _new_pairs(plan, request, notes)
     torches = torches_of(pairs)
-    check_release(recipe, release, plan.target.cuda, torches)
-    apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, torches, notes)
-    pin = choose_toolchain(plan.target.cuda, (), request.toolchain, machine.host, notes)
+    # The kernels are there already: what counts for them is the compiler that made them.
+    compiler = plan.toolchain.cuda
+    check_release(recipe, release, compiler, torches, plan.target.cuda)
+    apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, compiler, torches, notes)
+    fetched = asked_release(machine, request)
+    pin = choose_toolchain(plan.target.cuda, (), request.toolchain, machine.host, notes, fetched)
     if pin.host_compiler != plan.toolchain.host_compiler:
         pairs = tuple(pair.model_copy(update={"host_compiler": pin.host_compiler}) for pair in pairs)
     located = _located(plan, recipe, request.source)
@@ -261,7 +265,8 @@ def _make(
     machine, plan, request = environments.machine, extension.plan, extension.request
     pin, pairs = extension.toolchain, extension.pairs
     compiler = host_compiler_of(machine, pin)
-    toolchain = stages.run("toolchain", f"CUDA {pin.cuda}", lambda: provide_pinned(machine, pin, compiler))
+    provide = lambda: provide_pinned(machine, pin, compiler, extension.request, stages.observe)  # noqa: E731
+    toolchain = stages.run("toolchain", f"CUDA {pin.cuda}", provide)
     with opened_cache(machine, request, stages.warn) as cache:
         means = Means(request.jobs or machine.host.cpus, memory_budget(request, machine.host), cache)
         tools = (toolchain, compiler)

@@ -23,6 +23,7 @@ from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.redist import asked_release
 
 _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".tar", ".zip")
 
@@ -67,7 +68,8 @@ def plan(machine: Machine, request: Request) -> Planned:
     located = _from_git(machine, wish) if wish else locate(machine, request)
     located = replace(located, recipe=located.recipe.at(located.version))
     expect = CostModel(machine.folders.costs).expect
-    resolution = resolve(request, located.recipe, located.version, located.source, machine.host, expect)
+    fetched = asked_release(machine, request)
+    resolution = resolve(request, located.recipe, located.version, located.source, machine.host, expect, fetched)
     return Planned(request, located, _with_found(resolution, located))
 
 
