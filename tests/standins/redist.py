@@ -1,6 +1,6 @@
 """NVIDIA's server of CUDA archives, on the loopback interface: archives with its layout and names, and faults on order.
 
-    python -m standins.redist pack CUDA_HOME FOLDER      (in tests/; FOLDER is then a mirror: --cuda-mirror FOLDER)
+python -m standins.redist pack CUDA_HOME FOLDER      (in tests/; FOLDER is then a mirror: --cuda-mirror FOLDER)
 """
 
 from __future__ import annotations
@@ -26,14 +26,20 @@ RELEASE = "12.4.99"
 
 VERSIONS = {"cuda_nvcc": "12.4.131", "cuda_cudart": "12.4.127", "cuda_cccl": "12.4.127"}
 
-# Which files of a toolkit are in which archive of NVIDIA's: as in the packages nvidia-cuda-nvcc-cu12, nvidia-cuda-runtime-cu12 and
-# nvidia-cuda-cccl-cu12. Headers of cuBLAS and its like are in none of them.
+# Which files of a toolkit are in which archive of NVIDIA's: as in the packages nvidia-cuda-nvcc-cu12,
+# nvidia-cuda-runtime-cu12 and nvidia-cuda-cccl-cu12. Headers of cuBLAS and its like are in none of them.
 FILES = {
     "cuda_nvcc": ("bin/*", "nvvm/*", "include/crt/*", "include/fatbinary_section.h", "include/nvPTXCompiler.h"),
     "cuda_cccl": ("include/cub/*", "include/cuda/*", "include/nv/*", "include/thrust/*"),
     "cuda_cudart": (
-        *(f"include/{name}*" for name in ("builtin_types", "channel_", "common_", "cooperative_", "cuComplex", "cuda.h")),
-        *(f"include/{name}*" for name in ("cudaEGL", "cudaGL", "cudaProfilerT", "cudaTypedefs", "cudaVDPAU", "cuda_[!p]*")),
+        *(
+            f"include/{name}*"
+            for name in ("builtin_types", "channel_", "common_", "cooperative_", "cuComplex", "cuda.h")
+        ),
+        *(
+            f"include/{name}*"
+            for name in ("cudaEGL", "cudaGL", "cudaProfilerT", "cudaTypedefs", "cudaVDPAU", "cuda_[!p]*")
+        ),
         *(f"include/{name}*" for name in ("cuda_pipeline", "cudart_", "device_", "driver_", "host_", "library_types")),
         *(f"include/{name}*" for name in ("math_", "mma.h", "sm_", "surface_", "texture_", "vector_")),
         *(f"lib/{name}" for name in ("libcudart*", "libcudadevrt.a", "libculibos.a", "stubs/libcuda.so")),
@@ -89,8 +95,8 @@ class Fault:
     """What goes wrong with a file: each is done ``times`` times, then the file is served as it is.
 
     ``status`` is answered in place of the file. ``cut`` bytes of an answer are sent and the connection is closed;
-    ``stall`` seconds are waited there before. ``other`` is served in its place. ``ranges`` False sends the whole file to
-    whoever asks for the rest.
+    ``stall`` seconds are waited there before. ``other`` is served in its place. ``ranges`` False sends the whole file
+    to whoever asks for the rest.
     """
 
     status: int = 0

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from attnforge.audit.archive import open_archive
+from attnforge.audit.compiler import check_compiler
 from attnforge.audit.contents import check_contents, read_contents, read_coverage
 from attnforge.audit.demangle import demangle
 from attnforge.audit.expected import check_expected
@@ -62,6 +63,7 @@ def audit_wheel(
         )
         findings = (
             *check_contents(archive, contents, name),
+            *check_compiler(archive, contents),
             *unreadable,
             *(finding for module in modules for finding in _check_module(module, name, universal)),
             *(check_universal(described, contents.files.keys(), images) if described else ()),

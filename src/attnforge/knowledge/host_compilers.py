@@ -66,6 +66,12 @@ def torch_minimum(name: str) -> int:
     return _table().torch_min_clang if name.startswith("clang") else _table().torch_min_gcc
 
 
+def is_newer_glibc(libc: str, bound: str) -> bool:
+    """Say whether a C library (``glibc 2.41``) is a glibc above a bound (``2.40``); none is above "", no bound."""
+    name, _, version = libc.partition(" ")
+    return bool(bound) and name == "glibc" and _numbers(version) > _numbers(bound)
+
+
 def all_limits() -> tuple[CompilerLimits, ...]:
     """Return the limits of every toolkit that is known, oldest first."""
     return _table().toolkit

@@ -1,4 +1,4 @@
-"""CUDA toolkits that NVIDIA publishes as one archive for each component: the releases, and what a build reads of one."""
+"""CUDA toolkits that NVIDIA publishes as one archive for each component."""
 
 from __future__ import annotations
 

@@ -187,7 +187,8 @@ class _Run:
         asked = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
         with session(self.settings) as client, client.stream("GET", wanted.url, headers=asked) as response:
             self._check_answer(response, wanted, have)
-            yield from response.iter_raw(_CHUNK)
+            # As it comes: what httpx gathers to pieces of one size is lost when the connection breaks.
+            yield from response.iter_raw()
 
     def _copied(self, wanted: Wanted, have: int) -> Iterator[bytes]:
         path = Path(local_path(wanted.url))

@@ -197,7 +197,7 @@ def parse_manifest(text: str, version: str, machine: str) -> CudaRelease:
     """Return what a build reads of a release, by the text of NVIDIA's manifest. HostError where that is not in it."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _bad_manifest(version, f"it is no JSON: {error}") from error
     if not isinstance(document, dict):
         raise _bad_manifest(version, "it is no object")

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attnforge.errors import HostError, RequestError
-from attnforge.knowledge.host_compilers import CompilerLimits, compiler_limits, major_version, supports
+from attnforge.knowledge.host_compilers import (
+    CompilerLimits,
+    compiler_limits,
+    is_newer_glibc,
+    major_version,
+    supports,
+)
 from attnforge.knowledge.redist import CudaRelease, known_manifests, minor_of, pinned_release, pinned_releases
 from attnforge.knowledge.toolchains import ToolchainPackages, pypi_toolchain
 from attnforge.model.host import Host, HostCompiler, Toolkit
@@ -68,7 +74,7 @@ def asked_release_version(origin: str) -> str:
 def _chosen(cuda: str, origin: str, host: Host, notes: Notes, fetched: CudaRelease | None) -> ToolchainPin | None:
     """Return the first toolchain there is, in the order of preference."""
     own = [kit for kit in _same_major(cuda, host) if origin == SYSTEM or (not origin and _usable(kit))]
-    exact = [toolkit for toolkit in own if toolkit.cuda == cuda]
+    exact = [toolkit for toolkit in own if toolkit.cuda == cuda and not toolkit.lacks]
     packages = pypi_toolchain(cuda) if origin in ("", PYPI) else None
     release = (fetched or pinned_release(cuda, host.machine)) if origin in ("", NVIDIA) else None
     if own and own[0].named_by:
@@ -205,23 +211,13 @@ def _check_glibc(pin: ToolchainPin, host: Host) -> None:
     else:
         limits = compiler_limits(pin.cuda)
         bound = limits.max_glibc if limits else ""
-    if bound and is_newer_glibc(host.libc, bound):
+    if is_newer_glibc(host.libc, bound):
         raise HostError(
             f"the headers of CUDA {pin.cuda} compile with glibc up to {bound}, this machine has {host.libc}",
             why="both declare the same functions, and nvcc refuses the second declaration of each",
             hint="build in a container with an older glibc (Debian 12, Ubuntu 24.04), or for CUDA 13.2 or later",
             link=_GLIBC_LINK,
         )
-
-
-def is_newer_glibc(libc: str, bound: str) -> bool:
-    """Say whether a machine's C library (``glibc 2.41``) is a glibc that is newer than another (``2.40``)."""
-    name, _, version = libc.partition(" ")
-    return name == "glibc" and _numbers(version) > _numbers(bound)
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdecimal())
 
 
 def _missing(cuda: str, origin: str, host: Host) -> HostError:
