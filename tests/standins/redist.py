@@ -52,8 +52,18 @@ def component_of(name: str) -> str:
     return next((one for one, patterns in FILES.items() if any(fnmatch.fnmatch(name, p) for p in patterns)), "")
 
 
-def pack(home: Path, root: Path, release: str = RELEASE, versions: Mapping[str, str] = VERSIONS) -> Path:
-    """Pack a toolkit as NVIDIA does, into the folder ``root`` with a manifest; libraries go from lib64 to lib."""
+def pack(
+    home: Path,
+    root: Path,
+    release: str = RELEASE,
+    versions: Mapping[str, str] = VERSIONS,
+    *,
+    compressed: bool = True,
+) -> Path:
+    """Pack a toolkit as NVIDIA does, into the folder ``root`` with a manifest; libraries go from lib64 to lib.
+
+    Where it is not to be ``compressed``, archives are plain tar under the same names, which saves time.
+    """
     found: dict[str, list[tuple[str, Path]]] = {name: [] for name in versions}
     for path in sorted(home.rglob("*")):
         name = re.sub(r"^lib64/", "lib/", path.relative_to(home).as_posix())
@@ -62,17 +72,19 @@ def pack(home: Path, root: Path, release: str = RELEASE, versions: Mapping[str, 
             found[component].append((name, path))
     document: dict[str, object] = {"release_date": "2026-01-01", "release_label": release}
     for component, files in found.items():
-        document[component] = _packed(component, versions[component], files, root)
+        document[component] = _packed(component, versions[component], files, root, compressed)
     root.mkdir(parents=True, exist_ok=True)
     (root / f"redistrib_{release}.json").write_text(json.dumps(document, indent=2))
     return root
 
 
-def _packed(component: str, version: str, files: list[tuple[str, Path]], root: Path) -> dict[str, object]:
+def _packed(
+    component: str, version: str, files: list[tuple[str, Path]], root: Path, compressed: bool
+) -> dict[str, object]:
     name = f"{component}-{PLATFORM}-{version}-archive"
     place = root / component / PLATFORM / f"{name}.tar.xz"
     place.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(place, "w:xz", preset=0) as bundle:
+    with tarfile.open(place, "w:xz", preset=0) if compressed else tarfile.open(place, "w") as bundle:
         _add_text(bundle, f"{name}/LICENSE", f"The license of {component}\n")
         for path, file in files:
             bundle.add(file, f"{name}/{path}", recursive=False)
