@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from packaging.specifiers import SpecifierSet
+
 from attnforge.errors import RequestError
 from attnforge.knowledge.advisories import Advisory, advisories
 from attnforge.model.plan import BuildPlan
@@ -23,8 +25,17 @@ def apply_advisories(
     for advisory in _concerning(package, version, commit, target, cuda, torches):
         if advisory.file:
             continue
+        advisory = _for_compiler(advisory, target.cuda)
         _refuse(advisory, package, version)
         notes.warn(advisory.id, advisory.message, advisory.hint, advisory.link)
+
+
+def _for_compiler(advisory: Advisory, torch_cuda: str) -> Advisory:
+    """Return an advisory with another hint where PyTorch's CUDA is good and only the compiler's is not."""
+    if not advisory.cuda or SpecifierSet(advisory.cuda).contains(torch_cuda):
+        return advisory
+    hint = f"set CUDA_HOME to a toolkit of CUDA {torch_cuda}, or unset it and choose --toolchain nvidia"
+    return advisory.model_copy(update={"hint": hint})
 
 
 def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]:

@@ -34,7 +34,7 @@ from attnforge.resolve.pairs import choose_pairs
 from attnforge.resolve.pure import resolve_pure
 from attnforge.resolve.selection import choose_selection, settings_of
 from attnforge.resolve.spans import torches_of
-from attnforge.resolve.toolchain import choose_toolchain
+from attnforge.resolve.toolchain import choose_toolkit, with_compiler
 from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
 
 
@@ -80,9 +80,10 @@ def resolve(
         return resolve_pure(request, recipe, release, version, source, host, notes)
     target, pairs = _target(request, recipe, release, host, notes)
     torches = torches_of(pairs) or (target.torch,)
-    toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes, fetched)
-    check_release(recipe, release, toolchain.cuda, torches, target.cuda)
-    apply_advisories(recipe.name, version, source.commit, target, toolchain.cuda, torches, notes)
+    toolkit = choose_toolkit(target.cuda, request.toolchain, host, notes, fetched)
+    check_release(recipe, release, toolkit.cuda, torches, target.cuda)
+    apply_advisories(recipe.name, version, source.commit, target, toolkit.cuda, torches, notes)
+    toolchain = with_compiler(toolkit, target.architectures, host, notes)
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)

@@ -26,21 +26,15 @@ _MINOR_LINK = "https://github.com/Dao-AILab/flash-attention/issues/2783"
 _GLIBC_LINK = "https://github.com/pytorch/extension-cpp/issues/122"
 
 
-def choose_toolchain(
-    cuda: str,
-    architectures: Sequence[Architecture],
-    origin: str,
-    host: Host,
-    notes: Notes,
-    fetched: CudaRelease | None = None,
+def choose_toolkit(
+    cuda: str, origin: str, host: Host, notes: Notes, fetched: CudaRelease | None = None
 ) -> ToolchainPin:
-    """Return the toolchain for a PyTorch of that CUDA, and the host compiler that goes with it.
+    """Return the toolkit for a PyTorch of that CUDA, without a host compiler yet.
 
     In this order: a toolkit that CUDA_HOME names, this machine's of exactly that CUDA, the package index's, NVIDIA's,
     and the nearest one of the same major, of this machine before NVIDIA's. ``fetched`` is NVIDIA's release that
-    ``origin`` names (``asked_release``). PyTorch refuses an nvcc of another CUDA major and warns at another minor
-    (FA#2783). Raises HostError where there is none, or where it lacks something or this machine's glibc is too new
-    for it; RequestError where the toolchain has no code for an architecture of the target.
+    ``origin`` names (``asked_release_version``). PyTorch refuses an nvcc of another CUDA major and warns at another
+    minor (FA#2783). Raises HostError where there is none, or where one that is asked for lacks something.
     """
     if origin not in ("", SYSTEM, PYPI, NVIDIA) and not asked_release_version(origin):
         known = " or ".join(f"--toolchain {name}" for name in (SYSTEM, PYPI, NVIDIA))
@@ -50,6 +44,15 @@ def choose_toolchain(
         incomplete = _same_major(cuda, host) if not origin else []
         raise _incomplete(incomplete[0]) if incomplete else _missing(cuda, origin, host)
     _warn_of_minor(cuda, pin, notes)
+    return pin
+
+
+def with_compiler(pin: ToolchainPin, architectures: Sequence[Architecture], host: Host, notes: Notes) -> ToolchainPin:
+    """Return a toolkit with the host compiler that goes with it.
+
+    Raises RequestError where its nvcc has no code for an architecture of the target; HostError where this machine's
+    glibc is too new for its headers, or no C++ compiler here is one that it takes.
+    """
     _check_architectures(pin, architectures)
     _check_glibc(pin, host)
     compiler = choose_compiler(pin.cuda, host, notes)

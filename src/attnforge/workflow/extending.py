@@ -33,7 +33,7 @@ from attnforge.resolve.pairs import pairs_for, with_pairs
 from attnforge.resolve.resolver import check_release
 from attnforge.resolve.selection import settings_of
 from attnforge.resolve.spans import torches_of
-from attnforge.resolve.toolchain import choose_toolchain
+from attnforge.resolve.toolchain import choose_toolkit, with_compiler
 from attnforge.version import BUILDER
 from attnforge.workflow.building import Built
 from attnforge.workflow.compiling import Means
@@ -94,7 +94,8 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
     check_release(recipe, release, compiler, torches, plan.target.cuda)
     apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, compiler, torches, notes)
     fetched = asked_release(machine, request)
-    pin = choose_toolchain(plan.target.cuda, (), request.toolchain, machine.host, notes, fetched)
+    toolkit = choose_toolkit(plan.target.cuda, request.toolchain, machine.host, notes, fetched)
+    pin = with_compiler(toolkit, (), machine.host, notes)
     if pin.host_compiler != plan.toolchain.host_compiler:
         pairs = tuple(pair.model_copy(update={"host_compiler": pin.host_compiler}) for pair in pairs)
     located = _located(plan, recipe, request.source)

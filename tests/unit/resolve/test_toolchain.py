@@ -218,7 +218,10 @@ def test_an_advisory_goes_by_nvcc(make_host: MakeHost) -> None:
     # PyTorch 2.8 is built with CUDA 12.8; 8.9 kernels are launched wrongly where nvcc is older (SA#199).
     older = sage(make_host(toolkits=(named("12.4.131"),)))
     assert older.plan.target.cuda == "12.8"
-    assert "sage-89-launches" in [warning.subject for warning in older.warnings]
+    (warning,) = (one for one in older.warnings if one.subject == "sage-89-launches")
+    assert "CUDA_HOME to a toolkit of CUDA 12.8" in warning.hint
+    (warning,) = (one for one in sage(make_host(), cuda="12.6").warnings if one.subject == "sage-89-launches")
+    assert warning.hint == "--cuda 12.8 or later"
     assert "sage-89-launches" not in [warning.subject for warning in sage(make_host()).warnings]
     newer = sage(make_host(toolkits=(named("12.8.93"),)), cuda="12.6")
     assert "sage-89-launches" not in [warning.subject for warning in newer.warnings]
