@@ -30,7 +30,7 @@ _RSQRT = re.compile(r"\brsqrt\(double x\)\s*;")
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """The folders that an nvcc takes its headers, programs and libraries from."""
+    """The folders that an nvcc takes its headers, programs and libraries from; no programs where it does not tell."""
 
     headers: tuple[Path, ...]
     programs: tuple[Path, ...]
@@ -40,7 +40,8 @@ class Searched:
 def searched_by(home: Path, nvcc: Path, told: str) -> Searched:
     """Return where nvcc looks. ``told`` is what it printed for --dryrun: its settings, each on a line ``#$ NAME=``.
 
-    The usual folders of a toolkit are searched too: a distribution's nvcc finds some by the compiler's own paths.
+    The usual folders of a toolkit are searched too: a distribution's nvcc finds some by the compiler's own paths. Where
+    an nvcc tells nothing (a wrapper that does not pass --dryrun on), its programs may be anywhere.
     """
     settings = {match["name"]: match["value"] for match in _SETTING.finditer(told)}
     targets = sorted(home.glob("targets/*"))
@@ -49,9 +50,10 @@ def searched_by(home: Path, nvcc: Path, told: str) -> Searched:
     libraries = [root / name for root in roots for name in ("lib64", "lib", "lib/x86_64-linux-gnu")]
     beside = [nvcc.parent, nvcc.resolve().parent, home / "bin", home / "nvvm" / "bin"]
     named = [Path(part) for part in settings.get("PATH", "").split(":") if part.startswith("/")]
+    cicc = [Path(settings["CICC_PATH"])] if "CICC_PATH" in settings else []
     return Searched(
         headers=(*includes, *_folders(settings.get("INCLUDES", ""))),
-        programs=(*beside, *named, *([Path(settings["CICC_PATH"])] if "CICC_PATH" in settings else [])),
+        programs=(*beside, *named, *cicc) if settings else (),
         libraries=(*libraries, *_folders(settings.get("LIBRARIES", ""))),
     )
 
@@ -68,7 +70,7 @@ def lacking(searched: Searched) -> tuple[str, ...]:
         f"{name} ({component})"
         for names, folders in wanted
         for name, component in names.items()
-        if not any((folder / name).exists() for folder in folders)
+        if folders and not any((folder / name).exists() for folder in folders)
     )
 
 

@@ -233,8 +233,9 @@ def _missing(cuda: str, origin: str, host: Host) -> HostError:
         )
     if origin == NVIDIA:
         return _not_pinned(cuda, host)
+    fetched = "" if origin == SYSTEM else f", and none of CUDA {cuda} can be fetched"
     return HostError(
-        f"no nvcc of CUDA {major_version(cuda)} is on this machine, and none of CUDA {cuda} can be fetched",
+        f"no nvcc of CUDA {major_version(cuda)} is on this machine{fetched}",
         why=f"this machine has {seen}; PyTorch refuses an nvcc of another major",
         hint=f"install the CUDA {cuda} toolkit (NVIDIA's images nvidia/cuda:{cuda}.*-devel-* hold it) and set "
         "CUDA_HOME, or choose a torch built with CUDA 13: --torch 2.11.0",

@@ -171,6 +171,10 @@ class TestCompleteness:
         (found,) = find_toolkits(programs(runner, folder / "bin", **environ), folder / "nowhere")
         return found
 
+    def tells(self, runner: FakeRunner, home: Path, settings: str) -> None:
+        version = NVCC.format(release="12.8", build="12.8.93")
+        runner.answers[str(home / "bin/nvcc")] = lambda argv: Outcome(0, settings if "--dryrun" in argv else version)
+
     def test_a_whole_one(self, runner: FakeRunner, tmp_path: Path) -> None:
         self.whole(runner, tmp_path)
         assert self.found(runner, tmp_path).lacks == ()
@@ -191,7 +195,13 @@ class TestCompleteness:
     def test_what_is_missing_is_named(self, runner: FakeRunner, tmp_path: Path, name: str, says: str) -> None:
         self.whole(runner, tmp_path)
         (tmp_path / name).unlink()
+        self.tells(runner, tmp_path, f"#$ PATH={tmp_path}/nvvm/bin:{tmp_path}/bin\n")
         assert self.found(runner, tmp_path).lacks == (says,)
+
+    def test_where_nvcc_tells_nothing_its_programs_may_be_anywhere(self, runner: FakeRunner, tmp_path: Path) -> None:
+        self.whole(runner, tmp_path)
+        (tmp_path / "bin/ptxas").unlink()
+        assert self.found(runner, tmp_path).lacks == ()
 
     def test_what_nvcc_finds_elsewhere_is_not_missing(self, runner: FakeRunner, tmp_path: Path) -> None:
         nvcc = self.whole(runner, tmp_path / "cuda")
@@ -203,9 +213,7 @@ class TestCompleteness:
             f'#$ PATH=/bin:{tmp_path}/programs\n#$ INCLUDES="-I{tmp_path}/headers"  \n'
             f'#$ LIBRARIES=  "-L{tmp_path}/libraries/stubs" "-L{tmp_path}/libraries"\n'
         )
-        runner.answers[str(nvcc)] = lambda argv: Outcome(
-            0, told if "--dryrun" in argv else NVCC.format(release="12.8", build="12.8.93")
-        )
+        self.tells(runner, nvcc.parent.parent, told)
         assert self.found(runner, tmp_path / "cuda").lacks == ()
 
     @pytest.mark.parametrize(("part", "place"), [("nv/target", "include/cccl"), ("cuda_fp16.h", "targets/x/include")])
