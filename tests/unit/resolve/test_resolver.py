@@ -171,7 +171,7 @@ def test_a_toolkit_of_another_minor_is_warned_of(make_resolution: Make, make_hos
 def test_a_toolchain_that_is_not_there_says_what_is_missing(make_resolution: Make, toolchain: str, hint: str) -> None:
     with pytest.raises(HostError) as caught:
         make_resolution(torch="2.7.1", cuda="12.8", python="3.11", toolchain=toolchain)
-    assert "12.8" in caught.value.what
+    assert "CUDA 12" in caught.value.what
     assert hint in caught.value.hint
 
 
