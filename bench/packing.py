@@ -6,24 +6,14 @@ import heapq
 import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from attnforge import Planned
-from attnforge.compile.scheduler import Job, Scheduler
 from attnforge.model.cost import DISPATCH, Prediction
 from attnforge.resolve.estimate import feature_share, predict_steps, units
-
-# What nvcc's steps read of one another (src/attnforge/compile/steps.py); device steps by their program.
-_AFTER = {
-    "cudafe++": ("preprocess",),
-    "cicc": ("preprocess *",),
-    "ptxas": ("cicc *",),
-    "fatbinary": ("ptxas *",),
-    "compile": ("cudafe++", "ptxas *", "fatbinary"),
-}
-
-# As in the engine: a look into the cache and nvcc --dryrun.
-_OPEN = Prediction(0.2, 10**8)
+from attnforge.schedule.simulate import Simulated, Trial
+from attnforge.schedule.simulate import simulate as on_scheduler
+from attnforge.schedule.unit import needs_of, tail_of, unit_of
 
 
 @dataclass(frozen=True)
@@ -34,6 +24,13 @@ class Part:
     seconds: float
     peak_bytes: int
     needs: tuple[str, ...] = ()
+    late_bytes: int | None = None
+    early: float = 1.0
+
+    @property
+    def prediction(self) -> Prediction:
+        """What it takes, without what it needs."""
+        return Prediction(self.seconds, self.peak_bytes, self.late_bytes, self.early)
 
 
 @dataclass(frozen=True)
@@ -59,10 +56,7 @@ class Compile:
 
     def scaled(self, factor: Callable[[], float]) -> Compile:
         """Return the unit with the seconds of each part multiplied."""
-        parts = {
-            label: Part(label, part.seconds * factor(), part.peak_bytes, part.needs)
-            for label, part in self.parts.items()
-        }
+        parts = {label: replace(part, seconds=part.seconds * factor()) for label, part in self.parts.items()}
         return Compile(self.name, parts)
 
 
@@ -84,89 +78,41 @@ def compiles(planned: Planned) -> list[Compile]:
 
 
 def _parts(steps: Mapping[str, Prediction]) -> dict[str, Part]:
-    parts = {}
-    for label in sorted(steps, key=_place):
-        tool, _, code = label.partition(" ")
-        wanted = [need.replace("*", code) if code else need for need in _AFTER.get(tool, ())]
-        needs = tuple(other for other in steps for need in wanted if _matches(other, need))
-        parts[label] = Part(label, steps[label].seconds, steps[label].peak_bytes, needs)
-    return parts
-
-
-def _matches(label: str, need: str) -> bool:
-    return label.startswith(need[:-1]) if need.endswith("*") else label == need
-
-
-def _place(label: str) -> int:
-    return ("preprocess", *_AFTER).index(label.partition(" ")[0])
+    ordered = sorted(steps, key=lambda label: -tail_of(label, steps))
+    return {
+        label: Part(
+            label,
+            steps[label].seconds,
+            steps[label].peak_bytes,
+            needs_of(label, steps),
+            steps[label].late_bytes,
+            steps[label].early,
+        )
+        for label in ordered
+    }
 
 
 # --- simulated
 
 
-@dataclass(frozen=True)
-class Simulated:
-    """What the scheduler made of it: seconds from start to end, and the most bytes that were reserved at once."""
-
-    seconds: float
-    reserved_bytes: int
-
-
 def simulate(predicted: Sequence[Compile], actual: Sequence[Compile], slots: int, budget_bytes: int) -> Simulated:
     """Run units on the scheduler as the engine does: it goes by what is predicted, and jobs take what they take."""
-    return _Simulation(predicted, actual, Scheduler(slots, budget_bytes)).run()
+    takes = {
+        f"{number} {label}".rstrip(): part.prediction
+        for number, unit in enumerate(actual)
+        for label, part in (unit.parts if len(unit.parts) > 1 else {"": next(iter(unit.parts.values()))}).items()
+    }
+    trials = [unit_of(str(number), _predictions(unit)) for number, unit in enumerate(predicted)]
+    return on_scheduler([_taking(trial, takes) for trial in trials], slots, budget_bytes)
 
 
-@dataclass
-class _Simulation:
-    predicted: Sequence[Compile]
-    actual: Sequence[Compile]
-    scheduler: Scheduler
-    now: float = 0.0
-    reserved: int = 0
-    running: list[tuple[float, str]] = field(default_factory=list)
+def _predictions(unit: Compile) -> dict[str, Prediction]:
+    return {label: part.prediction for label, part in unit.parts.items()}
 
-    def run(self) -> Simulated:
-        self.scheduler.add(self._first(number, unit) for number, unit in enumerate(self.predicted))
-        self._start()
-        while self.running:
-            self.now, job_id = heapq.heappop(self.running)
-            number, _, label = job_id.partition(" ")
-            if label == "open":
-                self.scheduler.add(self._steps(int(number)))
-            self.scheduler.finished(job_id)
-            self._start()
-        return Simulated(self.now, self.reserved)
 
-    def _first(self, number: int, unit: Compile) -> Job:
-        """A unit of several programs is opened first: only then its steps are known."""
-        if len(unit.parts) > 1:
-            return Job(f"{number} open", _OPEN.seconds, _OPEN.peak_bytes, tail=unit.seconds, rank=1)
-        (part,) = unit.parts.values()
-        return Job(f"{number} {part.label}", part.seconds, part.peak_bytes, rank=1)
-
-    def _steps(self, number: int) -> list[Job]:
-        unit = self.predicted[number]
-        return [
-            Job(
-                f"{number} {part.label}",
-                part.seconds,
-                part.peak_bytes,
-                frozenset(f"{number} {need}" for need in part.needs),
-                unit.tail(part.label),
-            )
-            for part in unit.parts.values()
-        ]
-
-    def _start(self) -> None:
-        if self.scheduler.waiting or self.scheduler.running:
-            for job in self.scheduler.ready():
-                heapq.heappush(self.running, (self.now + self._seconds(job.id), job.id))
-        self.reserved = max(self.reserved, self.scheduler.reserved_bytes)
-
-    def _seconds(self, job_id: str) -> float:
-        number, _, label = job_id.partition(" ")
-        return _OPEN.seconds if label == "open" else self.actual[int(number)].parts[label].seconds
+def _taking(trial: Trial, takes: Mapping[str, Prediction]) -> Trial:
+    opens = tuple(_taking(one, takes) for one in trial.opens)
+    return Trial(trial.job, takes.get(trial.job.id, trial.take), opens)
 
 
 # --- ideal

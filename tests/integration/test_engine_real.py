@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.cache import StepCache
-from attnforge.compile.cost import CostModel
+from attnforge.compile.cost import PEAK_MARGIN, CostModel
 from attnforge.compile.engine import Engine
 from attnforge.compile.objects import ObjectStore
 from attnforge.compile.prefixes import Prefixes
@@ -75,18 +75,20 @@ class Project:
     def clean(self) -> None:
         shutil.rmtree(self.folder / "build")
 
-    def build(self, *passes: Pass, slots: int = 2) -> tuple[int, Summary, AttnforgeError | None]:
+    def build(
+        self, *passes: Pass, slots: int = 2, budget: int = 8 * 10**9
+    ) -> tuple[int, Summary, AttnforgeError | None]:
         """Run the project's build through an engine: its exit code, what the engine did and its first failure."""
-        with self.engine(*passes, slots=slots) as engine:
+        with self.engine(*passes, slots=slots, budget=budget) as engine:
             result = subprocess.run(self.command(), env=environment(engine), capture_output=True, check=False)
             self.printed = result.stdout.decode()
             return result.returncode, engine.summary, engine.error
 
-    def engine(self, *passes: Pass, slots: int = 2, reuse: Reuse | None = None) -> Engine:
+    def engine(self, *passes: Pass, slots: int = 2, reuse: Reuse | None = None, budget: int = 8 * 10**9) -> Engine:
         return Engine(
             folder=self.folder / "plan",
             slots=slots,
-            budget_bytes=8 * 10**9,
+            budget_bytes=budget,
             passes=passes,
             costs=CostModel(self.folder / "costs.json"),
             observe=self.events.append,
@@ -213,11 +215,68 @@ def test_passes_are_applied_and_generated_files_written(plain: Project) -> None:
     assert b"forced_too" in plain.object("one").read_bytes()
 
 
+def test_an_error_in_a_generated_file_is_told_as_our_own_fault(plain: Project) -> None:
+    header = plain.folder / "generated" / "forced.h"
+
+    def force(graph: CompileGraph) -> CompileGraph:
+        """As recipes do: a header before a unit, which has a fallback that includes it too."""
+        forced = graph.map(lambda unit: replace(unit, argv=(*unit.argv, "-include", str(header))))
+        forced = forced.map(lambda unit: replace(unit, argv=(*unit.argv, "-DTRIED"), fallback=(unit,)))
+        return forced.with_files(GeneratedFile(str(header), "static_assert(sizeof(at::Missing) == 32);\n"))
+
+    code, _, error = plain.build(force, slots=1)
+    assert code != 0 and error is not None and error.exit_code == 1
+    assert "in a file that attnforge generated" in error.what and str(header) in error.why
+
+
 def test_a_measurement_corrects_what_is_predicted_for_its_like(plain: Project) -> None:
     plain.build(lambda graph: graph.map(lambda unit: replace(unit, cost_key="alike")), slots=1)
     predicted = [event.predicted_bytes for event in plain.events if isinstance(event, JobStarted)]
     measured = [event.peak_bytes for event in plain.events if isinstance(event, JobFinished)]
-    assert predicted == [2 * 10**9, *(max(measured[:number]) for number in range(1, 5))]
+    assert predicted == [2 * 10**9, *(int(PEAK_MARGIN * max(measured[:number])) for number in range(1, 5))]
+
+
+# Holds 400 MB for 1 s and 60 MB for 2 s, as cicc does with gigabytes.
+HUMP = """
+import time
+held = b"x" * 400_000_000
+time.sleep(1)
+del held
+held = b"x" * 60_000_000
+time.sleep(2)
+"""
+
+
+def test_a_compile_past_its_peak_lets_another_start(plain: Project) -> None:
+    wrapper(plain, f"{shlex.quote(sys.executable)} -I -S -c {shlex.quote(HUMP)}")
+    for name in UNITS[2:]:
+        (plain.folder / "src" / f"{name}.cpp").unlink()
+    alike: Pass = lambda graph: graph.map(lambda unit: replace(unit, cost_key="alike"))  # noqa: E731
+    times: list[tuple[float, Event]] = []
+
+    def overlap() -> float:
+        shutil.rmtree(plain.folder / "plan", ignore_errors=True)
+        times.clear()
+        code, _, error = plain.build(alike, slots=2, budget=600_000_000)
+        assert (code, error) == (0, None)
+        second = [clock for clock, event in times if isinstance(event, JobStarted)][1]
+        return next(clock for clock, event in times if isinstance(event, JobFinished)) - second
+
+    plain.events = Timed(times)
+    assert overlap() <= 0  # Nothing is known yet: one has to end before the next starts.
+    assert 1 < overlap() < 2.5
+
+
+class Timed(list[Event]):
+    """Notes when each event came."""
+
+    def __init__(self, times: list[tuple[float, Event]]) -> None:
+        super().__init__()
+        self._times = times
+
+    def append(self, event: Event) -> None:
+        self._times.append((time.monotonic(), event))
+        super().append(event)
 
 
 def test_empty_units_link_and_need_no_executable_stack(plain: Project) -> None:
@@ -365,7 +424,7 @@ def test_closing_the_engine_ends_compilers_and_keeps_objects(plain: Project) -> 
 BUILD = """
 import io, os, subprocess, sys
 from pathlib import Path
-from attnforge.compile.cost import CostModel
+from attnforge.compile.cost import PEAK_MARGIN, CostModel
 from attnforge.compile.engine import Engine
 folder = Path(sys.argv[1])
 with Engine(folder=folder / "plan", slots=2, budget_bytes=8 * 10**9, passes=(), costs=CostModel(folder / "costs.json"),

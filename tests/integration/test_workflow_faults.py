@@ -218,6 +218,25 @@ def test_a_read_only_output_folder(forge: Forge, source: Path) -> None:
     assert str(forge.out.name) in done.err
 
 
+def test_an_output_folder_that_is_a_file(forge: Forge, source: Path) -> None:
+    forge.out.write_text("")
+    done = forge.build(source, "--out", "dist/wheels")
+    assert done.code == 2
+    assert "dist is a file" in done.err
+    assert not (forge.cache / "builds").exists()
+
+
+def test_a_disk_that_is_too_small_for_the_kernels(forge: Forge) -> None:
+    source = house.flash_attn(forge.folder / "flash-attention")
+    forge.temporary.mkdir()
+    done = forge.build(source, prefix=with_tmpfs(forge.temporary, "size=64m"))
+    assert done.code == 3
+    # Two compiles at once.
+    assert f"140 MB in {forge.temporary}" in done.err
+    assert "TMPDIR=FOLDER" in done.err
+    assert done.seen("StageStarted") == []
+
+
 # --- the machine's tools
 
 

@@ -143,7 +143,7 @@ class Toolkit:
         return self.home / "controls"
 
     def order(self, unit: str, **orders: Any) -> None:
-        """Tell nvcc what to do when it is called for a unit."""
+        """Tell nvcc what to do when it is called for a unit, ``every`` for all that are not told otherwise."""
         (self.controls / f"{unit}.json").write_text(json.dumps(orders))
 
     def calls(self) -> dict[str, int]:

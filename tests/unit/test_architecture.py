@@ -12,7 +12,7 @@ import attnforge
 
 ROOT = Path(attnforge.__file__).parent
 VERBS = {"audit", "bench", "check", "compile", "host", "link", "package", "provision", "recipes", "resolve"}
-GROUND = {"model", "errors", "process", "paths", "version", "elf", "embedded"}
+GROUND = {"model", "errors", "process", "paths", "version", "elf", "embedded", "schedule"}
 
 
 def imports(path: Path) -> set[str]:
@@ -46,6 +46,7 @@ def test_arrows_go_one_way(path: Path) -> None:
         "version": set(),
         "elf": {"errors"},
         "embedded": {"model", "errors"},
+        "schedule": {"model"},
         "knowledge": {"model", "errors"},
         "options": {"errors"},
         "config": {"errors", "options"},

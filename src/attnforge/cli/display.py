@@ -22,6 +22,7 @@ from attnforge.model.events import (
     Observer,
     PairFinished,
     Progress,
+    Rehearsed,
     StageFinished,
     StageStarted,
     UnitFinished,
@@ -60,6 +61,10 @@ def line_of(event: Event) -> str:
                 f"compile: {event.compile} to compile{merged}, {event.reused} at hand, {event.empty} left out; "
                 f"about {duration(event.predicted_seconds)}"
             )
+        case Rehearsed():
+            if event.ok:
+                return f"rehearsal: link and packaging work, {duration(event.seconds)}"
+            return f"warning: link and packaging can't be tried before the kernels are compiled: {event.why}"
         case JobFinished():
             failed = f"compile: {_job(event)} FAILED after {duration(event.seconds)}, {size(event.peak_bytes)}"
             return "" if event.ok else failed

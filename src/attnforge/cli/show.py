@@ -63,10 +63,8 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
         without = f"; without {', '.join(plan.selection.without)}" if plan.selection.without else ""
         yield f"  kernels    {kept} of {kept + dropped} units (profile {plan.profile}){without}"
     if expected.seconds:
-        yield (
-            f"  expected   {duration(expected.seconds)} with {expected.slots} at once, "
-            f"{size(expected.peak_bytes)} of memory at most"
-        )
+        compiles = f" with {expected.slots} at once, {size(expected.peak_bytes)} of memory at most"
+        yield f"  expected   {duration(expected.seconds)}" + (compiles if expected.peak_bytes else "")
     yield f"  wheel      {plan.wheel}"
     yield f"  plan       {plan.digest}"
     for warning in resolution.warnings:

@@ -8,21 +8,32 @@ import statistics
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from attnforge.model.cost import SEPARATOR, Prediction, step_key
+from attnforge.model.cost import SEPARATOR, Prediction, family, step_key
 from attnforge.model.graph import Language, Unit
 
-# Schema 1 had whole units of nvcc under the names that whole units of C++ have now.
-SCHEMA = 2
+# Schema 1 had whole units of nvcc under the names that whole units of C++ have now. Schema 2 counted what attnforge
+# held to the peaks of small steps.
+SCHEMA = 3
 
 # The newest measurements of a key that are kept: enough for a median, few enough to follow a new compiler.
 KEEP = 8
 
 # How far a machine's speed may be taken to differ from the recipe's: beyond, a measurement tells of something else.
 SLOWEST, FASTEST = 5.0, 0.2
+
+# What is predicted above the highest peak that was measured. The same compile holds the same to a hundredth.
+PEAK_MARGIN = 1.02
+
+# A family of units is predicted to hold less than the recipe says when so many of them were measured. More is believed
+# of one.
+ENOUGH = 3
+
+# Where this part of the peak or more is needed again after memory fell, nothing is to be released.
+_WORTH = 0.8
 
 _GB = 10**9
 
@@ -50,26 +61,67 @@ STEP_DEFAULTS: Mapping[str, Prediction] = {
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The newest measurements of a key, oldest first."""
+    """The newest measurements of a key, oldest first.
+
+    ``lates`` are the bytes that were held after memory had dropped (the peak, where it did not), ``earlies`` the part
+    of the time until then.
+    """
 
     seconds: tuple[float, ...] = ()
     peaks: tuple[int, ...] = ()
+    lates: tuple[int, ...] = ()
+    earlies: tuple[float, ...] = ()
 
-    def with_one(self, seconds: float, peak_bytes: int) -> Measured:
+    def with_one(self, seconds: float, peak_bytes: int, late_bytes: int | None = None, early: float = 1.0) -> Measured:
         """Return the measurements with one more; those before the last KEEP are forgotten."""
-        return Measured((*self.seconds, round(seconds, 2))[-KEEP:], (*self.peaks, int(peak_bytes))[-KEEP:])
+        late = peak_bytes if late_bytes is None else late_bytes
+        return Measured(
+            (*self.seconds, round(seconds, 2))[-KEEP:],
+            (*self.peaks, int(peak_bytes))[-KEEP:],
+            (*self.lates, int(late))[-KEEP:],
+            (*self.earlies, round(early, 3))[-KEEP:],
+        )
+
+    def measured(self) -> Prediction:
+        """Return the median time and the highest memory: too little costs a compile, too much only waits."""
+        peak, late = max(self.peaks), max(self.lates, default=max(self.peaks))
+        if late >= _WORTH * peak:
+            return Prediction(statistics.median(self.seconds), peak)
+        return Prediction(statistics.median(self.seconds), peak, late, statistics.median(self.earlies))
 
     def prediction(self) -> Prediction:
-        """Return the median time and the highest peak: too little memory costs a compile, too much only waits."""
-        return Prediction(statistics.median(self.seconds), max(self.peaks))
+        """Return the same with a margin above the memory."""
+        found = self.measured()
+        late = None if found.late_bytes is None else int(PEAK_MARGIN * found.late_bytes)
+        return Prediction(found.seconds, int(PEAK_MARGIN * found.peak_bytes), late, found.early)
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """By how much this machine differs from a prior.
+
+    ``tools`` has the factor of CPU seconds for each program that nvcc runs ("": of whole units), ``seconds`` and
+    ``bytes`` those for each family of units (model.cost.family).
+    """
+
+    tools: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    bytes: Mapping[str, float] = field(default_factory=dict)
+
+    def scaled(self, key: str, prior: Prediction) -> Prediction:
+        """Return what is predicted for a key that was not measured."""
+        like = family(key)
+        time, memory = self.seconds.get(like, self.tools.get(_tool(key), 1.0)), self.bytes.get(like, 1.0)
+        late = None if prior.late_bytes is None else int(prior.late_bytes * memory)
+        return Prediction(prior.seconds * time, int(prior.peak_bytes * memory), late, prior.early)
 
 
 class CostModel:
     """Predicts what a unit or a step of it takes: measured here, else the caller's figures, else by what runs.
 
     The caller's figures (``prior``) are of another machine. Where units that they tell of were measured here, the
-    median of the ratios is taken as this machine's factor, for each program alone. ``path`` is a JSON file that several
-    builds share. One that can't be understood is set aside and begun anew.
+    others are predicted by the ratios (``factors``), from the first unit of a build on. ``path`` is a JSON file that
+    several builds share. One that can't be understood is set aside and begun again.
     """
 
     def __init__(self, path: Path, prior: Mapping[str, Prediction] | None = None) -> None:
@@ -89,40 +141,49 @@ class CostModel:
                 return measured.prediction()
             if key not in self._prior:
                 return STEP_DEFAULTS.get(label.split(" ")[0], DEFAULTS[unit.language])
-            return _scaled(self._prior[key], self._factors.get(_tool(key), 1.0))
+            return self._factors.scaled(key, self._prior[key])
+
+    def measured(self, unit: Unit, label: str = "") -> Prediction | None:
+        """Return what a step of the unit took here; None where it was never measured."""
+        with self._lock:
+            found = self._measured.get(step_key(unit.cost_key, label)) if unit.cost_key else None
+        return found.prediction() if found else None
 
     def expect(self, prior: Mapping[str, Prediction]) -> dict[str, Prediction]:
         """Return what this machine is expected to take for each key of such figures."""
         with self._lock:
             measured, factor = self._measured, factors(self._measured, prior)
         return {
-            key: measured[key].prediction() if key in measured else _scaled(one, factor.get(_tool(key), 1.0))
+            key: measured[key].prediction() if key in measured else factor.scaled(key, one)
             for key, one in prior.items()
         }
 
-    def learn(self, unit: Unit, label: str, seconds: float, peak_bytes: int) -> None:
+    def learn(
+        self, unit: Unit, label: str, seconds: float, peak_bytes: int, late_bytes: int | None = None, early: float = 1.0
+    ) -> None:
         """Add what a step (label "": the unit) took, in CPU seconds, and write it down; OSError if it can't be.
 
-        A unit without a cost key teaches nothing.
+        ``late_bytes`` and ``early`` are those of model.cost.Prediction. A unit without a cost key teaches nothing.
         """
         if not unit.cost_key:
             return
+        key = step_key(unit.cost_key, label)
         with self._lock:
             try:
-                self._measured = self._merge(step_key(unit.cost_key, label), seconds, peak_bytes)
+                self._measured = self._merge(key, Measured().with_one(seconds, peak_bytes, late_bytes, early))
             finally:
                 self._factors = factors(self._measured, self._prior)
 
-    def _merge(self, key: str, seconds: float, peak_bytes: int) -> dict[str, Measured]:
+    def _merge(self, key: str, one: Measured) -> dict[str, Measured]:
         """Add to what the file holds now: another build may have written since it was read."""
         from filelock import FileLock
 
-        mine = {**self._measured, key: self._measured.get(key, Measured()).with_one(seconds, peak_bytes)}
+        mine = {**self._measured, key: _joined(self._measured.get(key, Measured()), one)}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock"):
                 theirs = _load(self._path)
-                merged = {**theirs, key: theirs.get(key, Measured()).with_one(seconds, peak_bytes)}
+                merged = {**theirs, key: _joined(theirs.get(key, Measured()), one)}
                 _save(self._path, merged)
         except OSError:
             self._measured = mine
@@ -130,27 +191,46 @@ class CostModel:
         return merged
 
 
-def factors(measured: Mapping[str, Measured], prior: Mapping[str, Prediction]) -> dict[str, float]:
-    """Return by how much this machine differs from the prior's in CPU seconds, for each program that nvcc runs.
+def factors(measured: Mapping[str, Measured], prior: Mapping[str, Prediction]) -> Factors:
+    """Return by how much this machine differs from the prior, by the keys that were measured.
 
-    The median over the keys that were measured; "" is that of whole units. Kept between FASTEST and SLOWEST.
+    Of CPU seconds the median of the ratios, of bytes the highest; that is less than 1 only where ENOUGH units were
+    measured. Kept between FASTEST and SLOWEST.
     """
-    ratios: dict[str, list[float]] = {}
+    tools: dict[str, list[float]] = {}
+    seconds: dict[str, list[float]] = {}
+    bytes_: dict[str, list[float]] = {}
     for key in measured.keys() & prior.keys():
-        if prior[key].seconds > 0:
-            ratios.setdefault(_tool(key), []).append(measured[key].prediction().seconds / prior[key].seconds)
-    return {tool: min(max(statistics.median(found), FASTEST), SLOWEST) for tool, found in ratios.items()}
+        expected, found, like = prior[key], measured[key].measured(), family(key)
+        if expected.seconds > 0:
+            tools.setdefault(_tool(key), []).append(found.seconds / expected.seconds)
+            seconds.setdefault(like, []).append(found.seconds / expected.seconds)
+        if expected.peak_bytes > 0:
+            bytes_.setdefault(like, []).append(found.peak_bytes / expected.peak_bytes)
+    return Factors(
+        {tool: _bounded(statistics.median(found)) for tool, found in tools.items()},
+        {like: _bounded(statistics.median(found)) for like, found in seconds.items()},
+        {like: _bounded(max(found if len(found) >= ENOUGH else (*found, 1.0))) for like, found in bytes_.items()},
+    )
+
+
+def _bounded(factor: float) -> float:
+    return min(max(factor, FASTEST), SLOWEST)
+
+
+def _joined(before: Measured, after: Measured) -> Measured:
+    return Measured(
+        (*before.seconds, *after.seconds)[-KEEP:],
+        (*before.peaks, *after.peaks)[-KEEP:],
+        (*before.lates, *after.lates)[-KEEP:],
+        (*before.earlies, *after.earlies)[-KEEP:],
+    )
 
 
 def _tool(key: str) -> str:
     """Return the program of a step's key; "" for a whole unit."""
     _, found, label = key.rpartition(SEPARATOR)
     return label.split(" ")[0] if found else ""
-
-
-def _scaled(prediction: Prediction, factor: float) -> Prediction:
-    """Return the prediction of a machine that takes so many times as long. Memory is the same everywhere."""
-    return Prediction(prediction.seconds * factor, prediction.peak_bytes)
 
 
 def _load(path: Path) -> dict[str, Measured]:
@@ -179,9 +259,11 @@ def _decode(document: Any) -> dict[str, Measured]:
 def _decode_one(item: Any) -> Measured:
     seconds = tuple(_numbers(item["seconds"]))
     peaks = tuple(int(peak) for peak in _numbers(item["peaks"]))
-    if not seconds or not peaks:
-        raise ValueError("no measurement")
-    return Measured(seconds[-KEEP:], peaks[-KEEP:])
+    lates = tuple(int(late) for late in _numbers(item["lates"]))
+    earlies = tuple(_numbers(item["earlies"]))
+    if not seconds or len({len(seconds), len(peaks), len(lates), len(earlies)}) != 1:
+        raise ValueError("not as many measurements of each")
+    return Measured(seconds[-KEEP:], peaks[-KEEP:], lates[-KEEP:], earlies[-KEEP:])
 
 
 def _numbers(values: Iterable[Any]) -> list[float]:
@@ -194,7 +276,7 @@ def _numbers(values: Iterable[Any]) -> list[float]:
 def _save(path: Path, measured: Mapping[str, Measured]) -> None:
     document = {
         "schema": SCHEMA,
-        "measured": {key: {"seconds": one.seconds, "peaks": one.peaks} for key, one in sorted(measured.items())},
+        "measured": {key: asdict(one) for key, one in sorted(measured.items())},
     }
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
     temporary = Path(name)

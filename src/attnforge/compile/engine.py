@@ -13,23 +13,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Self
 
 from attnforge.compile import failures, objects, steps
 from attnforge.compile.cost import CostModel
-from attnforge.compile.executor import Ended, Executor, Run
-from attnforge.compile.forecast import forecast
+from attnforge.compile.executor import Ended, Executor, Run, own_resident
+from attnforge.compile.forecast import forecast, forecast_steps
 from attnforge.compile.hostcompiler import host_compiler
 from attnforge.compile.objects import Cost, ObjectStore, Stored
+from attnforge.compile.rehearsal import LEAST_SECONDS, Rehearsal, can_wait
+from attnforge.compile.remaining import Countdown, first_trial, seconds_left, trials_of
 from attnforge.compile.reuse import Reuse
-from attnforge.compile.scheduler import Job, Scheduler, Stuck, least_seconds
+from attnforge.compile.revision import revised
 from attnforge.compile.server import Say, Server, write_seat
 from attnforge.compile.steps import Step, Tool, UnknownStepsError
 from attnforge.compile.summary import How, Summary, Tally
-from attnforge.compile.work import OPEN, WHOLE, Batch, Product, Task, Work, product, seen
+from attnforge.compile.work import OPEN, WHOLE, Batch, Product, Task, Work, is_host, job_of, product, seen
 from attnforge.errors import AttnforgeError, BuildError, HostError
 from attnforge.model.events import (
     Event,
@@ -44,15 +46,12 @@ from attnforge.model.events import (
 )
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Pass, Unit
 from attnforge.process import redact
+from attnforge.schedule.reservation import mean_reserved
+from attnforge.schedule.scheduler import Scheduler, Stuck
+from attnforge.schedule.simulate import Trial, simulate
+from attnforge.schedule.unit import OPENING
 
 PROGRESS_SECONDS = 1.0
-
-# A compile that takes longer than predicted is expected to take this share of its time so far in addition: nothing is
-# known of it, and "no time left" would be wrong.
-OVERDUE_SHARE = 0.1
-
-# What looking into the cache and nvcc --dryrun take (measured: 50 ms and 60 MB).
-_OPEN_SECONDS, _OPEN_BYTES = 0.2, 10**8
 
 # Bytes that are free on a disk that is not full; what a step writes is larger.
 _FULL = 1 << 20
@@ -99,12 +98,17 @@ class Engine:
         self._python = python
         self._reuse = reuse or Reuse()
         self._scheduler = Scheduler(slots, budget_bytes)
+        self._countdown = Countdown(slots, budget_bytes)
+        self._own_bytes = own_resident()
+        self._stale = False
         self._tasks: dict[str, Task] = {}
         self._tally = Tally()
         self._numbers = itertools.count()
         self._calls = itertools.count()
         self._products: dict[str, Product] = {}
-        self._free_slots = list(range(slots))
+        self._rehearsal = Rehearsal()
+        # The last is for a job that does not wait for a slot.
+        self._free_slots = list(range(slots + 1))
         self._workers: set[threading.Thread] = set()
         self._total = 0
         self._closing = False
@@ -132,7 +136,7 @@ class Engine:
         self._store = ObjectStore(self.folder / "objects")
         # Only we may enter it (mkdtemp): whoever reaches the socket can run commands.
         self._temporary = Path(tempfile.mkdtemp(prefix="attnforge-", dir=self._temporary_root))
-        self._executor = Executor([self._temporary])
+        self._executor = Executor([self._temporary], self._observe_memory)
         self.seat_folder = self._temporary / "seat"
         self.seat_folder.mkdir()
         socket_path = self._temporary / "socket"
@@ -181,6 +185,38 @@ class Engine:
         with self._changed:
             return tuple(sorted(self._products.values(), key=lambda product: (product.call, product.output)))
 
+    # --- a rehearsal
+
+    def rehearse(self) -> None:
+        """Answer calls of ninja from here on when their host units are there, and go on with the kernels.
+
+        That is done where enough of them is left to compile; see ``rehearsed`` afterwards.
+        """
+        with self._changed:
+            self._rehearsal.on = True
+
+    @property
+    def rehearsed(self) -> bool:
+        """Whether a call was answered with objects missing, so that upstream's build has to run again."""
+        with self._changed:
+            return self._rehearsal.took_place
+
+    def perform(self) -> None:
+        """Answer calls of ninja from here on when all objects are there, those of the rehearsal among them."""
+        with self._changed:
+            self._rehearsal.on = False
+
+    @property
+    def performed(self) -> bool:
+        """Whether upstream's build has asked again for all that it got an object without content for."""
+        with self._changed:
+            return self._rehearsal.repeated
+
+    def drain(self) -> None:
+        """Wait until nothing runs and nothing waits to run; look at ``error`` then."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._tasks)
+
     # --- a call of ninja
 
     def _serve(self, graph: CompileGraph, environment: Mapping[str, str], say: Say) -> int:
@@ -191,6 +227,11 @@ class Engine:
             raise self._host_error(error) from error
 
     def _make(self, received: CompileGraph, environment: Mapping[str, str], say: Say) -> int:
+        with self._changed:
+            known = self._rehearsal.find(received, environment)
+        if known is not None:
+            return self._make_again(known, say)
+        self._make_room(received)
         graph = received
         for change in self._passes:
             graph = change(graph)
@@ -201,6 +242,9 @@ class Engine:
             self._total += len(graph.units)
         works = self._settle(batch)
         tasks = [self._first_task(work) for work in works]
+        with self._changed:
+            batch.rehearsed = self._rehearsal.on and can_wait(tasks) and self._is_long(tasks)
+            self._rehearsal.add(batch)
         empty, merged = _left_out(graph)
         self._emit(
             GraphReceived(
@@ -209,11 +253,64 @@ class Engine:
                 merged=merged,
                 empty=empty,
                 reused=len(graph.units) - len(works) - empty - merged,
-                predicted_seconds=least_seconds(map(_as_one_job, tasks), self._slots, self._budget),
+                predicted_seconds=simulate(
+                    [first_trial(task, self._costs) for task in tasks], self._slots, self._budget
+                ).seconds,
             )
         )
         self._enqueue(batch, works, tasks)
-        return self._wait(batch)
+        return self._answer(batch)
+
+    def _is_long(self, tasks: Iterable[Task]) -> bool:
+        kernels = [first_trial(task, self._costs) for task in tasks if not is_host(task.work.unit)]
+        return simulate(kernels, self._slots, self._budget).seconds >= LEAST_SECONDS
+
+    def _answer(self, batch: Batch) -> int:
+        """Wait for what a call is answered with, and put it where upstream's link expects it: ninja's exit code."""
+        if not batch.rehearsed:
+            return self._wait(batch)
+        code = self._wait(batch) if batch.resumed else self._wait_for_host(batch)
+        if code == 0:
+            # Nothing was placed before: a link may have been reading there.
+            for unit in batch.graph.units:
+                there = batch.objects.get(unit.output) or self._empty_object(batch).path
+                objects.place(there, Path(unit.output))
+        batch.say = batch.unsaid.append
+        return code
+
+    def _make_again(self, batch: Batch, say: Say) -> int:
+        """Answer a call that upstream's build made before, in the rehearsal."""
+        with self._changed:
+            batch.resumed, batch.say = not self._rehearsal.on, say
+            unsaid, batch.unsaid = batch.unsaid, []
+        for line in unsaid:
+            say(line)
+        return self._answer(batch)
+
+    def _make_room(self, received: CompileGraph) -> None:
+        """End what calls of the rehearsal still do for the objects of a new one.
+
+        While it goes on, a call that shares objects with another waits for that, as it would for its answer without a
+        rehearsal. Afterwards upstream's build asks for them in another way, and what was begun does not count.
+        """
+        outputs = {unit.output for unit in received.units}
+        with self._changed:
+            for batch in self._rehearsal.superseded(outputs):
+                self._forget(batch)
+            self._changed.wait_for(lambda: not any(_is_shared(task.work, outputs) for task in self._tasks.values()))
+
+    def _forget(self, batch: Batch) -> None:
+        """Give a call up. With the lock held."""
+        for work in self._left_of(batch):
+            work.given_up = True
+        self._drop_waiting(lambda work: work.batch is batch)
+        self._changed.wait_for(lambda: not self._left_of(batch))
+        outputs = {unit.output for unit in batch.graph.units}
+        for output in outputs:
+            self._scheduler.release(output)
+            self._products.pop(output, None)
+        self._total -= len(batch.graph.units)
+        self._tally.forget(outputs)
 
     def _settle(self, batch: Batch) -> list[Work]:
         """Place what needs no compiler; return what is left to be made."""
@@ -243,7 +340,10 @@ class Engine:
 
     def _first_task(self, work: Work) -> Task:
         whole = self._whole_task(work)
-        return Task(work, OPEN, _OPEN_SECONDS, _OPEN_BYTES, tail=whole.seconds) if work.unit.module_id else whole
+        if not work.unit.module_id:
+            return whole
+        mean = mean_reserved(list(forecast_steps(work.unit, self._costs).values()))
+        return Task(work, OPEN, OPENING, tail=whole.predicted.seconds, mean_bytes=mean)
 
     def _enqueue(self, batch: Batch, works: Sequence[Work], tasks: Sequence[Task]) -> None:
         with self._changed:
@@ -254,6 +354,7 @@ class Engine:
             for work in works:
                 self._scheduler.hold(work.unit.output)
             self._add(tasks)
+            self._replan()
             self._dispatch()
 
     def _refuse_twice(self, works: Iterable[Work]) -> None:
@@ -264,14 +365,38 @@ class Engine:
 
     def _add(self, tasks: Iterable[Task]) -> None:
         """Hand tasks to the scheduler. With the lock held."""
-        for task in tasks:
-            self._tasks[task.id] = task
-            self._scheduler.add([_job(task)])
+        added = {task.id: task for task in tasks}
+        self._tasks |= added
+        self._scheduler.add(map(job_of, added.values()))
 
     def _wait(self, batch: Batch) -> int:
         with self._changed:
-            self._changed.wait_for(lambda: not any(task.work.batch is batch for task in self._tasks.values()))
+            self._changed.wait_for(lambda: not self._left_of(batch))
             return 1 if batch.left else 0
+
+    def _wait_for_host(self, batch: Batch) -> int:
+        """Wait for the units of a call that hold no kernels; where a kernel failed by then, for all that runs."""
+        with self._changed:
+            self._changed.wait_for(lambda: not any(is_host(work.unit) for work in self._left_of(batch)))
+            if any(is_host(unit) and unit.output not in batch.objects for unit in batch.graph.units):
+                return 1
+            if self._server.error is not None or self._closing:
+                return self._wait(batch)
+            # By now it is known which kernels are cached.
+            jobs = self._jobs_of(batch)
+            left = [trial for trial in self._left() if trial.job.id in jobs]
+            if simulate(left, self._slots, self._budget).seconds >= LEAST_SECONDS:
+                return 0
+            code = self._wait(batch)
+            batch.rehearsed = False
+            return code
+
+    def _jobs_of(self, batch: Batch) -> set[str]:
+        return {job_id for job_id, task in self._tasks.items() if task.work.batch is batch}
+
+    def _left_of(self, batch: Batch) -> list[Work]:
+        """Return the units of a call that have jobs left. With the lock held."""
+        return [task.work for task in self._tasks.values() if task.work.batch is batch]
 
     # --- the scheduler's side
 
@@ -303,7 +428,7 @@ class Engine:
             heapq.heappush(self._free_slots, task.slot)
             task.started, task.session = 0.0, 0
             if self._must_retry(task, done):
-                self._scheduler.retry(task.id, 2 * self._scheduler.reserved(task.id))
+                self._scheduler.retry(task.id, 2 * self._scheduler.most_reserved(task.id))
             else:
                 self._scheduler.finished(task.id)
                 del self._tasks[task.id]
@@ -316,9 +441,9 @@ class Engine:
     def _must_retry(self, task: Task, done: bool) -> bool:
         return not done and task.kills == 1 and not self._closing and self._server.error is None
 
-    def _drop_waiting(self, work: Work | None = None) -> None:
-        """Start nothing more (of a unit); what runs may end, so that its work is kept. With the lock held."""
-        wanted = None if work is None else [task.id for task in self._tasks.values() if task.work is work]
+    def _drop_waiting(self, chosen: Callable[[Work], bool] = lambda work: True) -> None:
+        """Start nothing more (of some units); what runs may end, so that its work is kept. With the lock held."""
+        wanted = [task.id for task in self._tasks.values() if chosen(task.work)]
         for job_id in self._scheduler.cancel(wanted):
             del self._tasks[job_id]
         self._changed.notify_all()
@@ -350,8 +475,7 @@ class Engine:
         return True
 
     def _whole_task(self, work: Work) -> Task:
-        predicted = forecast(work.unit, self._costs.predict)
-        return Task(work, WHOLE, predicted.seconds, predicted.peak_bytes)
+        return Task(work, WHOLE, forecast(work.unit, self._costs))
 
     def _dissect(self, work: Work) -> tuple[Step, ...]:
         unit = work.unit
@@ -373,7 +497,7 @@ class Engine:
     def _step_task(self, work: Work, step: Step) -> Task:
         predicted = self._costs.predict(work.unit, step.label)
         needs = frozenset(work.job(label) for label in step.needs)
-        return Task(work, step.label, predicted.seconds, predicted.peak_bytes, needs=needs, tail=self._tail(work, step))
+        return Task(work, step.label, predicted, needs=needs, tail=self._tail(work, step))
 
     def _tail(self, work: Work, step: Step) -> float:
         """Return the seconds of the longest chain of steps that waits for one."""
@@ -427,7 +551,7 @@ class Engine:
         if whole:
             self._learn(task, ended)
             self._finish_unit(work)
-        elif not ended.stopped:
+        elif not ended.stopped and not work.given_up:
             self._failed(task, ended, log)
         return whole or work.given_up
 
@@ -440,7 +564,7 @@ class Engine:
 
     def _run(self, task: Task, argv: Sequence[str], cwd: str, log: Path) -> tuple[Ended, str]:
         unit = task.work.unit
-        self._emit(JobStarted(task.slot, unit.name, task.label, task.seconds, task.peak_bytes))
+        self._emit(JobStarted(task.slot, unit.name, task.label, task.predicted.seconds, task.predicted.peak_bytes))
         task.started = time.monotonic()
         run = Run(tuple(argv), cwd, task.work.environment, log)
         ended = self._executor.run(run, lambda session: setattr(task, "session", session))
@@ -473,7 +597,7 @@ class Engine:
             self._reuse.keep_unit(work)
             work.reads = self._reuse.reads(work)
             stored = self._store.keep(work.key, work.made, unit.argv, work.spent, work.reads)
-            objects.place(stored.path, Path(unit.output))
+            _put(unit, work.batch, stored)
         self._made(work, "compiled", work.spent)
 
     def _made(self, work: Work, how: How, cost: Cost) -> None:
@@ -494,7 +618,7 @@ class Engine:
         killed = failures.was_killed(ended.code, log)
         task.kills += killed
         with self._changed:
-            reserved = self._scheduler.reserved(task.id)
+            reserved = self._scheduler.most_reserved(task.id)
         if task.kills == 1 and killed:
             again = min(2 * reserved, self._budget)
             self._emit(JobRetried(unit.name, task.label, f"killed (exit code {ended.code})", again))
@@ -506,7 +630,7 @@ class Engine:
             raise failures.no_object(unit, self._rerun(work))
         else:
             folders = (self.folder, self._temporary_root)
-            raise failures.explain(unit, ended.code, log, self._rerun(work), folders)
+            raise failures.explain(unit, ended.code, log, self._rerun(work), folders, work.batch.graph.files)
 
     def _rerun(self, work: Work) -> Path:
         return failures.write_rerun(self.folder, work.unit, work.batch.environment)
@@ -522,7 +646,7 @@ class Engine:
         ]
         with self._changed:
             work.given_up = True
-            self._drop_waiting(work)
+            self._drop_waiting(lambda other: other is work)
             work.batch.left += len(instead) - 1
             if not any(other.unit.output == unit.output for other in instead):
                 self._scheduler.release(unit.output)
@@ -538,23 +662,33 @@ class Engine:
         if not unit.cost_key:
             return
         try:
-            self._costs.learn(unit, task.label, ended.cpu_seconds, ended.peak_bytes)
+            self._costs.learn(
+                unit, task.label, ended.cpu_seconds, ended.peak_bytes, ended.late_bytes, ended.early_share
+            )
         except OSError as error:
             if not self._warned:
                 self._warned = True
                 self._emit(Message("warning", f"what compiles took can't be written down: {error}"))
         with self._changed:
-            self._revise(unit.cost_key, task.label)
+            # What was opened is corrected before the next job starts, all that waits once a second.
+            self._revise([task for task in self._waiting_tasks() if task.label != OPEN])
+            self._stale = True
 
-    def _revise(self, cost_key: str, label: str) -> None:
-        """Predict anew what waits and is like a job that was just measured. With the lock held."""
-        for job in self._scheduler.waiting:
-            task = self._tasks[job.id]
-            # One that was killed keeps the larger reservation that it was given.
-            if task.work.unit.cost_key == cost_key and task.label == label and not task.kills:
-                predicted = self._costs.predict(task.work.unit, label)
-                task.seconds, task.peak_bytes = predicted.seconds, predicted.peak_bytes
-                self._scheduler.revise(job.id, task.seconds, task.peak_bytes)
+    def _revise(self, tasks: Iterable[Task]) -> None:
+        """Predict jobs that wait again: one like them was measured. With the lock held."""
+        predictions, tails = revised(tasks, self._costs)
+        for job_id, predicted in predictions.items():
+            self._tasks[job_id].predicted = predicted
+        for job_id, tail in tails.items():
+            self._tasks[job_id].tail = tail
+        self._scheduler.revise(predictions, tails)
+
+    def _replan(self) -> None:
+        """Plan in which order units are to start, from what is known by now. With the lock held."""
+        self._scheduler.replan(seconds_left(self._scheduler, self._tasks, time.monotonic()))
+
+    def _waiting_tasks(self) -> list[Task]:
+        return [self._tasks[job.id] for job in self._scheduler.waiting]
 
     # --- objects that are at hand
 
@@ -575,7 +709,7 @@ class Engine:
         work.key = self._key(unit, work.batch)
         stored = self._store.find(work.key) if unit.language is not Language.OTHER else None
         if stored is not None:
-            objects.place(stored.path, Path(unit.output))
+            _put(unit, work.batch, stored)
             work.reads = _reads(stored)
             self._made(work, "reused", _cost(stored))
             return True
@@ -586,7 +720,7 @@ class Engine:
         work.made.write_bytes(found.object)
         work.reads = found.reads
         stored = self._store.keep(work.key, work.made, unit.argv, found.cost, found.reads)
-        objects.place(stored.path, Path(unit.output))
+        _put(unit, work.batch, stored)
         self._made(work, "cached", found.cost)
         return True
 
@@ -594,7 +728,7 @@ class Engine:
         """Place a unit's object, or all of its fallback's, from this plan's folder; say whether they were there."""
         found = self._stored(unit, batch)
         for one, stored in found or ():
-            objects.place(stored.path, Path(one.output))
+            _put(one, batch, stored)
             self._done(one, batch, "reused", _cost(stored), _reads(stored))
         return found is not None
 
@@ -606,7 +740,7 @@ class Engine:
         return [pair for part in parts for pair in part or ()] if parts and None not in parts else None
 
     def _place_empty(self, unit: Unit, batch: Batch, how: How) -> None:
-        objects.place(self._empty_object(batch).path, Path(unit.output))
+        _put(unit, batch, self._empty_object(batch))
         self._done(unit, batch, how, Cost(0.0, 0.0, 0))
 
     def _empty_object(self, batch: Batch) -> Stored:
@@ -658,15 +792,31 @@ class Engine:
     def _tick(self) -> None:
         while not self._finish.wait(PROGRESS_SECONDS):
             with self._changed:
-                self._observe_memory()
+                if self._stale:
+                    self._stale = False
+                    self._revise(self._waiting_tasks())
+                    self._replan()
+                left = self._left() if self._tasks and self._countdown.is_due else []
+                other = self._scheduler.other_bytes
+            if left:
+                self._countdown.simulate(left, other)
+            with self._changed:
                 progress = self._progress() if self._tasks else None
             if progress is not None:
                 self._emit(progress)
 
     def _observe_memory(self) -> None:
-        """Reserve what compilers hold by now, where that is more than was predicted. With the lock held."""
-        for job in self._scheduler.running:
-            self._scheduler.observed(job.id, self._executor.memory.peak(self._tasks[job.id].session))
+        """Reserve what running jobs may still need, and start what fits since: called after each sample."""
+        own = own_resident()
+        with self._changed:
+            # The budget is what was free when the build began: what attnforge takes since is part of it.
+            self._scheduler.other_bytes = max(own - self._own_bytes, 0)
+            before = self._scheduler.reserved_bytes
+            for job in self._scheduler.running:
+                held = self._executor.memory.held(self._tasks[job.id].session)
+                self._scheduler.observed(job.id, held.now, held.peak)
+            if self._scheduler.reserved_bytes < before and self._scheduler.running and not self._closing:
+                self._dispatch()
 
     def _progress(self) -> Progress:
         scheduler, memory = self._scheduler, self._executor.memory
@@ -676,18 +826,11 @@ class Engine:
             used_bytes=memory.used_bytes,
             reserved_bytes=scheduler.reserved_bytes,
             budget_bytes=self._budget,
-            remaining_seconds=least_seconds(self._left(), self._slots, self._budget),
+            remaining_seconds=self._countdown.seconds,
         )
 
-    def _left(self) -> list[Job]:
-        """Return the jobs with the seconds that are left of each."""
-        now = time.monotonic()
-        left = [_as_one_job(self._tasks[job.id]) for job in self._scheduler.waiting]
-        for job in self._scheduler.running:
-            task = self._tasks[job.id]
-            spent = now - (task.started or now)
-            left.append(Job(job.id, max(job.seconds - spent, OVERDUE_SHARE * spent), job.peak_bytes, tail=job.tail))
-        return left
+    def _left(self) -> list[Trial]:
+        return trials_of(self._scheduler, self._tasks, self._costs, time.monotonic())
 
     def _host_error(self, error: OSError) -> AttnforgeError:
         folders = (self.folder, self._temporary_root)
@@ -700,17 +843,18 @@ class Engine:
         )
 
 
-def _job(task: Task) -> Job:
-    # What has been begun goes first, so that few compiles have files in the temporary folder at once.
-    rank = 1 if task.label in (OPEN, WHOLE) else 0
-    needs = task.needs | frozenset(task.work.unit.needs)
-    return Job(task.id, task.seconds, task.peak_bytes, needs, task.tail, rank)
+def _is_shared(work: Work, outputs: Collection[str]) -> bool:
+    """Say whether a unit's object is one of these, and is made for a call that is answered without it."""
+    return work.batch.rehearsed and work.unit.output in outputs
 
 
-def _as_one_job(task: Task) -> Job:
-    """Return a job that stands for all that is left of a unit whose steps are not known yet."""
-    seconds = task.seconds + (task.tail if task.label == OPEN else 0.0)
-    return Job(task.id, seconds, task.peak_bytes, tail=0.0 if task.label == OPEN else task.tail)
+def _put(unit: Unit, batch: Batch, stored: Stored) -> None:
+    """Put an object where the link expects it. In a rehearsal that is done when the call is answered, not before and
+    not after: a link may be reading there, and what it makes is thrown away.
+    """
+    batch.objects[unit.output] = stored.path
+    if not batch.rehearsed:
+        objects.place(stored.path, Path(unit.output))
 
 
 def _left_out(graph: CompileGraph) -> tuple[int, int]:

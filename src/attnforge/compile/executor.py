@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import resource
+import select
 import subprocess
 import sys
 import threading
@@ -14,12 +17,17 @@ from pathlib import Path
 from typing import Self
 
 from attnforge.compile import reaper
+from attnforge.compile.held import Held
 from attnforge.process import kill_group
 
-# A sample of all processes every so many seconds; less often where it takes long, so that it costs a hundredth of
+# A sample of all processes every so many seconds; less often where it takes long, so that it costs a fiftieth of
 # one CPU at most.
 SAMPLE_SECONDS = 0.25
-SAMPLE_SHARE = 0.01
+SAMPLE_SHARE = 0.02
+
+# A program that ends before it was sampled is looked at by the thread that waits for it: first after so many seconds,
+# then each time after half as long again, until samples see it.
+FIRST_LOOK_SECONDS = 0.01
 
 # The child announces its own process group before it becomes the compiler: from then on the reaper knows of it, and
 # before that there is nothing to leave behind. Its standard output is the reaper's pipe until the exec.
@@ -41,7 +49,9 @@ class Ended:
     """How a run ended. A negative ``code`` is the signal. ``stopped`` says that we ended it.
 
     ``cpu_seconds`` is user and system time of all its processes, ``peak_bytes`` the most memory that they held
-    together, as far as samples saw it, and at least what the largest of them held.
+    together, as far as samples saw it, and at least what the largest of them held. ``late_bytes`` is the most that they
+    held after memory had dropped to less than half of the peak so far (the peak, where it never did), ``early_share``
+    (0 to 1) the part of their time until then.
     """
 
     code: int
@@ -49,13 +59,15 @@ class Ended:
     cpu_seconds: float
     peak_bytes: int
     stopped: bool
+    late_bytes: int = 0
+    early_share: float = 1.0
 
 
 class Executor:
     """Runs programs, from any number of threads. ``folders`` are removed when it is closed, or when we are killed."""
 
-    def __init__(self, folders: Iterable[Path] = ()) -> None:
-        """Start the reaper and the sampler."""
+    def __init__(self, folders: Iterable[Path] = (), sampled: Callable[[], object] = int) -> None:
+        """Start the reaper and the sampler, which calls ``sampled`` after each sample, in a thread of its own."""
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", "-S", reaper.__file__, *map(str, folders)],
             stdin=subprocess.PIPE,
@@ -69,7 +81,7 @@ class Executor:
         self._lock = threading.Lock()
         self._groups: set[int] = set()
         self._stopped = False
-        self._sampler = Sampler()
+        self._sampler = Sampler(sampled)
 
     def __enter__(self) -> Self:
         return self
@@ -92,19 +104,39 @@ class Executor:
         if process is None:
             return Ended(code=-9, seconds=0.0, cpu_seconds=0.0, peak_bytes=0, stopped=True)
         started(process.pid)
+        self._watch_first(process.pid)
         # Waits without taking the zombie away: until it is forgotten here, its number can't become another's.
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        sampled = self._forget(process.pid)
+        seconds = time.monotonic() - began
+        held = self._forget(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
+        peak = max(held.peak, own_peak(usage))
         return Ended(
             code=process.returncode,
-            seconds=time.monotonic() - began,
+            seconds=seconds,
             cpu_seconds=usage.ru_utime + usage.ru_stime,
-            # ru_maxrss is in KiB and that of the largest process (getrusage(2)); nvcc --threads runs several at once.
-            peak_bytes=max(usage.ru_maxrss * 1024, sampled),
+            peak_bytes=peak,
             stopped=self._stopped,
+            late_bytes=held.late if held.dropped else peak,
+            early_share=held.early_share(seconds),
         )
+
+    def _watch_first(self, session: int) -> None:
+        """Look at a program's memory while it is younger than two samples; return when it is older or has ended."""
+        try:
+            process = os.pidfd_open(session)
+        except OSError:
+            return  # An older kernel: samples alone tell.
+        try:
+            ended = select.poll()
+            ended.register(process, select.POLLIN)
+            passed, pause = 0.0, FIRST_LOOK_SECONDS
+            while passed < 2 * SAMPLE_SECONDS and not ended.poll(pause * 1000):
+                self._sampler.look(session, largest_resident(session))
+                passed, pause = passed + pause, pause * 1.5
+        finally:
+            os.close(process)
 
     def stop(self) -> None:
         """Kill all that runs, at once, and start nothing more."""
@@ -140,7 +172,7 @@ class Executor:
         self._sampler.track(process.pid)
         return process
 
-    def _forget(self, group: int) -> int:
+    def _forget(self, group: int) -> Held:
         with self._lock:
             # What it may have left running in the background.
             kill_group(group)
@@ -152,12 +184,13 @@ class Executor:
 
 
 class Sampler:
-    """Measures the memory of sessions while they run, in a thread of its own."""
+    """Measures the memory of sessions while they run, in a thread of its own. ``sampled`` is called after each."""
 
-    def __init__(self) -> None:
+    def __init__(self, sampled: Callable[[], object] = int) -> None:
         """Start with nothing to measure."""
+        self._sampled = sampled
         self._lock = threading.Lock()
-        self._peaks: dict[int, int] = {}
+        self._held: dict[int, Held] = {}
         self._used = 0
         self._peak = 0
         self._end = threading.Event()
@@ -178,18 +211,24 @@ class Sampler:
     def track(self, session: int) -> None:
         """Measure a session from now on."""
         with self._lock:
-            self._peaks[session] = 0
+            self._held[session] = Held(began=time.monotonic())
         self._wake.set()
 
-    def peak(self, session: int) -> int:
-        """Return the most that a session was seen to hold so far, in bytes."""
+    def held(self, session: int) -> Held:
+        """Return what a session was seen to hold so far."""
         with self._lock:
-            return self._peaks.get(session, 0)
+            return self._held.get(session, Held())
 
-    def forget(self, session: int) -> int:
-        """Stop measuring a session; return the most that it was seen to hold, in bytes."""
+    def look(self, session: int, largest: int) -> None:
+        """Take note of the most that one process of a session held so far, in bytes."""
         with self._lock:
-            return self._peaks.pop(session, 0)
+            if session in self._held:
+                self._held[session] = self._held[session].at_least(largest)
+
+    def forget(self, session: int) -> Held:
+        """Stop measuring a session; return what it was seen to hold."""
+        with self._lock:
+            return self._held.pop(session, Held())
 
     def close(self) -> None:
         """End the thread."""
@@ -201,22 +240,54 @@ class Sampler:
         while not self._end.is_set():
             started = time.monotonic()
             tracked = self._sample()
-            if not tracked:
+            took = time.monotonic() - started
+            if tracked:
+                self._sampled()
+            else:
                 self._wake.wait()
             self._wake.clear()
-            self._end.wait(max(SAMPLE_SECONDS, (time.monotonic() - started) / SAMPLE_SHARE) if tracked else 0.02)
+            self._end.wait(max(SAMPLE_SECONDS, took / SAMPLE_SHARE) if tracked else 0.02)
 
     def _sample(self) -> bool:
-        if not self._peaks:
+        if not self._held:
             self._used = 0
             return False
-        held = resident_by_session()
+        resident, now = resident_by_session(), time.monotonic()
+        largest = {session: largest_resident(session) for session in tuple(self._held)}
         with self._lock:
-            for session in self._peaks:
-                self._peaks[session] = max(self._peaks[session], held.get(session, 0))
-            self._used = sum(held.get(session, 0) for session in self._peaks)
+            for session, held in self._held.items():
+                # A session without memory has ended, or is about to: that is no drop.
+                if resident.get(session, 0):
+                    held = held.at_least(largest.get(session, 0))
+                    self._held[session] = held.seen(resident[session], now)
+            self._used = sum(resident.get(session, 0) for session in self._held)
         self._peak = max(self._peak, self._used)
         return True
+
+
+def own_resident() -> int:
+    """Return the bytes of memory that this process holds."""
+    return session_and_resident(_read("/proc/self/stat"))[1]
+
+
+def own_peak(usage: resource.struct_rusage) -> int:
+    """Return the bytes that the largest process of a program held, 0 where the kernel can't say.
+
+    ru_maxrss (KiB, getrusage(2)) includes what the process held that started it: execve keeps it. So it counts only
+    where it is more than we ever held. Smaller programs are known by samples.
+    """
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * 1024 if usage.ru_maxrss > ours else 0
+
+
+def largest_resident(pid: int, proc: Path = Path("/proc")) -> int:
+    """Return the most bytes that a process held since its program began (VmHWM of proc(5)); 0 where it has ended."""
+    try:
+        status = _read(f"{proc}/{pid}/status")
+    except OSError:
+        return 0
+    found = re.search(rb"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
 
 
 _PAGE = os.sysconf("SC_PAGE_SIZE")

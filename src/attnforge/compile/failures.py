@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from attnforge.errors import AttnforgeError, BuildError, HostError
-from attnforge.model.graph import Unit
+from attnforge.model.graph import GeneratedFile, Unit
 from attnforge.process import redact
 
 _SECRET_NAME = re.compile(r".*(?:TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|_KEY|AUTH).*", re.IGNORECASE)
@@ -40,13 +40,31 @@ def write_rerun(folder: Path, unit: Unit, environment: Mapping[str, str]) -> Pat
     return path
 
 
-def explain(unit: Unit, code: int, log: str, rerun: Path, folders: Iterable[Path]) -> AttnforgeError:
-    """Return the error for a compile that ended with ``code`` after printing ``log``."""
+def explain(
+    unit: Unit, code: int, log: str, rerun: Path, folders: Iterable[Path], generated: Iterable[GeneratedFile] = ()
+) -> AttnforgeError:
+    """Return the error for a compile that ended with ``code`` after printing ``log``.
+
+    Where its first error is in one of the ``generated`` files, it is our own fault (exit code 1), and says so.
+    """
     from attnforge.compile import diagnose
 
     if diagnose.disk_full(log):
         return no_space(f"{unit.name} could not be compiled: no space left", folders)
+    own = _own_file(first_error(log), generated)
+    if own:
+        return AttnforgeError(
+            f"{unit.name} failed to compile, in a file that attnforge generated: {first_error(log)}",
+            why=f"attnforge wrote {own}, and this compiler or this PyTorch does not accept it: a fault of attnforge",
+            hint=f"please report it, with that file. To see it alone, run: sh {shlex.quote(str(rerun))}",
+        )
     return diagnose.explain(log, code, unit.name, f"sh {shlex.quote(str(rerun))}")
+
+
+def _own_file(error: str, generated: Iterable[GeneratedFile]) -> str:
+    """Return the generated file that an error's line begins with, as compilers print it; "" where there is none."""
+    found = (file.path for file in generated if error.startswith((f"{file.path}:", f"{file.path}(")))
+    return next(found, "")
 
 
 def was_killed(code: int, log: str) -> bool:

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from attnforge.model.cost import Prediction
 from attnforge.model.graph import Unit
 from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS
 
-Predict = Callable[[Unit, str], Prediction]
-"""Returns what a step of a unit takes, by its label; "" is the whole unit."""
-
 _CODE = re.compile(r"(?:^|,)code=(?:\[)?(sm_\w+)")
+
+
+class Costs(Protocol):
+    """What predicts a step of a unit by its label; "" is the whole unit, made by one command."""
+
+    def predict(self, unit: Unit, label: str = "") -> Prediction:
+        """Return what it is expected to take."""
+        ...
+
+    def measured(self, unit: Unit, label: str = "") -> Prediction | None:
+        """Return the same where it was measured; None where it never was."""
+        ...
 
 
 def step_labels(argv: Sequence[str]) -> tuple[str, ...]:
@@ -21,9 +31,20 @@ def step_labels(argv: Sequence[str]) -> tuple[str, ...]:
     return (*HOST_STEPS, *(f"{step} {code}" for code in dict.fromkeys(codes) for step in DEVICE_STEPS))
 
 
-def forecast(unit: Unit, predict: Predict) -> Prediction:
+def forecast_steps(unit: Unit, costs: Costs) -> Mapping[str, Prediction]:
+    """Return what each step of a unit is expected to take, by its label; "" where one command makes it.
+
+    A unit that was made by one command before, because nvcc's call can't be taken apart, is expected to be so again.
+    """
+    whole = costs.measured(unit) if unit.module_id else costs.predict(unit)
+    if whole is not None:
+        return {"": whole}
+    return {label: costs.predict(unit, label) for label in step_labels(unit.argv)}
+
+
+def forecast(unit: Unit, costs: Costs) -> Prediction:
     """Return the CPU seconds of all of a unit's steps, and the peak of the largest."""
-    if not unit.module_id:
-        return predict(unit, "")
-    parts = [predict(unit, label) for label in step_labels(unit.argv)]
+    parts = list(forecast_steps(unit, costs).values())
+    if len(parts) == 1:
+        return parts[0]
     return Prediction(sum(part.seconds for part in parts), max(part.peak_bytes for part in parts))

@@ -152,6 +152,18 @@ class ObjectStore:
         return self.folder / f"{key}.json"
 
 
+def stored_sources(folder: Path) -> frozenset[str]:
+    """Return the file names that the commands of the objects in a store's folder name: of sources, above all."""
+    found: set[str] = set()
+    for path in folder.glob("*.json"):
+        try:
+            record = _read_record(path)
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        found.update(word.rpartition("/")[2] for word in record.argv if not word.startswith("-"))
+    return frozenset(found)
+
+
 def unit_key(unit: Unit, files: Iterable[GeneratedFile], program: str, environment: Mapping[str, str]) -> str:
     """Return the key of a unit's object: hex SHA-256 of all that may change its bytes within a plan.
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 from attnforge.compile import keys
 from attnforge.compile.cache import StepCache
+from attnforge.compile.heap import trimmed
 from attnforge.compile.prefixes import Prefixes
 from attnforge.compile.reads import folders_of
 from attnforge.compile.recall import Found, Recall, dependencies
 from attnforge.compile.steps import Step, Tool
 from attnforge.compile.work import Work
 from attnforge.model.graph import Language
+
+# How many threads hold whole files in memory at once to hash and compress them: PTX has tens of megabytes, and
+# with a thread for each of 32 slots that was over a gigabyte. Most of that work is done by one thread at a time anyway.
+_AT_ONCE = 3
 
 
 class Reuse:
@@ -23,14 +29,14 @@ class Reuse:
         self.prefixes = prefixes or Prefixes({})
         self._cache = cache
         self._recall = Recall(cache, self.prefixes) if cache else None
+        self._files = threading.BoundedSemaphore(_AT_ONCE)
 
     # --- steps
 
     def settle(self, step: Step) -> None:
         """Take this machine's folders out of what a step has written, so that the next one is not told of them."""
         if step.tool is Tool.PREPROCESS:
-            path = Path(step.writes[0])
-            path.write_bytes(self.prefixes.settle_markers(path.read_bytes()))
+            self.prefixes.settle_file(Path(step.writes[0]))
 
     def find_step(self, work: Work, step: Step) -> bool:
         """Say whether a step's outputs were cached; then they are where it would have written them."""
@@ -49,7 +55,8 @@ class Reuse:
         """Keep what a step has made, if it is one that is looked up."""
         key = work.keys.pop(step.label, None)
         if self._cache is not None and key is not None:
-            self._cache.put(key, {role: Path(path).read_bytes() for role, path in keys.outputs(step).items()})
+            with self._files, trimmed():
+                self._cache.put(key, {role: Path(path).read_bytes() for role, path in keys.outputs(step).items()})
 
     # --- objects
 
@@ -71,7 +78,8 @@ class Reuse:
         """Keep an object that was made, with the headers that it was made of."""
         recall, depfiles = self._recall_for(work), _depfiles(work)
         if recall is not None and depfiles:
-            recall.keep(work.unit, work.batch.graph.files, work.seen, depfiles, work.made.read_bytes(), work.spent)
+            with self._files, trimmed():
+                recall.keep(work.unit, work.batch.graph.files, work.seen, depfiles, work.made.read_bytes(), work.spent)
 
     def reads(self, work: Work) -> frozenset[str] | None:
         """Return the folders that a compile which has ended read files of; None where it did not say so.

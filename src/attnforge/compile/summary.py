@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,6 +74,10 @@ class Tally:
         self._units.append(
             UnitResult(unit.name, unit.kernel, unit.output, how, cost.seconds, cost.cpu_seconds, cost.peak_bytes)
         )
+
+    def forget(self, outputs: Collection[str]) -> None:
+        """Count objects no longer: they are made in another way."""
+        self._units = [result for result in self._units if result.output not in outputs]
 
     def step(self, tool: str, cpu_seconds: float, *, cached: bool) -> None:
         """Count a program that ran, or one that did not have to."""

@@ -11,7 +11,9 @@ from attnforge.compile.objects import Cost
 from attnforge.compile.server import Say
 from attnforge.compile.steps import Step
 from attnforge.compile.summary import How
+from attnforge.model.cost import Prediction
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
+from attnforge.schedule.scheduler import Job
 
 WHOLE = ""
 """The label of a job that makes a unit with one command."""
@@ -40,7 +42,9 @@ class Product:
 class Batch:
     """A call of ninja that is being served: its number, and its graph as upstream wrote it and as it is made.
 
-    ``left`` counts the units that are still to be made.
+    ``left`` counts the units that are still to be made. ``objects`` are those that are there, by output. A call that is
+    ``rehearsed`` is answered before its kernels are there (``compile.rehearsal``); ``resumed`` says that upstream's
+    build has made it again, for all of them. ``unsaid`` are lines that no seat was there to print.
     """
 
     number: int
@@ -51,6 +55,10 @@ class Batch:
     say: Say
     left: int = 0
     done: int = 0
+    objects: dict[str, Path] = field(default_factory=dict)
+    rehearsed: bool = False
+    resumed: bool = False
+    unsaid: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True, eq=False)
@@ -105,16 +113,16 @@ class Work:
 class Task:
     """One job of a unit: a step of nvcc by its label, OPEN or WHOLE.
 
-    ``seconds``, ``peak_bytes`` and ``tail`` are predicted (see scheduler.Job); ``needs`` are other jobs of the unit.
-    ``started`` is 0 before it runs.
+    ``tail`` and ``mean_bytes`` are predicted, too (see schedule.scheduler.Job); ``needs`` are other jobs
+    of the unit. ``started`` is 0 before it runs.
     """
 
     work: Work
     label: str
-    seconds: float
-    peak_bytes: int
+    predicted: Prediction
     needs: frozenset[str] = frozenset()
     tail: float = 0.0
+    mean_bytes: int = 0
     kills: int = 0
     slot: int = 0
     session: int = 0
@@ -124,6 +132,23 @@ class Task:
     def id(self) -> str:
         """The scheduler's name of the job."""
         return self.work.job(self.label)
+
+
+def job_of(task: Task) -> Job:
+    """Return a task as the scheduler knows it."""
+    # What has been begun goes first, so that few compiles have files in the temporary folder at once.
+    rank = 1 if task.label in (OPEN, WHOLE) else 0
+    # A rehearsal waits for host units alone: what is cheap to find wrong is found first, also where an earlier call's
+    # kernels have all slots.
+    rank = -1 if task.work.batch.rehearsed and is_host(task.work.unit) else rank
+    needs = task.needs | frozenset(task.work.unit.needs)
+    found = task.predicted
+    return Job(task.id, found.seconds, found.peak_bytes, needs, task.tail, rank, found.late_bytes, task.mean_bytes)
+
+
+def is_host(unit: Unit) -> bool:
+    """Say whether a unit has to be there before a call of a rehearsal is answered: it holds no kernel."""
+    return unit.language is Language.CXX
 
 
 def seen(unit: Unit, batch: Batch) -> dict[str, str]:

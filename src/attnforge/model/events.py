@@ -49,6 +49,18 @@ class GraphReceived(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearsed(Event):
+    """Upstream's link and packaging were tried while kernels compile, by ``seconds`` after the compile stage began.
+
+    ``ok`` says that they work. Where that can't be said before the kernels are there, ``why`` is what was in the way.
+    """
+
+    seconds: float
+    ok: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobStarted(Event):
     """A compile, or a step of one ("" for a whole compile), began in a slot (0-based) with that prediction."""
 

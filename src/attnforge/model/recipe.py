@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
+from math import prod
 from typing import Annotated, Literal, NamedTuple
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, PositiveFloat, field_validator
 
 from attnforge.model.base import Value, digest_of
 from attnforge.model.target import Architecture
@@ -387,14 +388,34 @@ class Amount(Value):
     slim: float = Field(default=0, ge=0, description="what each unit adds, without any optional feature")
     full: float = Field(default=0, ge=0, description="what each adds with all of them")
     head_dim: float = Field(default=0, ge=0, description="what each head dimension after the first adds to a group")
+    variants: dict[str, PositiveFloat] = Field(
+        default_factory=dict,
+        description="words of variants, to how many times `full` a unit with this word adds with all features",
+    )
+    head_dims: dict[str, PositiveFloat] = Field(
+        default_factory=dict,
+        description="head dimensions, to how many times as much all of it is, 1 for others; in a group `shared` goes "
+        "by the largest of these",
+    )
 
-    def each(self, features: float) -> float:
-        """Return what a unit adds that has this part (0 to 1) of the optional features."""
-        return self.slim + features * (self.full - self.slim)
+    def each(self, features: float, words: Iterable[str] = ()) -> float:
+        """Return what a unit adds that has this part (0 to 1) of the optional features, and these words of variants."""
+        full = self.full * prod(self.variants.get(word, 1.0) for word in words)
+        return self.slim + features * (full - self.slim)
 
-    def of(self, units: int, head_dims: int, features: float) -> float:
-        """Return the amount of so many units of so many head dimensions, merged into one."""
-        return self.shared + units * self.each(features) + (head_dims - 1) * self.head_dim
+    def of(self, kernels: Sequence[KernelName], features: float) -> float:
+        """Return the amount of the units of these kernels, merged into one."""
+        dims = {kernel.head_dim for kernel in kernels}
+        shared = self.shared * max(map(self._of_dim, dims))
+        added = sum(self._of_dim(one.head_dim) * self.each(features, one.words) for one in kernels)
+        return shared + added + (len(dims) - 1) * self.head_dim
+
+    def alone(self, features: float) -> float:
+        """Return the amount of one unit of the kind, whichever."""
+        return self.shared + self.each(features)
+
+    def _of_dim(self, head_dim: int) -> float:
+        return self.head_dims.get(str(head_dim), 1.0)
 
 
 class Cost(Value):
@@ -410,6 +431,12 @@ class Cost(Value):
         "`fatbinary`, `compile`; see below"
     )
     bytes: dict[Step, Amount] = Field(description="peak memory of each, in bytes")
+    late: dict[Step, Amount] = Field(
+        default_factory=dict,
+        description="bytes that a step holds at most after its memory has fallen to less than half of its peak for the "
+        "first time, which is when the seconds that are `shared` are over; steps whose memory does not fall are not "
+        "here",
+    )
     # Past some size a compile takes longer than its parts.
     merged_seconds: float = Field(
         default=0,
@@ -442,11 +469,11 @@ class Cost(Value):
     def alone(self, features: float) -> float:
         """Return the CPU seconds of one unit for one architecture. Device steps and host steps both preprocess."""
         steps = (*HOST_STEPS, *DEVICE_STEPS)
-        return sum(self.seconds[step].of(1, 1, features) for step in steps if step in self.seconds)
+        return sum(self.seconds[step].alone(features) for step in steps if step in self.seconds)
 
     def peak(self, features: float) -> int:
         """Return the peak memory of one unit: its steps run one after the other."""
-        return int(max(amount.of(1, 1, features) for amount in self.bytes.values()))
+        return int(max(amount.alone(features) for amount in self.bytes.values()))
 
     def added(self, features: float) -> float:
         """Return the CPU seconds, for one architecture, that each further unit of a group adds."""

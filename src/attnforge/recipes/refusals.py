@@ -10,6 +10,10 @@ from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 
 RAISE = """\
+#include <stdexcept>
+#include <string>
+#include <type_traits>
+{declared}
 namespace attnforge {{
 
 [[noreturn]] inline void left_out(const std::string &what, const std::string &command) {{
@@ -41,14 +45,16 @@ template<typename Params> void guard(const Params &params) {{
 """``left_out``, ``has_kernel``, ``no_kernel`` and ``guard``; ``T`` is one of upstream's types, HeadDim any number."""
 
 
-def refusals(plan: BuildPlan, recipe: Recipe, cpp_dtypes: dict[str, str]) -> str:
+def refusals(plan: BuildPlan, recipe: Recipe, cpp_dtypes: dict[str, str], declared: str) -> str:
     """Return the C++ text of ``RAISE`` for a plan; ``cpp_dtypes`` are upstream's types by the recipe's dtypes.
 
+    ``declared`` is C++ that declares these types: so the text needs nothing before it.
     A call for what is not there raises std::runtime_error, and names the command that builds it.
     """
     selection = plan.selection
     names = "".join(f'std::is_same_v<T, {cpp}> ? "{dtype}" : ' for dtype, cpp in cpp_dtypes.items())
     return RAISE.format(
+        declared=declared,
         package=plan.package,
         version=plan.version,
         dtype_name=f'{names}"this dtype"',

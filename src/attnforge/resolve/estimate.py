@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import heapq
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from attnforge.model.cost import DISPATCH, Prediction, step_key
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan, Estimate, Selection
-from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS, JOINT, Cost, KernelName, Recipe, compiled_for
+from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS, JOINT, Amount, Cost, KernelName, Recipe, Step, compiled_for
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
+from attnforge.schedule.simulate import simulate
+from attnforge.schedule.unit import unit_of
 
 _GIB = 2**30
+
+# What a build takes besides compiling, on two cores: source 4.5 s, upstream's setup.py 4, the rest for planning,
+# hashing headers, linking, packing and auditing (docs/performance.md, "again").
+FIXED_SECONDS = 18.0
+
+# What is left where the wheel is there, on two cores: laying out the source 2 s, the audit 1 s, and planning.
+AUDIT_SECONDS = 4.0
 
 # Kept free for upstream's own build, the page cache and whatever else runs: a tenth, between 1 and 8 GiB.
 _RESERVE_SHARE, _RESERVE_MIN, _RESERVE_MAX = 0.1, 1 * _GIB, 8 * _GIB
@@ -80,22 +91,24 @@ def predict_steps(
     cost: Cost, kernels: Sequence[str], features: float, architectures: Sequence[Architecture]
 ) -> dict[str, Prediction]:
     """Return what each step takes, by label, of a unit with all of these kernels."""
-    dims = len({KernelName.parse(kernel).head_dim for kernel in kernels})
-    return _by_label(cost, len(kernels), dims, features, architectures)
+    names = [KernelName.parse(kernel) for kernel in kernels]
+    return _by_label(cost, lambda amount: amount.of(names, features), architectures)
 
 
 def _by_label(
-    cost: Cost, units: int, dims: int, features: float, architectures: Sequence[Architecture]
+    cost: Cost, measure: Callable[[Amount], float], architectures: Sequence[Architecture]
 ) -> dict[str, Prediction]:
-    found = {
-        step: Prediction(
-            cost.seconds[step].of(units, dims, features),
-            int(cost.bytes[step].of(units, dims, features)) if step in cost.bytes else 0,
-        )
-        for step in cost.seconds
-    }
+    found = {step: _step(cost, step, measure) for step in cost.seconds}
     host = {step: found[step] for step in HOST_STEPS if step in found}
     return host | {f"{step} {one.sm}": found[step] for one in architectures for step in DEVICE_STEPS if step in found}
+
+
+def _step(cost: Cost, step: Step, measure: Callable[[Amount], float]) -> Prediction:
+    seconds = measure(cost.seconds[step])
+    peak = int(measure(cost.bytes[step])) if step in cost.bytes else 0
+    if step not in cost.late or not seconds:
+        return Prediction(seconds, peak)
+    return Prediction(seconds, peak, int(measure(cost.late[step])), min(cost.seconds[step].shared / seconds, 1.0))
 
 
 def together(steps: Iterable[Prediction]) -> Prediction:
@@ -132,7 +145,11 @@ def _named(plan: BuildPlan, recipe: Recipe) -> dict[str, dict[str, Prediction]]:
     """
     target, limits = plan.target.architectures, recipe.unit_architectures
     found = ((name, cost, compiled_for(name, target, limits)) for cost in recipe.costs for name in cost.units)
-    return {name: _by_label(cost, 1, 1, 1.0, compiled) for name, cost, compiled in found if compiled}
+    return {name: _by_label(cost, _alone, compiled) for name, cost, compiled in found if compiled}
+
+
+def _alone(amount: Amount) -> float:
+    return amount.alone(1.0)
 
 
 def _steps(plan: BuildPlan, recipe: Recipe, kernels: Sequence[str]) -> dict[str, Prediction]:
@@ -147,21 +164,43 @@ def _dispatch(plan: BuildPlan, recipe: Recipe) -> dict[str, Prediction]:
     return {cost_key(plan, DISPATCH): Prediction(cost.alone(1.0), cost.peak(1.0))} if cost else {}
 
 
-def expected_jobs(plan: BuildPlan, recipe: Recipe, predictions: Mapping[str, Prediction]) -> Iterator[Prediction]:
-    """Yield what has to run one after the other: for each unit its host steps with the first architecture, then the
-    device steps of each further architecture, which need not wait for these. A universal wheel's host code is compiled
-    for each pair.
+def expected_units(
+    plan: BuildPlan, recipe: Recipe, predictions: Mapping[str, Prediction], made: Made | None = None
+) -> Iterator[dict[str, Prediction]]:
+    """Yield the steps of each unit that is compiled, by their labels; those that were ``made`` before are not there.
+
+    A unit that one command makes has one step, "". A universal wheel's host code is compiled for each pair.
     """
+    there = made or Made()
     known = {JOINT.join(kernels): _steps(plan, recipe, kernels) for kernels in units(plan)}
     for name, steps in (known | _named(plan, recipe)).items():
-        chains: dict[str, list[Prediction]] = {}
-        first = next(filter(None, (label.partition(" ")[2] for label in steps)), "")
-        for label in steps:
-            code = label.partition(" ")[2] or first
-            chains.setdefault(code, []).append(predictions[step_key(cost_key(plan, name), label)])
-        yield from map(together, chains.values())
-    host_code = [predictions[key] for key in _dispatch(plan, recipe)]
-    yield from host_code * max(len(plan.pairs), 1)
+        if steps and not there.has(name, recipe):
+            yield {label: predictions[step_key(cost_key(plan, name), label)] for label in steps}
+    host_code = [{"": predictions[key]} for key in _dispatch(plan, recipe)]
+    pairs = max(len(plan.pairs), 1)
+    yield from host_code * (pairs - 1 if there.has(DISPATCH, recipe) else pairs)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What earlier builds of a plan left: the file names of the ``sources`` whose objects are stored, and a wheel."""
+
+    sources: frozenset[str] = frozenset()
+    wheel: bool = False
+
+    def has(self, name: str, recipe: Recipe) -> bool:
+        """Say whether the object of a unit is there: one of kernels, of a group (``a+b``), of host code, of a file."""
+        first, *others = name.split(JOINT)
+        if others:
+            # As compile.passes.group names the source of merged units.
+            return any(source.startswith(f"{first}-and-{len(others)}-more-") for source in self.sources)
+        kernels = recipe.kernels
+        if name == DISPATCH:
+            return kernels is not None and kernels.dispatch in self.sources
+        return name in self.sources or any(
+            kernels is not None and (match := re.fullmatch(kernels.pattern, source)) and kernels.named(match) == name
+            for source in self.sources
+        )
 
 
 # --- a schedule
@@ -175,20 +214,22 @@ def wall_seconds(seconds: Iterable[float], slots: int) -> float:
     return max(ends)
 
 
-def estimate(predictions: Iterable[Prediction], request: Request, host: Host) -> Estimate:
-    """Return wall seconds, bytes and slots: longest first onto as many slots as the machine and its memory have."""
-    jobs = list(predictions)
-    slots = _slots(jobs, request.jobs or host.cpus, memory_budget(request, host))
-    peak = sum(sorted((job.peak_bytes for job in jobs), reverse=True)[:slots])
-    seconds = wall_seconds((job.seconds for job in jobs), slots)
-    return Estimate(seconds=round(seconds, 1), peak_bytes=peak, slots=slots)
+def estimate(
+    units_: Iterable[Mapping[str, Prediction]], request: Request, host: Host, made: Made | None = None
+) -> Estimate:
+    """Return what a build of these units takes here: the scheduler is run on a clock of its own.
 
-
-def _slots(jobs: list[Prediction], wanted: int, budget: int) -> int:
-    fitting, used = 0, 0
-    for job in sorted(jobs, key=lambda job: job.peak_bytes, reverse=True):
-        used += job.peak_bytes
-        if used > budget or fitting == wanted:
-            break
-        fitting += 1
-    return max(fitting, 1)
+    ``seconds`` are those from the command to the wheel, downloads not counted; ``peak_bytes`` is the most that will be
+    reserved at once, ``slots`` how many compilers will run at once. ``made`` is what is there already; ``units_`` are
+    what is left. 0 seconds where nothing is known of a package.
+    """
+    there = made or Made()
+    if there.wheel:
+        return Estimate(seconds=round(AUDIT_SECONDS, 1), peak_bytes=0, slots=1)
+    trials = [unit_of(str(number), steps) for number, steps in enumerate(units_)]
+    found = simulate(trials, request.jobs or host.cpus, memory_budget(request, host))
+    return Estimate(
+        seconds=round(found.seconds + (FIXED_SECONDS if trials or there.sources else 0.0), 1),
+        peak_bytes=found.reserved_bytes,
+        slots=found.at_once,
+    )

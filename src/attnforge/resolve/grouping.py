@@ -22,7 +22,14 @@ from attnforge.model.recipe import KernelName, Recipe
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import feature_share, memory_limit, predict_steps, together, wall_seconds
+from attnforge.resolve.estimate import (
+    feature_share,
+    memory_limit,
+    predict_steps,
+    together,
+    wall_seconds,
+)
+from attnforge.schedule.reservation import mean_reserved
 
 AUTO, NONE = "auto", "none"
 
@@ -48,12 +55,13 @@ Division = tuple[Kernels, ...]
 class Divisions:
     """All that may be chosen between: for each kind its divisions by number of units.
 
-    ``predict`` says what one unit takes for one architecture; ``others`` are the CPU seconds of units that can't be
-    merged and run in the same build.
+    ``predict`` says what one unit takes for one architecture, ``reserve`` the bytes that are reserved for it on
+    average; ``others`` are the CPU seconds of units that can't be merged and run in the same build.
     """
 
     kinds: Mapping[str, Mapping[int, Division]]
     predict: Callable[[Kernels], Prediction]
+    reserve: Callable[[Kernels], float]
     others: tuple[float, ...] = ()
 
     @property
@@ -66,9 +74,13 @@ class Divisions:
         return (*self.others, *(self.predict(unit).seconds for division in chosen.values() for unit in division))
 
     def bytes(self, chosen: Mapping[str, Division], slots: int) -> int:
-        """Return what the largest units take that may compile at once."""
-        peaks = [self.predict(unit).peak_bytes for division in chosen.values() for unit in division]
-        return sum(sorted(peaks, reverse=True)[:slots])
+        """Return what the largest units need that may compile at once: one at its peak, the others on average.
+
+        Few are at their peak at the same time, and where one has to wait for another's, that is for seconds.
+        """
+        chosen_units = [unit for division in chosen.values() for unit in division]
+        means = sorted(map(self.reserve, chosen_units), reverse=True)
+        return int(sum(means[1:slots])) + max(self.predict(unit).peak_bytes for unit in chosen_units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +189,14 @@ def divisions_of(recipe: Recipe, selection: Selection, growth: float = GROWTH[0]
     features = feature_share(recipe, selection)
 
     @cache
-    def predict(kernels: Kernels) -> Prediction:
+    def steps(kernels: Kernels) -> tuple[Prediction, ...]:
         cost = recipe.cost(KernelName.parse(kernels[0]).kind)
         assert cost is not None
-        return together(predict_steps(cost, kernels, features, _ONE).values())
+        return tuple(predict_steps(cost, kernels, features, _ONE).values())
+
+    @cache
+    def predict(kernels: Kernels) -> Prediction:
+        return together(steps(kernels))
 
     kinds = {}
     for cost in sorted(recipe.costs, key=lambda cost: cost.kind):
@@ -189,7 +205,8 @@ def divisions_of(recipe: Recipe, selection: Selection, growth: float = GROWTH[0]
             most = max(int(cost.merged_seconds / cost.added(features)), 1) if cost.added(features) else 1
             kinds[cost.kind] = divide(kernels, predict, most, growth)
     dispatch = recipe.cost(DISPATCH)
-    return Divisions(kinds, predict, (dispatch.alone(1.0),) if dispatch else ())
+    others = (dispatch.alone(1.0),) if dispatch else ()
+    return Divisions(kinds, predict, cache(lambda kernels: mean_reserved(steps(kernels))), others)
 
 
 def divide(

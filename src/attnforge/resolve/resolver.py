@@ -19,7 +19,7 @@ from attnforge.model.universal import Pair
 from attnforge.resolve.advice import apply_advisories
 from attnforge.resolve.architectures import choose_architectures, choose_gpus
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import estimate, expected_jobs, priors
+from attnforge.resolve.estimate import Made, estimate, expected_units, priors
 from attnforge.resolve.form import check_form
 from attnforge.resolve.grouping import choose_groups
 from attnforge.resolve.naming import (
@@ -63,13 +63,14 @@ def resolve(
     source: SourcePin,
     host: Host,
     expect: Callable[[Mapping[str, Prediction]], Mapping[str, Prediction]] = dict,
+    made: Callable[[BuildPlan], Made] = lambda plan: Made(),
     fetched: CudaRelease | None = None,
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
 
     ``version`` and ``source`` are what the index or the folder holds; ``expect`` turns the recipe's predictions, by
-    key, into this machine's (compile.cost), for the estimate alone. ``fetched`` is NVIDIA's release that the request
-    names, where it names one.
+    key, into this machine's (compile.cost), and ``made`` says what is left of earlier builds of a plan; both for the
+    estimate alone. ``fetched`` is NVIDIA's release that the request names, where it names one.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -111,12 +112,13 @@ def resolve(
         label=label,
         wheel=name,
     )
-    jobs = expected_jobs(plan, recipe, expect(priors(plan, recipe)))
+    there = made(plan)
+    expected = expected_units(plan, recipe, expect(priors(plan, recipe)), there)
     return Resolution(
         plan=plan,
         decisions=notes.decisions,
         warnings=notes.warnings,
-        estimate=estimate(jobs, request, host),
+        estimate=estimate(expected, request, host, there),
     )
 
 

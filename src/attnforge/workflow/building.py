@@ -21,8 +21,9 @@ from attnforge.package.wheel import package_wheel
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.resolve.advice import check_source
 from attnforge.resolve.estimate import memory_budget
-from attnforge.version import BUILDER, fingerprint
-from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream
+from attnforge.version import BUILDER
+from attnforge.workflow.before import WHEELS, finished_wheels
+from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream, temporary_folder
 from attnforge.workflow.ground import (
     Ground,
     PairEnvironments,
@@ -37,12 +38,14 @@ from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
+from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
 from attnforge.workflow.report import write_report
 from attnforge.workflow.results import opened_cache
+from attnforge.workflow.space import check_output, check_space, needs_of
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, share
 
-_WHEELS, _UNPROVEN = "wheel", "unproven"
+_UNPROVEN = "unproven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,7 @@ def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ign
     other. Raises HostError, BuildError or WheelError; a wheel that the audit finds bad is not put into ``out``.
     """
     started = time.monotonic()
+    check_output(out)
     folder = machine.folders.ensure().builds / planned.plan.slug
     with working_in(folder, observe) as stages:
         return _Build(machine, planned, folder, out, stages).run(started)
@@ -83,6 +87,8 @@ class _Build:
 
     def run(self, started: float) -> Built:
         finished = self._finished()
+        if finished is None:
+            self._check_space()
         source = self._stage("source", self.plan.source.name, self._source)
         for warning in check_source(self.plan, lambda name: text_of(source / name)):
             self._warn(warning)
@@ -97,7 +103,7 @@ class _Build:
             finished, summary = self._make(source, environment, environments)
         report = self._stage("audit", finished.name, lambda: self._audit(finished, environment, environments))
         if report.exit_code == WheelError.exit_code:
-            shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)
+            shutil.rmtree(self.folder / WHEELS, ignore_errors=True)
             raise bad_wheel(report)
         return self._deliver(finished, environment, report, summary, started)
 
@@ -113,6 +119,8 @@ class _Build:
         toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", provide)
         ground = Ground(source, toolchain, environment, compiler)
         request = self.planned.request
+        # The environment may have taken much of what was free.
+        self._check_space()
         with opened_cache(self.machine, request, self._warn) as cache:
             slots = request.jobs or self.machine.host.cpus
             means = Means(slots, memory_budget(request, self.machine.host), cache)
@@ -147,10 +155,16 @@ class _Build:
         self._wheels.mkdir(parents=True, exist_ok=True)
         return wheel.replace(self._wheels / wheel.name), compiled.summary
 
+    def _check_space(self) -> None:
+        """Look whether there is room for what will be compiled. HostError where there is not."""
+        slots = self.planned.request.jobs or self.machine.host.cpus
+        there = sum(path.stat().st_size for path in (self.folder / "objects").glob("*.o"))
+        check_space(needs_of(self.plan, slots, self.folder, temporary_folder(self.machine), self.out, there))
+
     @property
     def _wheels(self) -> Path:
-        """Where the finished wheel goes: another attnforge makes its own, since it may have mended something."""
-        return self.folder / _WHEELS / fingerprint()
+        """Where the finished wheel goes."""
+        return finished_wheels(self.folder)
 
     def _finished(self) -> Path | None:
         """Return the wheel that an earlier build of this plan finished. Its hashes are checked by the audit."""
@@ -160,21 +174,28 @@ class _Build:
         return lay_out_source(self.machine, self.plan, self.planned.located, self.folder / "source", self._warn)
 
     def _compile(self, ground: Ground, means: Means, plan: BuildPlan) -> Compiled:
-        recipe = self.planned.located.recipe
-        return compile_upstream(Job(self.machine, plan, recipe, ground, self.folder, means, self.observe, self.log))
+        recipe, located = self.planned.located.recipe, self.planned.located
+        rehearsing = Rehearsing(
+            folder=self.folder / "source",
+            check=lambda wheel: check_rehearsed(wheel, plan, recipe, ground, self.folder, self._warn),
+            lay_out=lambda: lay_out_source(self.machine, self.plan, located, self.folder / "source", lambda _: None),
+            trusted=bool(recipe.releases),
+        )
+        job = Job(self.machine, plan, recipe, ground, self.folder, means, self.observe, self.log, rehearsing=rehearsing)
+        return compile_upstream(job)
 
     def _pure(self, source: Path, environment: BuildEnvironment) -> Path:
         settings = {**dict(self.plan.settings), **stated_version(self.plan)}
         return build_pure(source, environment, settings, self.machine.environ, self.folder, self.log)
 
     def _package(self, upstream: Path, inside: Iterable[Vendored] = ()) -> Path:
-        shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)
+        shutil.rmtree(self.folder / WHEELS, ignore_errors=True)
         self._wheels.mkdir(parents=True)
         return package_wheel(upstream, self._wheels, self.plan, BUILDER, inside)
 
     def _package_universal(self, upstream: Path, source: Path, parts: Parts) -> Path:
         """Write the wheel where no other run takes it for a finished one: it has not been loaded yet."""
-        shutil.rmtree(self.folder / _WHEELS, ignore_errors=True)
+        shutil.rmtree(self.folder / WHEELS, ignore_errors=True)
         folder = self.folder / _UNPROVEN
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

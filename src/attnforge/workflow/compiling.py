@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +21,7 @@ from attnforge.compile.work import Product
 from attnforge.errors import BuildError
 from attnforge.knowledge.torch import find_torch
 from attnforge.model.events import Observer
+from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.provision.driver import provide_driver_stub
@@ -28,6 +30,7 @@ from attnforge.recipes.catalogue import find_adapter
 from attnforge.resolve.estimate import cost_key, priors
 from attnforge.workflow.ground import Ground, answers_to, build_environment, named_folders
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.rehearsing import Rehearsing, build_rehearsed
 from attnforge.workflow.upstream import build_wheel
 
 
@@ -52,7 +55,10 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One run of upstream's build: what for, on what, and where. ``started`` is told of the engine."""
+    """One run of upstream's build: what for, on what, and where. ``started`` is told of the engine.
+
+    ``rehearsing`` is there where kernels may be compiled for long (``workflow.rehearsing``).
+    """
 
     machine: Machine
     plan: BuildPlan
@@ -63,6 +69,7 @@ class Job:
     observe: Observer
     log: IO[str]
     started: Callable[[Engine], object] = lambda engine: None
+    rehearsing: Rehearsing | None = None
 
 
 def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[str] | None = None) -> Compiled:
@@ -74,32 +81,51 @@ def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[s
     machine, plan, recipe, ground, means = job.machine, job.plan, job.recipe, job.ground, job.means
     generated = job.folder / "generated"
     generated.mkdir(parents=True, exist_ok=True)
-    prefixes = named_folders(ground, generated)
-    adapter = find_adapter(recipe)
     given = answered(machine, plan, recipe, ground, generated)
     if answers is not None and given != frozenset(answers):
         raise other_layout(plan)
-    own = adapter.passes(plan, recipe, str(generated), given)
-    passes = passes_for(plan, recipe, own, lambda what: cost_key(plan, what), prefixes, str(generated), left)
     with Engine(
         folder=job.folder,
         slots=means.slots,
         budget_bytes=means.budget_bytes,
-        passes=passes,
+        passes=passes_of(plan, recipe, ground, generated, given, left),
         costs=CostModel(machine.folders.costs, priors(plan, recipe)),
         observe=job.observe,
         log=job.log,
         temporary=temporary_folder(machine),
-        reuse=Reuse(means.cache, Prefixes(prefixes)),
+        reuse=Reuse(means.cache, Prefixes(named_folders(ground, generated))),
     ) as engine:
         job.started(engine)
-        environment = {
-            **build_environment(plan, ground, engine.seat_folder, means.slots, machine.environ),
-            "LIBRARY_PATH": str(driver_stub(machine, ground, generated)),
-            **(virtual_gpus(plan.target.gpus) if recipe.asks_for_gpus else {}),
-        }
-        wheel = build_wheel(ground.source, ground.environment.python, environment, engine, job.folder, job.log)
+        environment = upstream_environment(machine, plan, recipe, ground, generated, engine.seat_folder, means.slots)
+        run = partial(build_wheel, ground.source, ground.environment.python, environment, engine, job.folder, job.log)
+        rehearsing = job.rehearsing
+        wheel = build_rehearsed(engine, ground.source, run, rehearsing, job.observe) if rehearsing else run()
         return Compiled(wheel, engine.summary, engine.products, given)
+
+
+def passes_of(
+    plan: BuildPlan,
+    recipe: Recipe,
+    ground: Ground,
+    generated: Path,
+    answers: Collection[str],
+    left: Collection[str] = (),
+) -> tuple[Pass, ...]:
+    """Return what a build does to upstream's graphs; files of ours go into ``generated``."""
+    own = find_adapter(recipe).passes(plan, recipe, str(generated), answers)
+    prefixes = named_folders(ground, generated)
+    return passes_for(plan, recipe, own, lambda what: cost_key(plan, what), prefixes, str(generated), left)
+
+
+def upstream_environment(
+    machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path, seat: Path, slots: int
+) -> dict[str, str]:
+    """Return the environment of upstream's build, with the driver and the GPUs that it asks for."""
+    return {
+        **build_environment(plan, ground, seat, slots, machine.environ),
+        "LIBRARY_PATH": str(driver_stub(machine, ground, generated)),
+        **(virtual_gpus(plan.target.gpus) if recipe.asks_for_gpus else {}),
+    }
 
 
 def answered(machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path) -> frozenset[str]:

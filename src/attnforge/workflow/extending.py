@@ -51,6 +51,7 @@ from attnforge.workflow.planning import Located
 from attnforge.workflow.redist import asked_release
 from attnforge.workflow.report import write_extension_report
 from attnforge.workflow.results import opened_cache
+from attnforge.workflow.space import check_output
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare
 
@@ -223,6 +224,7 @@ def extend(machine: Machine, extension: Extension, out: Path, observe: Observer 
             hint="--out FOLDER, another one",
         )
     started = time.monotonic()
+    check_output(out)
     folder = machine.folders.ensure().builds / extension.plan.slug
     with working_in(folder, observe) as stages:
         source = stages.run("source", extension.plan.source.name, lambda: _source(machine, extension, folder, stages))

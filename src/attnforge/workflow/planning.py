@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -21,6 +22,7 @@ from attnforge.recipes.catalogue import find_recipe, recipes, suggestions
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
+from attnforge.workflow.before import made_before
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.redist import asked_release
@@ -68,8 +70,11 @@ def plan(machine: Machine, request: Request) -> Planned:
     located = _from_git(machine, wish) if wish else locate(machine, request)
     located = replace(located, recipe=located.recipe.at(located.version))
     expect = CostModel(machine.folders.costs).expect
+    made = partial(made_before, machine.folders)
     fetched = asked_release(machine, request)
-    resolution = resolve(request, located.recipe, located.version, located.source, machine.host, expect, fetched)
+    resolution = resolve(
+        request, located.recipe, located.version, located.source, machine.host, expect, made, fetched=fetched
+    )
     return Planned(request, located, _with_found(resolution, located))
 
 

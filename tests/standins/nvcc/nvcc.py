@@ -5,7 +5,7 @@ A function whose name holds "kernel" counts as one of the device's. The fatbin h
 What it is asked most often, ``--version`` and ``--dryrun``, a shell script in front of it answers (house.make_toolkit).
 
 Files in the folder ``controls`` of the toolkit tell it what to do, since a build's environment passes nothing on:
-``calls`` gets the name of each unit that it is called for, and ``UNIT.json``
+``calls`` gets the name of each unit that it is called for, and ``UNIT.json``, or ``every.json`` for those without one,
 may hold ``wait`` (a path that has to exist before it goes on), ``print`` (to standard error), ``end`` (an exit code, or
 "SIGKILL"), ``times`` (for so many calls only) and ``pad`` (bytes that the object gets in addition).
 """
@@ -41,11 +41,13 @@ def main(home: Path, arguments: list[str]) -> int:
 
 
 def orders(controls: Path, unit: str) -> dict[str, object]:
-    try:
-        loaded: dict[str, object] = json.loads((controls / f"{unit}.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return loaded
+    for name in (unit, "every"):
+        try:
+            loaded: dict[str, object] = json.loads((controls / f"{name}.json").read_text())
+        except FileNotFoundError:
+            continue
+        return loaded
+    return {}
 
 
 def padding(controls: Path, unit: str) -> int:

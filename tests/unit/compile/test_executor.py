@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile import reaper
-from attnforge.compile.executor import Executor, Run, resident_by_session, session_and_resident
+from attnforge.compile.executor import Executor, Run, largest_resident, resident_by_session, session_and_resident
 
 
 @pytest.fixture
@@ -64,11 +63,70 @@ def test_cpu_seconds_count_all_processes(executor: Executor, tmp_path: Path) -> 
 
 
 def test_the_peak_is_that_of_one_process_at_least(executor: Executor, tmp_path: Path) -> None:
-    ended = executor.run(python(tmp_path, "b'x' * 200_000_000"))
-    # Linux counts to a program what the process that starts it holds (execve keeps ru_maxrss), and all tests together
-    # are a large one.
-    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    assert 200_000_000 <= ended.peak_bytes < max(400_000_000, ours + 50_000_000)
+    ended = executor.run(python(tmp_path, "import time\nheld = b'x' * 200_000_000\ntime.sleep(0.2)"))
+    assert 200_000_000 <= ended.peak_bytes < 400_000_000
+
+
+# Runs the programs of its arguments and prints their peaks, while it holds 600 MB itself.
+LARGE_PARENT = """
+import sys
+from pathlib import Path
+from attnforge.compile.executor import Executor, Run
+held = b"x" * 600_000_000
+with Executor() as executor:
+    for number, program in enumerate(sys.argv[1:]):
+        run = Run((sys.executable, "-I", "-S", "-c", program), "/", {}, Path(f"log{number}"))
+        print(executor.run(run).peak_bytes)
+"""
+
+
+def test_what_the_starting_process_holds_is_not_counted(tmp_path: Path) -> None:
+    # Linux counts it in ru_maxrss, which execve keeps.
+    programs = ("pass", "import time\ntime.sleep(0.7)", "held = b'x' * 900_000_000")
+    told = subprocess.run(
+        [sys.executable, "-c", LARGE_PARENT, *programs], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    short, long, larger = map(int, told.stdout.split())
+    assert 1_000_000 < short < 100_000_000
+    assert 1_000_000 < long < 100_000_000
+    assert 900_000_000 <= larger < 1_000_000_000
+
+
+def test_the_late_part_of_a_programs_memory_is_seen(executor: Executor, tmp_path: Path) -> None:
+    program = """
+import time
+held = b"x" * 300_000_000
+time.sleep(0.6)
+del held
+held = b"x" * 60_000_000
+time.sleep(1.4)
+"""
+    ended = executor.run(python(tmp_path, program))
+    assert 300_000_000 <= ended.peak_bytes < 400_000_000
+    assert 60_000_000 <= ended.late_bytes < 150_000_000
+    assert 0.2 < ended.early_share < 0.8
+
+
+def test_memory_that_does_not_drop_is_late_to_the_end(executor: Executor, tmp_path: Path) -> None:
+    ended = executor.run(python(tmp_path, "import time\nheld = b'x' * 90_000_000\ntime.sleep(1)"))
+    assert ended.late_bytes == ended.peak_bytes
+    assert ended.early_share == 1.0
+
+
+def test_each_sample_is_told_of(tmp_path: Path) -> None:
+    used: list[int] = []
+    enough = tmp_path / "enough"
+
+    def sampled() -> None:
+        used.append(own.memory.used_bytes)
+        if len(used) == 3:
+            enough.touch()
+
+    waits = f"import os, time\nwhile not os.path.exists({str(enough)!r}):\n    time.sleep(0.05)"
+    with Executor(sampled=sampled) as own:
+        own.run(python(tmp_path, waits))
+    assert len(used) >= 3
+    assert max(used) > 1_000_000
 
 
 # Holds memory until the other process holds its own too, and for some samples more.
@@ -178,6 +236,11 @@ def test_our_own_memory_is_read() -> None:
     session, resident = session_and_resident(Path("/proc/self/stat").read_bytes())
     assert session == os.getsid(0)
     assert resident > 5_000_000
+
+
+def test_our_own_largest_memory_is_read() -> None:
+    assert largest_resident(os.getpid()) >= session_and_resident(Path("/proc/self/stat").read_bytes())[1]
+    assert largest_resident(2**22 + 1) == 0
 
 
 def gone(pid: int) -> None:

@@ -5,9 +5,11 @@ import stat
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from attnforge.compile.failures import explain, no_space, out_of_memory, was_killed, write_rerun
 from attnforge.errors import BuildError, HostError
-from attnforge.model.graph import Language, Unit
+from attnforge.model.graph import GeneratedFile, Language, Unit
 
 
 def unit(tmp_path: Path, *argv: str, source: str = "kernel.cu") -> Unit:
@@ -51,6 +53,21 @@ def test_a_failure_names_the_unit_and_the_script(tmp_path: Path) -> None:
     error = explain(unit(tmp_path), 1, "kernel.cu(3): error: nonsense\n", tmp_path / "re run.sh", [tmp_path])
     assert isinstance(error, BuildError)
     assert "kernel.cu" in str(error) and "nonsense" in str(error) and f"sh '{tmp_path}/re run.sh'" in str(error)
+
+
+@pytest.mark.parametrize("place", ["/g/ours.h:12:26", "/g/ours.h(12)"], ids=["gcc", "nvcc"])
+def test_an_error_in_a_generated_file_is_our_own_fault(tmp_path: Path, place: str) -> None:
+    log = f"In file included from <command-line>:\n{place}: error: 'PhiloxCudaState' is not a member of 'at'\n"
+    files = [GeneratedFile("/g/other.h", ""), GeneratedFile("/g/ours.h", "")]
+    error = explain(unit(tmp_path), 1, log, tmp_path / "rerun.sh", [tmp_path], files)
+    assert error.exit_code == 1
+    assert "PhiloxCudaState" in error.what and "/g/ours.h" in error.why and "report" in error.hint
+
+
+def test_an_error_elsewhere_is_not(tmp_path: Path) -> None:
+    log = "In file included from /g/ours.h:3:\n/torch/a.h:1:1: error: nonsense\n"
+    error = explain(unit(tmp_path), 1, log, tmp_path / "rerun.sh", [tmp_path], [GeneratedFile("/g/ours.h", "")])
+    assert isinstance(error, BuildError)
 
 
 def test_a_full_disk_is_the_machines(tmp_path: Path) -> None:

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+from unittest import mock
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnforge.compile import prefixes
 from attnforge.compile.prefixes import Prefixes
 
 PREFIXES = Prefixes(
@@ -104,6 +109,17 @@ LINES = st.lists(
         ),
     )
 )
+
+
+@given(LINES, st.integers(1, 60))
+def test_a_file_is_settled_as_a_text_is(lines: list[str], chunk: int) -> None:
+    text = "\n".join(lines).encode()
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(prefixes, "_CHUNK_BYTES", chunk):
+        path = Path(folder) / "a.ii"
+        path.write_bytes(text)
+        PREFIXES.settle_file(path)
+        assert path.read_bytes() == PREFIXES.settle_markers(text)
+        assert list(Path(folder).iterdir()) == [path]
 
 
 @given(LINES)

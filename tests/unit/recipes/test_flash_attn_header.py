@@ -12,7 +12,7 @@ import pytest
 
 from attnforge.model.plan import BuildPlan
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.recipes.flash_attn.adapter import header
+from attnforge.recipes.flash_attn.adapter import dispatching
 
 RECIPE = find_recipe("flash-attn")
 
@@ -96,7 +96,7 @@ def program(folder: Path, plan: BuildPlan, *, namespaced: bool) -> Callable[...,
     (folder / "cuda_runtime.h").write_text("#pragma once\ntypedef struct CUstream_st *cudaStream_t;\n")
     config = "#define FLASH_NAMESPACE flash" if namespaced else ""
     (folder / "flash.h").write_text(FLASH_H.format(config=config, begin=begin, end=end))
-    (folder / "dispatch.h").write_text(header(plan, RECIPE))
+    (folder / "dispatch.h").write_text(dispatching(plan, RECIPE))
     using = "using namespace FLASH_NAMESPACE;" if namespaced else ""
     text = MAIN.format(begin=begin, end=end, using=using, kernels="@@")
     # The kernels are defined in other units upstream, so the header's renames do not reach them: define them in one.

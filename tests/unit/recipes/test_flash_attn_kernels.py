@@ -159,7 +159,7 @@ MORE = WIDE + " bool other_ = false; int64_t another_ = 0;"
     ids=["wide", "narrow", "moved", "more"],
 )
 def test_the_layout_is_asked_of_the_real_pytorch(tmp_path: Path, members: str, answers: set[str]) -> None:
-    header = tmp_path / "ATen/cuda/detail/PhiloxCudaStateRaw.cuh"
+    header = tmp_path / "ATen/cuda/PhiloxCudaState.h"
     header.parent.mkdir(parents=True)
     header.write_text(STATE.format(members=members))
     assert CXX is not None
@@ -249,7 +249,8 @@ def joined(
             "flash.h": flash.format(more=host_has),
             "cuda_runtime.h": RUNTIME,
             "c10/cuda/CUDAException.h": TORCH_CHECK,
-            "ATen/cuda/CUDAGeneratorImpl.h": "#pragma once\n" + STATE.format(members=WIDE),
+            "ATen/cuda/PhiloxCudaState.h": "#pragma once\n" + STATE.format(members=WIDE),
+            "ATen/cuda/CUDAGeneratorImpl.h": "#pragma once\n#include <ATen/cuda/PhiloxCudaState.h>\n",
             "api.cpp": joining_function(LAYOUTS[0]),
         },
     )

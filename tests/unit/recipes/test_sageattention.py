@@ -7,13 +7,14 @@ from collections.abc import Callable
 import pytest
 
 from attnforge.errors import RequestError
+from attnforge.model.cost import Prediction
 from attnforge.model.host import Host, Toolkit
 from attnforge.model.plan import Resolution, SourcePin
 from attnforge.model.recipe import Amount, Cost
 from attnforge.model.request import Request
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve.advice import check_source
-from attnforge.resolve.estimate import expected_jobs, priors
+from attnforge.resolve.estimate import expected_units, priors
 from attnforge.resolve.resolver import resolve
 
 Make = Callable[..., Resolution]
@@ -162,8 +163,12 @@ def test_a_unit_is_priced_for_what_it_is_compiled_for(make: Make) -> None:
     found = priors(plan, recipe)
     assert any("sm90.cu" in key and "sm_90a" in key for key in found)
     assert not any("sm90.cu" in key and "sm_89" in key for key in found)
-    # Both for 9.0 with the host's step, and one of them for 8.9 as well: the host's step goes with the first.
-    assert sorted(job.seconds for job in expected_jobs(plan, recipe, found)) == [11, 14, 14]
+    # Both for 9.0, and one of them for 8.9 as well; each has the host's step once.
+    assert sorted(map(seconds_of, expected_units(plan, recipe, found))) == [14, 25]
     # For an A100 upstream's build has no unit of _qattn_sm90: nothing is priced.
     ampere = make("A100").plan
-    assert [job.seconds for job in expected_jobs(ampere, recipe, priors(ampere, recipe))] == [14]
+    assert [seconds_of(steps) for steps in expected_units(ampere, recipe, priors(ampere, recipe))] == [14]
+
+
+def seconds_of(steps: dict[str, Prediction]) -> float:
+    return sum(step.seconds for step in steps.values())

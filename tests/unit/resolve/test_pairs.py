@@ -26,7 +26,7 @@ from attnforge.model.universal import Pair, numbers, sorted_pairs
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve import advice
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import cost_key, expected_jobs, priors
+from attnforge.resolve.estimate import cost_key, expected_units, priors
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.pairs import pairs_for, with_pairs
 from attnforge.resolve.resolver import check_release, with_target
@@ -457,8 +457,8 @@ def test_the_plan_shows_its_pairs(universal: Make) -> None:
 
 def test_each_further_pair_takes_its_host_code(universal: Make, make_plan: Callable[..., BuildPlan]) -> None:
     def jobs(plan: BuildPlan) -> list[Any]:
-        return list(expected_jobs(plan, RECIPE, priors(plan, RECIPE)))
+        return list(expected_units(plan, RECIPE, priors(plan, RECIPE)))
 
     single, four = make_plan(profile="diffusion"), universal(profile="diffusion", python="3.12,3.13").plan
     host_code = priors(single, RECIPE)[cost_key(single, "dispatch")]
-    assert jobs(four) == [*jobs(single), *[host_code] * 3]
+    assert jobs(four) == [*jobs(single), *[{"": host_code}] * 3]

@@ -33,17 +33,16 @@ _ENTRIES = {"forward": "run_mha_fwd_", "split": "run_mha_fwd_splitkv_dispatch", 
 _PARAMS = {"forward": "Flash_fwd_params", "split": "Flash_fwd_params", "backward": "Flash_bwd_params"}
 _CPP_DTYPES = {"fp16": "cutlass::half_t", "bf16": "cutlass::bfloat16_t"}
 
-_TEMPLATE = """\
+_DTYPES = "namespace cutlass { struct half_t; struct bfloat16_t; }"
+
+_START = """\
 // Made by attnforge. Included before flash_api.cpp.
 #pragma once
+"""
+
+_TEMPLATE = """\
 #include <cuda_runtime.h>
-#include <stdexcept>
-#include <string>
-#include <type_traits>
 #include "flash.h"
-
-namespace cutlass {{ struct half_t; struct bfloat16_t; }}
-
 {refusals}
 #ifdef FLASH_NAMESPACE
 namespace FLASH_NAMESPACE {{
@@ -104,7 +103,7 @@ class FlashAttention2:
             return ()
         layout = next((layout for layout in kernels.LAYOUTS if layout.name in answers), None)
         shared = layout is not None and plan.is_universal
-        text = (header(plan, recipe) if plan.selection.is_subset else "") + (_meeting(layout, shared) if layout else "")
+        text = before_host(plan, recipe, layout)
         including = [include_header(recipe.kernels.dispatch, f"{folder}/{HEADER}", text)] if text else []
         return (
             *including,
@@ -117,15 +116,26 @@ class FlashAttention2:
 ADAPTER = FlashAttention2()
 
 
+def before_host(plan: BuildPlan, recipe: Recipe, layout: kernels.Layout | None) -> str:
+    """Return what flash_api.cpp's unit includes first, "" where that is nothing.
+
+    What was left out has to raise, and kernels that know no PyTorch need a ``layout`` that holds and what reports
+    their errors. Each part includes what it uses, so that each does alone.
+    """
+    parts = [dispatching(plan, recipe)] if plan.selection.is_subset else []
+    parts += [_meeting(layout, plan.is_universal)] if layout else []
+    return "\n".join([_START, *parts]) if parts else ""
+
+
 def _meeting(layout: kernels.Layout, shared: bool) -> str:
     """Return what flash_api.cpp's unit gets for kernels that know no PyTorch."""
     return kernels.joining_function(layout) if shared else kernels.check_function(layout)
 
 
-def header(plan: BuildPlan, recipe: Recipe) -> str:
-    """Return the header for a plan."""
+def dispatching(plan: BuildPlan, recipe: Recipe) -> str:
+    """Return the part that stands between host code and kernels, for a plan."""
     return _TEMPLATE.format(
-        refusals=refusals(plan, recipe, _CPP_DTYPES),
+        refusals=refusals(plan, recipe, _CPP_DTYPES, _DTYPES),
         functions="\n".join(_function(plan, recipe, kind) for kind in _ENTRIES),
         renames="\n".join(f"#define {entry} attnforge_{kind}" for kind, entry in _ENTRIES.items()),
     )

@@ -42,7 +42,12 @@ class Layout:
 # c10's and ATen's history: PyTorch widened offset_intragraph_ from 32 to 64 bits. Both are asked for, none is assumed.
 LAYOUTS = (Layout("philox-64", "uint64_t", 24, 32), Layout("philox-32", "uint32_t", 20, 24))
 
+# Each of the texts below includes what it uses: which of them stand together in a file, and what comes before or after
+# them there, depends on what is built.
 _ASSERTS = """\
+#include <cstddef>
+#include <cstdint>
+#include <ATen/cuda/PhiloxCudaState.h>
 static_assert(sizeof(at::PhiloxCudaState) == {size} && alignof(at::PhiloxCudaState) == 8
               && offsetof(at::PhiloxCudaState, seed_) == 0 && offsetof(at::PhiloxCudaState, offset_) == 8
               && offsetof(at::PhiloxCudaState, offset_intragraph_) == 16
@@ -51,13 +56,6 @@ static_assert(sizeof(at::PhiloxCudaState) == {size} && alignof(at::PhiloxCudaSta
               && sizeof(at::PhiloxCudaState::captured_) == 1 && sizeof(at::PhiloxCudaState::Payload) == 8,
               "PyTorch lays out at::PhiloxCudaState in another way than the kernels were compiled for");
 """
-
-_QUESTION = """\
-#include <cstddef>
-#include <cstdint>
-#include <tuple>
-#include <ATen/cuda/detail/PhiloxCudaStateRaw.cuh>
-{asserts}"""
 
 _ERRORS = f"""\
 // Made by attnforge. Stands for PyTorch's header of that name in units of kernels.
@@ -94,6 +92,8 @@ _UNPACK = """\
 // Made by attnforge. Stands for PyTorch's header of that name in units of kernels.
 #pragma once
 #include <ATen/cuda/CUDAGeneratorImpl.h>
+#include <cstdint>
+#include <cuda_runtime.h>
 #include <tuple>
 namespace at::cuda::philox {
 // While a CUDA graph is captured, seed and offset are not known yet: then the state points to them.
@@ -108,8 +108,9 @@ __host__ __device__ __forceinline__ std::tuple<uint64_t, uint64_t> unpack(at::Ph
 """
 
 _CHECK = """\
+#include <cstdint>
+#include <cuda_runtime.h>
 #include <c10/cuda/CUDAException.h>
-#include <cstddef>
 
 namespace attnforge {{
 
@@ -126,6 +127,9 @@ LIBRARY = "attnforge_kernels.cu"
 """The name of our unit in the kernels library of a universal wheel."""
 
 _BOUNDARY = """\
+#include <cstddef>
+#include <cuda_runtime.h>
+#include "flash.h"
 namespace attnforge {
 using Reporter = void (*)(cudaError_t, const char *, const char *, unsigned);
 void report_to(Reporter reporter);
@@ -149,12 +153,10 @@ using ::Flash_bwd_params;
 
 _LIBRARY = """\
 // Made by attnforge. Lies in the kernels library of a universal wheel, which knows no PyTorch.
-#include <ATen/cuda/CUDAGeneratorImpl.h>
-#include <c10/cuda/CUDAException.h>
-#include <cstddef>
+#include <cuda_runtime.h>
 #include <stdexcept>
 #include <string>
-#include "flash.h"
+#include <c10/cuda/CUDAException.h>
 
 {boundary}
 static Reporter reporter = nullptr;
@@ -179,10 +181,9 @@ template void ATTNFORGE_BOUNDARY();
 """
 
 _HOST = """\
+#include <cstdint>
 #include <cuda_runtime.h>
 #include <c10/cuda/CUDAException.h>
-#include <cstddef>
-#include "flash.h"
 
 {boundary}
 static void torch_error(cudaError_t error, const char *file, const char *function, unsigned line) {{
@@ -199,7 +200,7 @@ static void torch_error(cudaError_t error, const char *file, const char *functio
 
 def questions() -> dict[str, str]:
     """Return, by the name of each layout, C++ text that compiles where the PyTorch has it."""
-    return {layout.name: _QUESTION.format(asserts=asserts(layout)) for layout in LAYOUTS}
+    return {layout.name: asserts(layout) for layout in LAYOUTS}
 
 
 def asserts(layout: Layout) -> str:
@@ -267,6 +268,8 @@ _CODES = ("80", "90", "100", "120")
 _SPECIALIZED = """\
 // Made by attnforge: {what}.
 #pragma once
+#include <stdexcept>
+#include "{launcher}"
 #ifdef FLASH_NAMESPACE
 namespace FLASH_NAMESPACE {{
 #endif
@@ -302,7 +305,7 @@ def header_name(kind: str) -> str:
 
 
 def _choice(kind: str) -> str:
-    lines = ["// Made by attnforge.", "#pragma once", "#include <stdexcept>", f'#include "{_LAUNCHERS[kind]}"']
+    lines = ["// Made by attnforge.", "#pragma once", f'#include "{_LAUNCHERS[kind]}"']
     lines += ["#if !defined(__CUDA_ARCH__)", f'#include "attnforge_{kind}_host.h"']
     for digits in _CODES:
         lines += [f"#elif __CUDA_ARCH__ == {digits}0", f'#include "attnforge_{kind}_sm{digits}.h"']
@@ -318,7 +321,7 @@ def _variant_file(kind: str, folder: str, where: str, found: Collection[Variant]
     what = (
         f"kernels that no GPU launches which runs code of {where}" if where != "host" else "kernels that are in no code"
     )
-    text = _SPECIALIZED.format(what=what, functions="\n".join(functions))
+    text = _SPECIALIZED.format(what=what, launcher=_LAUNCHERS[kind], functions="\n".join(functions))
     return GeneratedFile(f"{folder}/attnforge_{kind}_{where}.h", text)
 
 

@@ -27,17 +27,14 @@ HOST_UNITS = ("flash_api_stable.cpp", "flash_api.cpp")
 
 _CPP_DTYPES = {"fp16": "cutlass::half_t", "bf16": "cutlass::bfloat16_t", "fp8": "cutlass::float_e4m3_t"}
 
+_DTYPES = "#include <cutlass/numeric_types.h>"
+
 # flash.h declares what is renamed (run_mha_fwd_, run_mha_bwd_), so it has to be read before.
 _TEMPLATE = """\
 // Made by attnforge. Included before flash_api_stable.cpp or flash_api.cpp.
 #pragma once
 #include <cuda_runtime.h>
-#include <stdexcept>
-#include <string>
-#include <type_traits>
-#include <cutlass/numeric_types.h>
 #include "flash.h"
-
 {refusals}
 template<int Arch, typename T, int HeadDim, int HeadDimV, bool Split, bool PagedKVNonTMA, bool HasSoftcap, bool PackGQA>
 void attnforge_forward(Flash_fwd_params &params, cudaStream_t stream) {{
@@ -83,4 +80,4 @@ ADAPTER = FlashAttention3()
 
 def header(plan: BuildPlan, recipe: Recipe) -> str:
     """Return the header for a plan."""
-    return _TEMPLATE.format(refusals=refusals(plan, recipe, _CPP_DTYPES))
+    return _TEMPLATE.format(refusals=refusals(plan, recipe, _CPP_DTYPES, _DTYPES))

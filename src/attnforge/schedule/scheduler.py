@@ -1,16 +1,24 @@
 """Decides which compile starts when. Pure: no threads, no clock, no processes.
 
 One scheduler owns the memory of a build, whatever number of graphs it is given. A job reserves its predicted peak
-before it starts and gives it back when it ends. The job that the most work waits for comes first: its own time and that
-of what follows it (Graham, "Bounds on Multiprocessing Timing Anomalies", 1969: longest first is at most 4/3 of the
-best schedule for equal machines). One that does not fit lets shorter ones pass, but only so many of them, so that it
-is not kept waiting for ever. Jobs that need more than half of the budget come before all others of their rank.
+before it starts, less when it was seen to be past its peak (``reservation``), and nothing when it has ended. The job
+that the most work waits for comes first: its own time and that of what follows it (Graham, "Bounds on Multiprocessing
+Timing Anomalies", 1969: longest first is at most 4/3 of the best schedule for equal machines). One that does not fit
+lets shorter ones pass, but only so many of them, so that it is not kept waiting for ever. Jobs that need more than half
+of the budget come before all others of their rank. Those of higher ranks, which begin a unit, start in the order in
+which the whole build ends earliest (``packing``), where the caller has that planned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate, takewhile
+from math import inf
+
+from attnforge.model.cost import Prediction
+from attnforge.schedule.packing import planned_starts
+from attnforge.schedule.reservation import Reservation
 
 # How many jobs may pass one that waits for memory, for each slot. Few enough that the longest job, which ends the
 # build, is not late; enough that slots don't lie idle while the jobs before it end.
@@ -22,7 +30,10 @@ class Job:
     """One job: ``seconds`` and ``peak_bytes`` predicted, ``needs`` the ids of jobs that must be done before.
 
     ``tail`` is the time, in seconds, of the longest chain of jobs that waits for this one. Jobs of a higher ``rank``
-    start only where none of a lower one may.
+    start only where none of a lower one may. One below 0 is urgent: it does not wait for a slot while no more than one
+    job has none, and nothing passes it where it waits for memory. ``late_bytes`` is the most that it holds after its
+    memory has dropped, None where that is not known or it never does. ``mean_bytes`` is what all jobs of a unit reserve
+    on average, of the one that begins it.
     """
 
     id: str
@@ -31,6 +42,8 @@ class Job:
     needs: frozenset[str] = frozenset()
     tail: float = 0.0
     rank: int = 0
+    late_bytes: int | None = None
+    mean_bytes: int = 0
 
 
 class Stuck(Exception):  # noqa: N818 - a state of the scheduler
@@ -48,14 +61,17 @@ class Scheduler:
         self.budget_bytes = budget_bytes
         self._waiting: list[Job] = []
         self._running: dict[str, Job] = {}
-        self._reserved: dict[str, int] = {}
+        self._reserved: dict[str, Reservation] = {}
         self._unfinished: set[str] = set()
         self._passed: dict[str, int] = {}
+        self._planned: dict[str, float] = {}
+        self.other_bytes = 0
+        """What others hold of the budget: no job starts that would not fit beside it."""
 
     @property
     def reserved_bytes(self) -> int:
-        """Bytes that the running jobs hold."""
-        return sum(self._reserved.values())
+        """Bytes that are reserved for the running jobs."""
+        return sum(reservation.bytes for reservation in self._reserved.values())
 
     @property
     def running(self) -> tuple[Job, ...]:
@@ -68,8 +84,12 @@ class Scheduler:
         return tuple(self._waiting)
 
     def reserved(self, job_id: str) -> int:
-        """Return what a running job holds, in bytes."""
-        return self._reserved[job_id]
+        """Return what is reserved for a running job, in bytes."""
+        return self._reserved[job_id].bytes
+
+    def most_reserved(self, job_id: str) -> int:
+        """Return the most that was reserved for a running job so far, in bytes."""
+        return self._reserved[job_id].most
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Take more jobs, also while others run. A need that is no job here counts as done."""
@@ -91,16 +111,20 @@ class Scheduler:
     def ready(self) -> list[Job]:
         """Return the jobs to start now. They count as running from here on."""
         started = []
+        short_of_memory = False
         for job in tuple(self._waiting):
-            if len(self._running) >= self.slots:
+            if len(self._running) >= self.slots + (job.rank < 0):
                 break
-            if not job.needs.isdisjoint(self._unfinished):
+            # While a unit that was begun waits for memory no further one is begun: it would only wait, too.
+            if not job.needs.isdisjoint(self._unfinished) or (short_of_memory and job.mean_bytes):
                 continue
             if self._fits(job):
                 self._start(job)
                 started.append(job)
-            elif self._passed.get(job.id, 0) >= PASSES_PER_SLOT * self.slots:
+            elif job.rank < 0 or self._passed.get(job.id, 0) >= PASSES_PER_SLOT * self.slots:
                 break
+            else:
+                short_of_memory = True
         if self._waiting and not self._running:
             raise Stuck(", ".join(job.id for job in self._waiting))
         return started
@@ -111,22 +135,23 @@ class Scheduler:
         self._unfinished.discard(job_id)
 
     def retry(self, job_id: str, peak_bytes: int) -> None:
-        """Put a running job back, to start again with another reservation."""
+        """Put a running job back, to start again with another reservation, which it keeps to its end."""
         job = self._end(job_id)
-        self._waiting.append(replace(job, peak_bytes=peak_bytes))
+        self._waiting.append(replace(job, peak_bytes=peak_bytes, late_bytes=None))
         self._order()
 
-    def revise(self, job_id: str, seconds: float, peak_bytes: int) -> None:
-        """Predict a job that has not started anew: one like it was measured."""
-        self._waiting = [
-            replace(job, seconds=seconds, peak_bytes=peak_bytes) if job.id == job_id else job for job in self._waiting
-        ]
+    def revise(self, predictions: Mapping[str, Prediction], tails: Mapping[str, float] | None = None) -> None:
+        """Predict jobs that have not started again, by id, and what waits for them: others like them were measured."""
+        after = tails or {}
+        if not predictions and not after:
+            return
+        self._waiting = [_predicted(job, predictions.get(job.id), after.get(job.id)) for job in self._waiting]
         self._order()
 
-    def observed(self, job_id: str, peak_bytes: int) -> None:
-        """Say what a running job was seen to hold: more than it reserved is reserved from then on."""
+    def observed(self, job_id: str, held_bytes: int, peak_bytes: int) -> None:
+        """Say what a running job holds now, and the most that it held so far; what is reserved for it follows."""
         if job_id in self._reserved:
-            self._reserved[job_id] = max(self._reserved[job_id], peak_bytes)
+            self._reserved[job_id] = self._reserved[job_id].observed(held_bytes, peak_bytes)
 
     def cancel(self, job_ids: Collection[str] | None = None) -> tuple[str, ...]:
         """Drop jobs that have not started (all, or those named); return their ids."""
@@ -135,17 +160,42 @@ class Scheduler:
         self._unfinished.difference_update(dropped)
         return tuple(dropped)
 
+    def replan(self, left: Mapping[str, float]) -> None:
+        """Plan again when units start. ``left`` has the seconds that running jobs and what waits for them still take.
+
+        Without it jobs start in the order of the last plan, and those that came since longest first.
+        """
+        first = [job for job in self._waiting if job.rank > 0]
+        work = [job.seconds + job.tail for job in first]
+        starts = planned_starts(work, self._at_once(first), list(left.values()))
+        self._planned = {job.id: start for job, start in zip(first, starts, strict=True)}
+        self._order()
+
+    def _at_once(self, jobs: Iterable[Job]) -> int:
+        """Return how many slots the memory is enough for, by what units reserve on average."""
+        held = sorted((job.mean_bytes or job.peak_bytes for job in jobs), reverse=True)
+        fitting = takewhile(lambda total: total <= self.budget_bytes, accumulate(held[: self.slots]))
+        return self.slots if len(held) < self.slots else max(sum(1 for _ in fitting), 1)
+
     def _order(self) -> None:
         # Jobs of which no two fit at once go first, so that small ones run beside them; left to the end they run alone.
         # The sort is stable: jobs that are alike keep upstream's order.
-        self._waiting.sort(key=lambda job: (job.rank, 2 * job.peak_bytes <= self.budget_bytes, -job.seconds - job.tail))
+        self._waiting.sort(
+            key=lambda job: (
+                job.rank,
+                2 * job.peak_bytes <= self.budget_bytes,
+                self._planned.get(job.id, inf) if job.rank > 0 else 0.0,
+                -job.seconds - job.tail,
+            )
+        )
 
-    def _reservation(self, job: Job) -> int:
+    def _reservation(self, job: Job) -> Reservation:
         # A job that is predicted to need more than there is runs all the same, but alone.
-        return max(1, min(job.peak_bytes, self.budget_bytes))
+        return Reservation.of(job.peak_bytes, job.late_bytes, self.budget_bytes)
 
     def _fits(self, job: Job) -> bool:
-        return self.reserved_bytes + self._reservation(job) <= self.budget_bytes or not self._running
+        needed = self.other_bytes + self.reserved_bytes + self._reservation(job).bytes
+        return needed <= self.budget_bytes or not self._running
 
     def _start(self, job: Job) -> None:
         position = self._waiting.index(job)
@@ -160,6 +210,17 @@ class Scheduler:
     def _end(self, job_id: str) -> Job:
         del self._reserved[job_id]
         return self._running.pop(job_id)
+
+
+def _predicted(job: Job, prediction: Prediction | None, tail: float | None) -> Job:
+    if prediction is not None:
+        job = replace(
+            job,
+            seconds=prediction.seconds,
+            peak_bytes=prediction.peak_bytes,
+            late_bytes=prediction.late_bytes,
+        )
+    return job if tail is None else replace(job, tail=tail)
 
 
 def least_seconds(jobs: Iterable[Job], slots: int, budget_bytes: int) -> float:

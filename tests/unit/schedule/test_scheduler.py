@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnforge.compile.scheduler import PASSES_PER_SLOT, Job, Scheduler, Stuck, least_seconds
+from attnforge.model.cost import Prediction
+from attnforge.schedule.scheduler import PASSES_PER_SLOT, Job, Scheduler, Stuck, least_seconds
 
 
 @st.composite
@@ -118,6 +119,29 @@ def test_what_was_begun_goes_before_what_was_not() -> None:
     assert [job.id for job in scheduler.ready()] == ["begun", "new"]
 
 
+def test_an_urgent_job_waits_for_no_slot() -> None:
+    scheduler = Scheduler(2, 100)
+    scheduler.add([Job("a", 9, 10), Job("b", 9, 10), Job("c", 9, 10)])
+    assert [job.id for job in scheduler.ready()] == ["a", "b"]
+    scheduler.add([Job("host", 1, 10, rank=-1), Job("other", 1, 10, rank=-1)])
+    # One more than there are slots, and not two.
+    assert [job.id for job in scheduler.ready()] == ["host"]
+    scheduler.finished("a")
+    assert [job.id for job in scheduler.ready()] == ["other"]
+    scheduler.finished("host")
+    assert scheduler.ready() == []
+
+
+def test_nothing_passes_an_urgent_job_that_waits_for_memory() -> None:
+    scheduler = Scheduler(4, 100)
+    scheduler.add([Job("a", 9, 90)])
+    assert [job.id for job in scheduler.ready()] == ["a"]
+    scheduler.add([Job("host", 1, 20, rank=-1), Job("small", 9, 5)])
+    assert scheduler.ready() == []
+    scheduler.finished("a")
+    assert [job.id for job in scheduler.ready()] == ["host", "small"]
+
+
 def test_jobs_of_which_no_two_fit_do_not_wait_for_the_end() -> None:
     scheduler = Scheduler(2, 100)
     scheduler.add([Job("small and long", 9, 40), Job("large and short", 1, 60)])
@@ -187,14 +211,14 @@ def test_a_retry_reserves_what_it_is_given() -> None:
 def test_memory_that_was_seen_counts_more_than_what_was_predicted() -> None:
     scheduler = Scheduler(3, 100)
     scheduler.add([Job("a", 9, 40), Job("b", 8, 40), Job("c", 7, 20)])
-    scheduler.observed("a", 70)
+    scheduler.observed("a", 70, 70)
     assert scheduler.reserved_bytes == 0
     assert len(scheduler.ready()) == 3
     scheduler.finished("b")
     scheduler.finished("c")
-    scheduler.observed("a", 70)
-    scheduler.observed("a", 10)
-    scheduler.add([Job("d", 1, 40), Job("e", 1, 30)])
+    scheduler.observed("a", 70, 70)
+    scheduler.observed("a", 10, 70)
+    scheduler.add([Job("d", 1, 40), Job("e", 1, 25)])
     assert [job.id for job in scheduler.ready()] == ["e"]
 
 
@@ -202,11 +226,38 @@ def test_a_prediction_may_be_revised_while_a_job_waits() -> None:
     scheduler = Scheduler(1, 100)
     scheduler.add([Job("a", 9, 1), Job("b", 8, 1), Job("c", 7, 1)])
     scheduler.ready()
-    scheduler.revise("c", 10, 50)
-    scheduler.revise("a", 1, 99)
+    scheduler.revise({"c": Prediction(10, 50, 20), "a": Prediction(1, 99)})
     scheduler.finished("a")
     assert [job.id for job in scheduler.ready()] == ["c"]
     assert scheduler.reserved_bytes == 50
+    scheduler.observed("c", 10, 50)
+    assert scheduler.reserved_bytes == 22
+
+
+def test_what_waits_for_a_job_may_be_revised() -> None:
+    scheduler = Scheduler(1, 100)
+    scheduler.add([Job("a", 1, 1, tail=5), Job("b", 1, 1, tail=4)])
+    scheduler.revise({}, {"b": 9})
+    assert [job.id for job in scheduler.waiting] == ["b", "a"]
+
+
+def test_what_others_hold_is_part_of_the_budget() -> None:
+    scheduler = Scheduler(3, 100)
+    scheduler.other_bytes = 30
+    scheduler.add([Job("a", 9, 50), Job("b", 8, 30), Job("c", 7, 20)])
+    assert [job.id for job in scheduler.ready()] == ["a", "c"]
+
+
+def test_what_a_job_releases_lets_others_start() -> None:
+    scheduler = Scheduler(3, 100)
+    scheduler.add([Job("a", 9, 80, late_bytes=20), Job("b", 8, 70), Job("c", 7, 10)])
+    assert [job.id for job in scheduler.ready()] == ["a", "c"]
+    scheduler.observed("a", 79, 79)
+    assert scheduler.ready() == []
+    scheduler.observed("a", 15, 80)
+    assert [scheduler.reserved("a"), *(job.id for job in scheduler.ready())] == [22]
+    scheduler.finished("c")
+    assert [job.id for job in scheduler.ready()] == ["b"]
 
 
 def test_cancel_drops_what_has_not_started() -> None:

@@ -1,0 +1,70 @@
+"""The jobs that make a unit, as the engine will hand them to the scheduler: for estimates, before nvcc is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attnforge.model.cost import Prediction
+from attnforge.schedule.reservation import mean_reserved
+from attnforge.schedule.scheduler import Job
+from attnforge.schedule.simulate import Trial
+
+OPENING = Prediction(0.2, 10**8)
+"""Looking into the cache and nvcc --dryrun (measured: 50 ms and 60 MB)."""
+
+# What nvcc's steps read of one another (compile/steps.py has that from nvcc itself). "*": of the same architecture,
+# or of each where the step is there once.
+_AFTER: Mapping[str, tuple[str, ...]] = {
+    "preprocess": (),
+    "cudafe++": ("preprocess",),
+    "cicc": ("preprocess *",),
+    "ptxas": ("cicc *",),
+    "fatbinary": ("ptxas *",),
+    "compile": ("cudafe++", "fatbinary"),
+}
+
+
+def needs_of(label: str, labels: Mapping[str, object]) -> tuple[str, ...]:
+    """Return which of a unit's steps have to be done before one of them, by their labels."""
+    tool, _, code = label.partition(" ")
+    wanted = [need.replace("*", code) if code else need for need in _AFTER.get(tool, ())]
+    return tuple(other for other in labels if any(_matches(other, need) for need in wanted))
+
+
+def _matches(label: str, need: str) -> bool:
+    return label.startswith(need[:-1]) if need.endswith("*") else label == need
+
+
+def tail_of(label: str, steps: Mapping[str, Prediction]) -> float:
+    """Return the seconds of the longest chain of steps that waits for one."""
+    after = [other for other in steps if label in needs_of(other, steps)]
+    return max((steps[other].seconds + tail_of(other, steps) for other in after), default=0.0)
+
+
+def steps_of(name: str, steps: Mapping[str, Prediction]) -> tuple[Trial, ...]:
+    """Return the jobs of a unit that was opened; ``steps`` by their labels."""
+    return tuple(
+        Trial(
+            Job(
+                f"{name} {label}",
+                step.seconds,
+                step.peak_bytes,
+                frozenset(f"{name} {need}" for need in needs_of(label, steps)),
+                tail_of(label, steps),
+                late_bytes=step.late_bytes,
+            ),
+            step,
+        )
+        for label, step in steps.items()
+    )
+
+
+def unit_of(name: str, steps: Mapping[str, Prediction]) -> Trial:
+    """Return the first job of a unit. One of several steps is opened first, and its steps are known then."""
+    if len(steps) == 1:
+        (step,) = steps.values()
+        return Trial(Job(name, step.seconds, step.peak_bytes, rank=1, late_bytes=step.late_bytes), step)
+    work = sum(step.seconds for step in steps.values())
+    mean = mean_reserved(list(steps.values()))
+    first = Job(f"{name} open", OPENING.seconds, OPENING.peak_bytes, tail=work, rank=1, mean_bytes=mean)
+    return Trial(first, OPENING, steps_of(name, steps))
