@@ -138,7 +138,7 @@ def prepare(machine: Machine, case: Case) -> Ground:
     target = built.target
     environment = machine.environment(target.python, target.torch, target.cuda, built.requirements)
     pin = built.toolchain
-    toolchain = provide_pinned(machine, pin, host_compiler_of(machine, pin), planned.request)
+    toolchain = provide_pinned(machine, pin, host_compiler_of(machine, pin))
     return Ground(machine, planned, archive, environment, toolchain)
 
 

@@ -115,7 +115,8 @@ class _Build:
             return self._stage("package", self.plan.wheel, lambda: self._package(packed)), None
         pin = self.plan.toolchain
         compiler = host_compiler_of(self.machine, pin)
-        provide = lambda: provide_pinned(self.machine, pin, compiler, self.planned.request, self.observe)  # noqa: E731
+        mirror = self.planned.request.cuda_mirror
+        provide = lambda: provide_pinned(self.machine, pin, compiler, mirror, self.observe)  # noqa: E731
         toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", provide)
         ground = Ground(source, toolchain, environment, compiler)
         request = self.planned.request

@@ -268,7 +268,7 @@ def _make(
     machine, plan, request = environments.machine, extension.plan, extension.request
     pin, pairs = extension.toolchain, extension.pairs
     compiler = host_compiler_of(machine, pin)
-    provide = lambda: provide_pinned(machine, pin, compiler, extension.request, stages.observe)  # noqa: E731
+    provide = lambda: provide_pinned(machine, pin, compiler, extension.request.cuda_mirror, stages.observe)  # noqa: E731
     toolchain = stages.run("toolchain", f"CUDA {pin.cuda}", provide)
     with opened_cache(machine, request, stages.warn) as cache:
         means = Means(request.jobs or machine.host.cpus, memory_budget(request, machine.host), cache)

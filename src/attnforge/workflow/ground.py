@@ -14,7 +14,6 @@ from attnforge.errors import AttnforgeError, BuildError
 from attnforge.model.events import Observer, ignore
 from attnforge.model.host import HostCompiler
 from attnforge.model.plan import UNSTATED, BuildPlan, ToolchainPin
-from attnforge.model.request import Request
 from attnforge.model.universal import Pair
 from attnforge.provision.carrier import lay_out_carrier
 from attnforge.provision.environment import BuildEnvironment, site_include_dirs
@@ -66,12 +65,12 @@ def lay_out_source(machine: Machine, plan: BuildPlan, located: Located, into: Pa
 
 
 def provide_pinned(
-    machine: Machine, pin: ToolchainPin, compiler: HostCompiler, request: Request, observe: Observer = ignore
+    machine: Machine, pin: ToolchainPin, compiler: HostCompiler, mirror: str = "", observe: Observer = ignore
 ) -> Toolchain:
-    """Return the toolchain that a plan pins; what is fetched for it comes from the request's mirror, if it has one."""
+    """Return the toolchain that a plan pins; NVIDIA's archives come from ``mirror``, "" for NVIDIA's own server."""
     assert pin.origin != "none"
     if pin.origin == "nvidia":
-        return provide_release(pin, request.cuda_mirror, machine.folders, machine.uv, compiler.path, observe)
+        return provide_release(pin, mirror, machine.folders, machine.uv, compiler.path, observe)
     homes = [toolkit.home for toolkit in machine.host.toolkits if toolkit.nvcc == pin.nvcc and not toolkit.lacks]
     home = homes[0] if homes else ""
     return provide_toolchain(pin.cuda, pin.origin, home, machine.folders, machine.uv, compiler.path)
