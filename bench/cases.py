@@ -12,7 +12,8 @@ from pathlib import Path
 from attnforge import Machine, Planned, Request, plan
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.provision.source import fetch_sdist
-from attnforge.provision.toolchain import Toolchain, provide_toolchain
+from attnforge.provision.toolchain import Toolchain
+from attnforge.workflow.ground import host_compiler_of, provide_pinned
 
 PACKAGE = "flash-attn==2.8.3"
 
@@ -131,17 +132,13 @@ class Ground:
 def prepare(machine: Machine, case: Case) -> Ground:
     """Fetch the source and make the environment and the toolchain of a case, where they are not there yet."""
     planned = plan(machine, case.request())
-    built, host = planned.plan, machine.host
+    built = planned.plan
     machine.folders.ensure()
     archive = fetch_sdist(built.package, built.version, built.source.sha256, machine.folders, machine.settings)
     target = built.target
     environment = machine.environment(target.python, target.torch, target.cuda, built.requirements)
-    home = next((kit.home for kit in host.toolkits if kit.nvcc == built.toolchain.nvcc), "")
     pin = built.toolchain
-    assert pin.origin != "none"
-    toolchain = provide_toolchain(
-        pin.cuda, pin.origin, home, machine.folders, machine.uv, compiler_of(machine, planned)
-    )
+    toolchain = provide_pinned(machine, pin, host_compiler_of(machine, pin))
     return Ground(machine, planned, archive, environment, toolchain)
 
 

@@ -176,7 +176,15 @@ OPTIONS = (
     Option("dtypes", "dtypes", "list", "LIST", "keep kernels for these dtypes alone: fp16,bf16"),
     Option("without", "without", "list", "LIST", "leave out: alibi,softcap,local,dropout,backward,split"),
     Option("source", "source", "text", "WHERE", "sdist, carrier, git, git+URL@REF, or the path of a folder or archive"),
-    Option("toolchain", "toolchain", "text", "WHERE", "system (this machine's nvcc) or pypi (from the package index)"),
+    Option(
+        "toolchain",
+        "toolchain",
+        "text",
+        "WHERE",
+        "system (this machine's nvcc), pypi (from the package index), or nvidia (from NVIDIA); nvidia==12.8.1 for a "
+        "release",
+    ),
+    Option("cuda-mirror", "cuda_mirror", "text", "URL", "URL or folder to fetch NVIDIA's CUDA archives from"),
     Option("label", "label", "text", "LABEL", "local version label of the wheel, or none for upstream's own name"),
     Option("jobs", "jobs", "number", "N", "compiles at once at most (default: the processors of this machine)"),
     Option(

@@ -39,7 +39,7 @@ class Folders:
 
     @property
     def toolchains(self) -> Path:
-        """CUDA toolchains from the package index, by their packages."""
+        """CUDA toolchains from the package index and from NVIDIA, by what they are made of."""
         return self.cache / "toolchains"
 
     @property

@@ -65,6 +65,7 @@ class Project:
     folder: Path
     cache: Path
     events: list[Event] = field(default_factory=list)
+    nvcc: str = str(NVCC)
 
     @classmethod
     def make(cls, folder: Path, cache: Path) -> Project:
@@ -98,8 +99,8 @@ class Project:
             temporary=self.folder / "tmp",
             reuse=Reuse(cache, Prefixes(prefixes)),
         ) as engine:
-            path = f"{engine.seat_folder}:{Path(str(NVCC)).parent}:/usr/bin:/bin"
-            command = [sys.executable, str(self.folder / "setup.py"), str(self.folder), str(NVCC)]
+            path = f"{engine.seat_folder}:{Path(self.nvcc).parent}:/usr/bin:/bin"
+            command = [sys.executable, str(self.folder / "setup.py"), str(self.folder), self.nvcc]
             subprocess.run(command, env={"PATH": path}, capture_output=True, check=False)
             return engine.summary, engine.error
 

@@ -315,7 +315,7 @@ def test_an_nvcc_of_another_minor_is_warned_of(
     program(tools, "g++", "12.2.0")
     home = house.make_toolkit(tmp_path / "newer", "13.2.51").home
     done = forge.main("plan", source, *TARGET, PATH=str(tools), CUDA_HOME=str(home)).ok()
-    assert "this machine's nvcc is 13.2" in done.out
+    assert "the chosen nvcc is 13.2" in done.out
 
 
 def test_an_nvcc_that_is_replaced_while_planning(forge: Forge, source: Path) -> None:

@@ -172,6 +172,9 @@ def make_toolkit(home: Path, version: str = "13.0.88") -> Toolkit:
     nvcc.write_text(_NVCC.format(release=release, version=version, command=shlex.join(command)), encoding="utf-8")
     nvcc.chmod(0o755)
     shutil.copy(HERE / "nvcc" / "cuda_runtime.h", home / "include")
+    for name in ("crt/host_runtime.h", "cuda_fp16.h", "nv/target"):  # what no unit of the projects includes
+        (home / "include" / name).parent.mkdir(exist_ok=True)
+        (home / "include" / name).touch()
     (home / "lib64" / "libcudart.so").write_bytes(library(HERE / "torch" / "cudart.cpp", "libcudart.so.13"))
     (home / "lib64" / "libcudart_static.a").write_bytes(static_library(HERE / "torch" / "cudart.cpp"))
     (home / "controls" / "calls").touch()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attnforge.audit.allowed import check_allowed, refused, without_blame
 from attnforge.audit.archive import Archive, open_archive
+from attnforge.audit.compiler import check_compiler
 from attnforge.audit.contents import Contents, check_contents, read_contents, read_coverage, read_metadata
 from attnforge.audit.demangle import demangle
 from attnforge.audit.expected import check_coverage, check_expected, check_outside
@@ -67,6 +68,7 @@ def audit_wheel(
         seen_whole = not unreadable and not any(module.code.damaged for module in modules)
         findings = (
             *check_contents(archive, contents, name),
+            *check_compiler(archive, contents),
             *unreadable,
             *(finding for module in modules for finding in _check_module(module, name, universal)),
             *(check_universal(described, contents.files.keys(), images) if described else ()),

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from attnforge.cli.show import duration, size
 from attnforge.cli.terminal import Terminal, one_line
 from attnforge.model.events import (
+    Downloaded,
+    Downloading,
     Event,
     Finished,
     GraphReceived,
@@ -80,6 +82,9 @@ def _line_of(event: Event) -> str:
             return f"modules: PyTorch {event.torch}, Python {event.python} made in {duration(event.seconds)}"
         case JobRetried():
             return f"compile: {_job(event)} {event.reason}; again with {size(event.reserved_bytes)} reserved"
+        case Downloaded():
+            kept = f" ({size(event.kept_bytes)} of it fetched before)" if event.kept_bytes else ""
+            return f"toolchain: {event.name} fetched, {size(event.size_bytes)}{kept}"
         case Message():
             return event.text if event.level == "info" else f"{event.level}: {event.text}"
         case _:
@@ -111,6 +116,7 @@ class LiveDisplay:
         self.console = Console(file=out.raw)
         self._stage = ""
         self._progress: Progress | None = None
+        self._fetched: Downloading | None = None
         self._at_hand = 0  # objects that nothing has to be compiled for; a bar that begins at 95 % tells nothing
         self._slots: dict[int, tuple[JobStarted, float]] = {}
         # Drawn from here alone: a thread of its own that refreshes while a line is printed loses lines. Events come one
@@ -132,7 +138,7 @@ class LiveDisplay:
             case StageFinished():
                 self._stage = ""
                 self._slots.clear()
-                self._progress = None
+                self._progress = self._fetched = None
                 self._at_hand = 0
             case GraphReceived():
                 self._at_hand += event.empty + event.merged + event.reused
@@ -142,6 +148,8 @@ class LiveDisplay:
                 self._slots.pop(event.slot, None)
             case Progress():
                 self._progress = event
+            case Downloading():
+                self._fetched = event
         for line in () if isinstance(event, StageStarted) else lines_of(event):
             self.console.print(one_line(line), highlight=False, markup=False, emoji=False)
         self._live.refresh()
@@ -154,6 +162,11 @@ class LiveDisplay:
         from rich.text import Text
 
         parts: list[RenderableType] = [Text(self._stage, style="bold")] if self._stage else []
+        if self._fetched is not None:
+            row = Table.grid(padding=(0, 2))
+            done, total = self._fetched.done_bytes, self._fetched.total_bytes
+            row.add_row(ProgressBar(total=max(total, 1), completed=done, width=32), f"{size(done)} of {size(total)}")
+            parts.append(row)
         if self._progress is not None:
             seen = self._progress
             head = Table.grid(padding=(0, 2))

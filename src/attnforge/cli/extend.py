@@ -16,7 +16,7 @@ from attnforge.workflow.extending import Extension, extend, plan_extension
 from attnforge.workflow.machine import Machine
 
 # The options of a build that an extension takes; all else is the wheel's.
-_TAKEN = ("torch", "python", "source", "toolchain", "jobs", "memory", "store", "cache-limit")
+_TAKEN = ("torch", "python", "source", "toolchain", "cuda-mirror", "jobs", "memory", "store", "cache-limit")
 
 _HELP = {
     "torch": "PyTorch versions to add: 2.14, 2.13,2.14 or 2.13-2.14 (default: those that the wheel has)",

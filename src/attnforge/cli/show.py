@@ -89,6 +89,10 @@ def _target_lines(plan: BuildPlan, gpus: Sequence[Gpu]) -> Iterator[str]:
     yield "  target     " + (f"CUDA {target.cuda}, {described(plan.pairs)}" if plan.is_universal else for_one)
     yield f"  for        {', '.join(gpu.name for gpu in gpus)}: " + ", ".join(a.sm for a in target.architectures)
     yield f"  toolchain  {plan.toolchain.origin}: nvcc {plan.toolchain.nvcc}, {plan.toolchain.host_compiler}"
+    if plan.toolchain.archives:
+        pin = plan.toolchain
+        names = ", ".join(archive.component for archive in pin.archives)
+        yield f"             CUDA {pin.release} from NVIDIA, {size(pin.download_bytes)} to fetch once: {names}"
 
 
 def _decision_lines(resolution: Resolution) -> Iterator[str]:

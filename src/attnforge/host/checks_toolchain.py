@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from attnforge.knowledge.host_compilers import CompilerLimits, all_limits, compiler_limits, major_version, torch_minimum
+from attnforge.knowledge.host_compilers import (
+    CompilerLimits,
+    all_limits,
+    compiler_limits,
+    is_newer_glibc,
+    major_version,
+    torch_minimum,
+)
+from attnforge.knowledge.redist import pinned_release
+from attnforge.knowledge.toolchains import pypi_toolchain
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.host import Host, HostCompiler, Toolkit
 
@@ -17,32 +26,77 @@ _INDEX_CUDA = "13.0"
 
 
 def toolkit(host: Host, target_cuda: str) -> Finding:
-    """Whether an nvcc is here that fits, or one comes from the package index, which holds nvcc for CUDA 13 only."""
+    """Whether an nvcc is here that fits, or where one will come from: the package index or NVIDIA."""
     seen = "; ".join(f"nvcc {kit.nvcc} in {kit.home}" for kit in host.toolkits) or "none"
     if any(_fits(kit, target_cuda) for kit in host.toolkits):
         means = f"CUDA {target_cuda} is compiled with it" if target_cuda else "used for targets of that CUDA version"
         return Finding(code="nvcc", severity=Severity.OK, subject="CUDA toolkit", seen=seen, means=means)
-    if not target_cuda or major_version(target_cuda) >= 13:
-        wanted = target_cuda or "13.x"
-        means = f"CUDA {wanted}'s compilers will come from the package index"
-        return Finding(code="nvcc", severity=Severity.INFO, subject="CUDA toolkit", seen=seen, means=means)
+    named = next((kit for kit in host.toolkits if kit.named_by and _same_major(kit, target_cuda)), None)
+    coming = _coming(target_cuda, host.machine)
+    if coming and not named:
+        return Finding(code="nvcc", severity=Severity.INFO, subject="CUDA toolkit", seen=seen, means=coming)
     return _no_toolkit(host, target_cuda, seen)
 
 
+def _coming(target_cuda: str, machine: str) -> str:
+    """Return where a toolkit will come from, "" where none is known for that CUDA."""
+    if not target_cuda:
+        return "toolkits come from the package index for CUDA 13, and from NVIDIA for CUDA 12"
+    if pypi_toolchain(_minor(target_cuda)):
+        return f"CUDA {target_cuda}'s compilers will come from the package index"
+    release = pinned_release(_minor(target_cuda), machine)
+    if release is None:
+        return ""
+    megabytes = round(sum(archive.size for archive in release.archives) / 1e6)
+    return f"CUDA {release.version}, nvcc {release.nvcc}, will be fetched from NVIDIA: {megabytes} MB"
+
+
+def _same_major(kit: Toolkit, target_cuda: str) -> bool:
+    return major_version(kit.cuda) == major_version(target_cuda)
+
+
+def toolkits(host: Host) -> Iterator[Finding]:
+    """What is wrong with each toolkit of this machine: parts that it lacks, headers older than this glibc."""
+    for kit in host.toolkits:
+        subject = f"CUDA toolkit in {kit.home}"
+        severity = Severity.ERROR if kit.named_by else Severity.WARNING
+        if kit.lacks:
+            yield Finding(
+                code="nvcc-incomplete",
+                severity=severity,
+                subject=subject,
+                seen=f"it lacks {', '.join(kit.lacks)}",
+                means=f"{kit.named_by} names it: a build stops" if kit.named_by else "no build uses it",
+                hint="install what it lacks (the component is in parentheses), or unset CUDA_HOME to have another used",
+                link=f"{_FA}/157",
+            )
+        if is_newer_glibc(host.libc, kit.max_glibc):
+            yield Finding(
+                code="nvcc-glibc",
+                severity=severity,
+                subject=subject,
+                seen=f"its headers compile with glibc up to {kit.max_glibc}, this machine has {host.libc}",
+                means="nvcc would fail in each unit: exception specification is incompatible",
+                hint="build in a container with an older glibc (Debian 12, Ubuntu 24.04), or for CUDA 13.2 or later",
+                link="https://github.com/pytorch/extension-cpp/issues/122",
+            )
+
+
 def _fits(kit: Toolkit, target_cuda: str) -> bool:
-    return not target_cuda or kit.cuda == _minor(target_cuda)
+    return not kit.lacks and (not target_cuda or kit.cuda == _minor(target_cuda))
 
 
 def _no_toolkit(host: Host, target_cuda: str, seen: str) -> Finding:
-    near = any(major_version(kit.cuda) == major_version(target_cuda) for kit in host.toolkits)
-    absent = f"the package index holds no nvcc for CUDA {major_version(target_cuda)}, so the system has to have one"
+    near = any(_same_major(kit, target_cuda) for kit in host.toolkits)
+    absent = f"neither the package index nor NVIDIA's pinned releases have CUDA {target_cuda}"
     return Finding(
         code="nvcc",
         severity=Severity.WARNING if near else Severity.ERROR,
         subject="CUDA toolkit",
         seen=seen,
         means="PyTorch's build accepts another minor version and warns of it" if near else absent,
-        hint=f"install CUDA toolkit {target_cuda} and set CUDA_HOME to it, or build for CUDA 13: --cuda {_INDEX_CUDA}",
+        hint=f"install CUDA toolkit {target_cuda} and set CUDA_HOME to it, name a release of NVIDIA's (--toolchain "
+        f"nvidia=={_minor(target_cuda)}.1), or build for CUDA 13: --cuda {_INDEX_CUDA}",
         link=_ARCHIVE if near else f"{_FA}/2783",
     )
 
@@ -64,7 +118,8 @@ def compilers(host: Host, target_cuda: str) -> Iterator[Finding]:
 
 
 def _cudas(host: Host, target_cuda: str) -> tuple[str, ...]:
-    found = (_minor(target_cuda),) if target_cuda else tuple(kit.cuda for kit in host.toolkits)
+    named = [kit.cuda for kit in host.toolkits if kit.named_by and target_cuda and _same_major(kit, target_cuda)]
+    found = (*named[:1],) or ((_minor(target_cuda),) if target_cuda else tuple(kit.cuda for kit in host.toolkits))
     return tuple(dict.fromkeys(found)) or (_INDEX_CUDA,)
 
 

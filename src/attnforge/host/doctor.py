@@ -23,6 +23,7 @@ def examine(host: Host, target_cuda: str = "") -> tuple[Finding, ...]:
         checks_machine.memory(host),
         *checks_machine.disks(host),
         checks_toolchain.toolkit(host, target_cuda),
+        *checks_toolchain.toolkits(host),
         *checks_toolchain.compilers(host, target_cuda),
         checks_toolchain.python(host),
         checks_toolchain.uv(host),

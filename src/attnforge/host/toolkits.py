@@ -7,12 +7,15 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from attnforge.host.completeness import lacking, max_glibc, searched_by
 from attnforge.host.programs import Programs, is_executable
 from attnforge.model.host import HostCompiler, Toolkit
 
 _RELEASE = re.compile(r"release (?P<cuda>\d+\.\d+)(?:, V(?P<nvcc>\d+(?:\.\d+)+))?")
 _TOP = re.compile(r"^#\$ (?:_?TOP)=(?P<top>.+)$", re.MULTILINE)
 _HEADERS = ("include/cuda_runtime.h", "targets/x86_64-linux/include/cuda_runtime.h")
+_DRY = ("--dryrun", "-E", "-x", "cu", "/dev/null")
+_VARIABLES = ("CUDA_HOME", "CUDA_PATH")
 _CXX = re.compile(r"g\+\+(?:-\d+)?|clang\+\+(?:-\d+)?")
 _VERSION = re.compile(r"^\d+(?:\.\d+)*$", re.MULTILINE)
 
@@ -22,22 +25,26 @@ def find_toolkits(programs: Programs, root: Path) -> tuple[Toolkit, ...]:
 
     A toolkit is an nvcc with cuda_runtime.h in its home; each home is listed once, under its real path.
     """
-    homes: dict[Path, Path] = {}
-    for nvcc in _nvccs(programs, root):
+    homes: dict[Path, tuple[Path, str]] = {}
+    for nvcc, variable in _nvccs(programs, root).items():
         home = _home(programs, nvcc)
         if home is not None:
-            homes.setdefault(home.resolve(), nvcc)
-    found = (_toolkit(programs, home, nvcc) for home, nvcc in homes.items())
+            homes.setdefault(home.resolve(), (nvcc, variable))
+    found = (_toolkit(programs, home, nvcc, variable) for home, (nvcc, variable) in homes.items())
     return tuple(toolkit for toolkit in found if toolkit is not None)
 
 
-def _nvccs(programs: Programs, root: Path) -> Iterator[Path]:
-    named = [Path(home) for key in ("CUDA_HOME", "CUDA_PATH") if (home := programs.environ.get(key, ""))]
+def _nvccs(programs: Programs, root: Path) -> dict[Path, str]:
+    """Return each nvcc with the variable that names its toolkit, "" for none."""
+    of_variables: dict[Path, str] = {}
+    for key in _VARIABLES:
+        if home := programs.environ.get(key, ""):
+            of_variables.setdefault(Path(home) / "bin/nvcc", key)
     local = root / "usr/local"
     usual = [local / "cuda", *sorted(local.glob("cuda-*"), reverse=True)]
     on_path = (folder / "nvcc" for folder in programs.folders)
-    candidates = [*(home / "bin/nvcc" for home in named), *on_path, *(home / "bin/nvcc" for home in usual)]
-    return (path for path in dict.fromkeys(candidates) if is_executable(path))
+    candidates = dict.fromkeys([*of_variables, *on_path, *(home / "bin/nvcc" for home in usual)])
+    return {path: of_variables.get(path, "") for path in candidates if is_executable(path)}
 
 
 def _home(programs: Programs, nvcc: Path) -> Path | None:
@@ -45,7 +52,7 @@ def _home(programs: Programs, nvcc: Path) -> Path | None:
     for binary in (nvcc, nvcc.resolve()):
         if _has_headers(home := binary.parent.parent):
             return home
-    match = _TOP.search(programs.ask(nvcc, "--dryrun", "-E", "-x", "cu", "/dev/null"))
+    match = _TOP.search(programs.ask(nvcc, *_DRY))
     home = Path(match["top"].strip()) if match else nvcc
     return home if _has_headers(home) else None
 
@@ -54,11 +61,19 @@ def _has_headers(home: Path) -> bool:
     return any((home / header).is_file() for header in _HEADERS)
 
 
-def _toolkit(programs: Programs, home: Path, nvcc: Path) -> Toolkit | None:
+def _toolkit(programs: Programs, home: Path, nvcc: Path, variable: str) -> Toolkit | None:
     match = _RELEASE.search(programs.ask(nvcc, "--version"))
     if match is None:
         return None
-    return Toolkit(home=str(home), cuda=match["cuda"], nvcc=match["nvcc"] or match["cuda"])
+    searched = searched_by(home, nvcc, programs.ask(nvcc, *_DRY))
+    return Toolkit(
+        home=str(home),
+        cuda=match["cuda"],
+        nvcc=match["nvcc"] or match["cuda"],
+        named_by=variable,
+        lacks=lacking(searched),
+        max_glibc=max_glibc(searched),
+    )
 
 
 def find_compilers(programs: Programs) -> tuple[HostCompiler, ...]:

@@ -14,7 +14,8 @@ class CompilerLimits(Value):
     """The host compilers that one CUDA toolkit takes, as major versions, both ends included.
 
     ``torch_max_*`` are the bounds that PyTorch's BuildExtension checks besides nvcc's own; 0 where it has none.
-    ``architectures`` are those that nvcc makes machine code for, as it writes them after ``sm_``.
+    ``architectures`` are those that nvcc makes machine code for, as it writes them after ``sm_``. ``max_glibc`` is the
+    newest glibc (``2.40``) whose headers the toolkit's own compile with, "" where no bound is known.
     """
 
     cuda: str
@@ -22,6 +23,7 @@ class CompilerLimits(Value):
     max_gcc: int
     min_clang: int
     max_clang: int
+    max_glibc: str
     torch_max_gcc: int
     torch_max_clang: int
     architectures: tuple[str, ...]
@@ -62,6 +64,12 @@ def major_version(version: str) -> int:
 def torch_minimum(name: str) -> int:
     """Return the lowest major version of ``g++`` or ``clang++`` that PyTorch's headers compile with."""
     return _table().torch_min_clang if name.startswith("clang") else _table().torch_min_gcc
+
+
+def is_newer_glibc(libc: str, bound: str) -> bool:
+    """Say whether a C library (``glibc 2.41``) is a glibc above a bound (``2.40``); none is above "", no bound."""
+    name, _, version = libc.partition(" ")
+    return bool(bound) and name == "glibc" and _numbers(version) > _numbers(bound)
 
 
 def all_limits() -> tuple[CompilerLimits, ...]:

@@ -127,6 +127,27 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Downloading(Event):
+    """Once a second or so while archives are fetched: bytes ``done_bytes`` of ``total_bytes``, of all of them."""
+
+    done_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded(Event):
+    """An archive is there and its hash is right, after ``seconds``.
+
+    ``kept_bytes`` of its ``size_bytes`` had been fetched before: all of them where nothing was left to fetch.
+    """
+
+    name: str
+    size_bytes: int
+    kept_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Message(Event):
     """A line for people. ``level`` is info or warning."""
 

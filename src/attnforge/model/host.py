@@ -7,11 +7,19 @@ from attnforge.model.target import Gpu
 
 
 class Toolkit(Value):
-    """A CUDA toolkit on this machine. ``cuda`` is ``13.0``, ``nvcc`` its full build version ``13.0.88``."""
+    """A CUDA toolkit on this machine. ``cuda`` is ``13.0``, ``nvcc`` its full build version ``13.0.88``.
+
+    ``named_by`` is the variable that names it (CUDA_HOME), "" for one that was found. ``lacks`` says what it has not of
+    what a build reads (``nv/target (cuda_cccl)``). ``max_glibc`` is the newest glibc whose headers its own compile with
+    (``2.40``), "" where no bound is known.
+    """
 
     home: str
     cuda: str
     nvcc: str
+    named_by: str = ""
+    lacks: tuple[str, ...] = ()
+    max_glibc: str = ""
 
 
 class HostCompiler(Value):

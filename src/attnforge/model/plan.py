@@ -90,17 +90,37 @@ class SourcePin(Value):
         return f"commit {self.commit}" if self.commit else f"sha256 {self.sha256}"
 
 
+class ToolkitArchive(Value):
+    """A component of a CUDA release as NVIDIA publishes it: ``path`` below the base URL, ``size`` in bytes."""
+
+    component: str
+    version: str
+    path: str
+    size: int
+    sha256: str
+
+
 class ToolchainPin(Value):
     """The compilers, by what of them changes the bytes: where from, CUDA version, exact packages or nvcc build.
 
-    ``origin`` is "none", and all else empty, for a package that compiles nothing.
+    ``origin`` is "none", and all else empty, for a package that compiles nothing. For "nvidia", ``release`` is NVIDIA's
+    number of the whole toolkit (``12.8.1``), ``archives`` are what is fetched of it, and ``manifest`` is the SHA-256 of
+    the manifest that lists them, "" where it is not known.
     """
 
-    origin: Literal["system", "pypi", "none"]
+    origin: Literal["system", "pypi", "nvidia", "none"]
     cuda: str = ""
     nvcc: str = ""
     packages: tuple[str, ...] = ()
     host_compiler: str = ""
+    release: str = ""
+    manifest: str = ""
+    archives: tuple[ToolkitArchive, ...] = ()
+
+    @property
+    def download_bytes(self) -> int:
+        """How much is fetched from NVIDIA, in bytes."""
+        return sum(archive.size for archive in self.archives)
 
 
 class Selection(Value):

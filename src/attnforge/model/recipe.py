@@ -214,7 +214,9 @@ class Release(Value):
         "that run it; empty: each GPU's own capability",
     )
     head_dims: tuple[int, ...] = Field(default=(), description="head dimensions that have kernels")
-    cuda: Specifier = Field(default="", description="specifier for the CUDA of the target")
+    cuda: Specifier = Field(
+        default="", description="specifier for the CUDA of nvcc, which may be another minor than PyTorch's"
+    )
     torch: Specifier = Field(default="", description="specifier for its PyTorch")
     sha256: dict[VersionText, Sha256] = Field(
         default_factory=dict,

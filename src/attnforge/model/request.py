@@ -11,7 +11,8 @@ class Request(Value):
     ``package`` is a distribution name, optionally ``name==version``, or a path to a folder or archive. ``gpus`` are
     names (``H100``), capabilities (``8.9``, ``sm_89``, ``90a``) or ``native``. ``memory`` is a budget in bytes and
     ``jobs`` a number of compiles at once; both change how a build runs. ``groups`` is ``auto``, ``none``, or a number:
-    for how many compiles at once units are merged. None of these changes what a kernel is. ``store`` is the URL of a
+    for how many compiles at once units are merged. None of these changes what a kernel is. ``cuda_mirror`` is the URL
+    or folder that NVIDIA's archives are fetched from, "" for NVIDIA's own. ``store`` is the URL of a
     shared store of compile results, ``cache_limit`` the bytes of them that are kept on this machine. ``universal`` asks
     for one wheel for several pairs: ``python`` and ``torch`` may then be lists and ranges (``3.10-3.13``,
     ``2.11,2.12``).
@@ -33,6 +34,7 @@ class Request(Value):
     jobs: int = 0
     memory: int = 0
     groups: str = ""
+    cuda_mirror: str = ""
     store: str = ""
     cache_limit: int = 20 * 2**30
     universal: bool = False

@@ -1,5 +1,7 @@
 """A CUDA toolchain: the system's, or one of packages from the package index, completed so that it compiles and links.
 
+One of NVIDIA's archives is made in provision.redist, and completed and tried here too.
+
 nvcc works from a folder whose path has spaces or letters outside ASCII (tried with 13.0: it quotes its own paths), but
 what it quotes goes through a shell in double quotes, so a path must hold none of the characters that are special there.
 PyTorch writes nvcc's path unquoted into build.ninja (torch.utils.cpp_extension, ``nvcc = ...``) unless PYTORCH_NVCC
@@ -11,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,11 +29,12 @@ _LAYOUT = 1  # raised when the links that complete a toolchain change
 _SPECIAL = re.compile(r'["$`\\\n]')
 _TOOLS = "/usr/bin:/bin"  # where a host compiler's assembler and linker are
 _PROBE = """
+#include <nv/target>
 __global__ void twice(float* x) { x[threadIdx.x] *= 2; }
 extern "C" int launch(float* x) { twice<<<1, 32>>>(x); return (int)cudaGetLastError(); }
 """
 
-Origin = Literal["system", "pypi"]
+Origin = Literal["system", "pypi", "nvidia"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class Toolchain:
     """A CUDA toolchain that is ready.
 
     ``home`` serves as CUDA_HOME, ``nvcc`` is the compiler in it, ``cuda`` its ``13.0`` and ``version`` its full build
-    ``13.0.88``. ``packages`` are the exact packages that it is made of, none for the system's.
+    ``13.0.88``. ``packages`` are the exact packages or components that it is made of, none for the system's.
     """
 
     home: Path
@@ -49,7 +53,9 @@ class Toolchain:
     packages: tuple[str, ...] = ()
 
 
-def provide_toolchain(cuda: str, origin: Origin, home: str, folders: Folders, uv: Uv, compiler: str = "") -> Toolchain:
+def provide_toolchain(
+    cuda: str, origin: Literal["system", "pypi"], home: str, folders: Folders, uv: Uv, compiler: str = ""
+) -> Toolchain:
     """Return the toolchain of a CUDA minor (``13.0``): the system's at ``home``, or the package index's.
 
     One from the index is installed once, and was seen to compile and link a kernel with the C++ compiler at
@@ -63,7 +69,7 @@ def provide_toolchain(cuda: str, origin: Origin, home: str, folders: Folders, uv
     if packages is None:
         raise _not_on_index(cuda)
     entry = folders.toolchains / _digest(packages)
-    _check_path(entry)
+    check_path(entry)
     provide(entry, lambda folder: _make(folder, packages, uv, compiler), lambda _: _nvcc(entry, packages).exists())
     nvcc = _nvcc(entry, packages)
     return Toolchain(nvcc.parent.parent, nvcc, cuda, packages.nvcc, "pypi", packages.packages)
@@ -102,7 +108,8 @@ def _nvcc(entry: Path, packages: ToolchainPackages) -> Path:
     return entry / "site" / packages.home / "bin" / "nvcc"
 
 
-def _check_path(entry: Path) -> None:
+def check_path(entry: Path) -> None:
+    """Raise HostError for a folder that nvcc can't work in."""
     special = _SPECIAL.search(str(entry))
     if special:
         raise HostError(
@@ -113,11 +120,7 @@ def _check_path(entry: Path) -> None:
 
 
 def _make(folder: Path, packages: ToolchainPackages, uv: Uv, compiler: str) -> Facts:
-    if not compiler:
-        raise HostError(
-            "there is no C++ compiler, which nvcc needs",
-            hint="apt install g++   (or: dnf install gcc-c++)",
-        )
+    check_compiler(compiler)
     uv.install_target(folder / "site", packages.packages, "--no-deps")
     nvcc = _nvcc(folder, packages)
     complete(nvcc.parent.parent)
@@ -127,8 +130,17 @@ def _make(folder: Path, packages: ToolchainPackages, uv: Uv, compiler: str) -> F
             f"the nvcc that was installed is {found}, not {packages.nvcc}",
             hint="check the index or mirror that pip and uv are configured with",
         )
-    _check_compiles(nvcc, folder, compiler, uv.runner, base_environment(uv.environ))
+    check_compiles(nvcc, folder, compiler, uv.runner, uv.environ)
     return {"packages": list(packages.packages), "nvcc": found}
+
+
+def check_compiler(compiler: str) -> None:
+    """Raise HostError where there is no C++ compiler."""
+    if not compiler:
+        raise HostError(
+            "there is no C++ compiler, which nvcc needs",
+            hint="apt install g++   (or: dnf install gcc-c++)",
+        )
 
 
 def complete(home: Path) -> None:
@@ -163,14 +175,17 @@ def nvcc_version(nvcc: Path, runner: Runner, environment: dict[str, str]) -> str
     return match["version"]
 
 
-def _check_compiles(nvcc: Path, folder: Path, compiler: str, runner: Runner, environment: dict[str, str]) -> None:
-    """Compile and link a kernel with nothing of CUDA on PATH, as a build will."""
+def check_compiles(nvcc: Path, folder: Path, compiler: str, runner: Runner, environ: Mapping[str, str]) -> None:
+    """Compile and link a kernel in ``folder`` with nothing of CUDA on PATH, as a build will.
+
+    HostError where that fails, by what made it fail.
+    """
     work = folder / "probe"
     work.mkdir()
     (work / "probe.cu").write_text(_PROBE, encoding="utf-8")
     path = os.pathsep.join((str(Path(compiler).parent), _TOOLS))
     argv = (str(nvcc), "-ccbin", compiler, "-shared", "-Xcompiler", "-fPIC", "-lcudart", "-o", "probe.so", "probe.cu")
-    outcome = runner(Command(argv, work, {**environment, "PATH": path}, timeout=300))
+    outcome = runner(Command(argv, work, {**base_environment(environ), "PATH": path}, timeout=300))
     if not outcome.ok:
         raise _does_not_compile(outcome, compiler)
 
@@ -184,6 +199,13 @@ def _does_not_compile(outcome: Outcome, compiler: str) -> HostError:
             why=first,
             hint="install an older one and name it: apt install g++-12, then CXX=g++-12",
             link="https://github.com/thu-ml/SageAttention/issues/246",
+        )
+    if "exception specification is incompatible" in outcome.output:
+        return HostError(
+            "the headers of this CUDA do not compile with the glibc of this machine",
+            why=first,
+            hint="build in a container with an older glibc (Debian 12, Ubuntu 24.04), or for CUDA 13.2 or later",
+            link="https://github.com/pytorch/extension-cpp/issues/122",
         )
     return HostError(
         f"the installed CUDA toolchain does not compile with {compiler}",

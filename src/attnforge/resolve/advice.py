@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from packaging.specifiers import SpecifierSet
+
 from attnforge.errors import RequestError
 from attnforge.knowledge.advisories import Advisory, advisories
 from attnforge.model.plan import BuildPlan
@@ -13,17 +15,27 @@ from attnforge.resolve.spans import torches_of
 
 
 def apply_advisories(
-    package: str, version: str, commit: str, target: Target, torches: Sequence[str], notes: Notes
+    package: str, version: str, commit: str, target: Target, cuda: str, torches: Sequence[str], notes: Notes
 ) -> None:
     """Warn of what is known to be bad with any of these PyTorch versions; RequestError for what must not be built.
 
-    What the source alone shows is left to ``check_source``.
+    ``cuda`` is the CUDA of the compiler (``12.4``), which may be another minor than PyTorch's. What the source alone
+    shows is left to ``check_source``.
     """
-    for advisory in _concerning(package, version, commit, target, torches):
+    for advisory in _concerning(package, version, commit, target, cuda, torches):
         if advisory.file:
             continue
+        advisory = _for_compiler(advisory, target.cuda)
         _refuse(advisory, package, version)
         notes.warn(advisory.id, advisory.message, advisory.hint, advisory.link)
+
+
+def _for_compiler(advisory: Advisory, torch_cuda: str) -> Advisory:
+    """Return an advisory with another hint where PyTorch's CUDA is good and only the compiler's is not."""
+    if not advisory.cuda or SpecifierSet(advisory.cuda).contains(torch_cuda):
+        return advisory
+    hint = f"set CUDA_HOME to a toolkit of CUDA {torch_cuda}, or unset it and choose --toolchain nvidia"
+    return advisory.model_copy(update={"hint": hint})
 
 
 def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]:
@@ -32,16 +44,19 @@ def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]
     ``read`` returns the text of a file by its path in the source, "" where there is none.
     """
     torches = torches_of(plan.pairs) or (plan.target.torch,)
-    found = _concerning(plan.package, plan.version, plan.source.commit, plan.target, torches)
+    cuda = plan.toolchain.cuda
+    found = _concerning(plan.package, plan.version, plan.source.commit, plan.target, cuda, torches)
     shown = [advisory for advisory in found if advisory.found_in(read)]
     for advisory in shown:
         _refuse(advisory, plan.package, plan.version)
     return tuple(f"{advisory.message}; {advisory.hint}" for advisory in shown)
 
 
-def _concerning(package: str, version: str, commit: str, target: Target, torches: Sequence[str]) -> Iterator[Advisory]:
+def _concerning(
+    package: str, version: str, commit: str, target: Target, cuda: str, torches: Sequence[str]
+) -> Iterator[Advisory]:
     for advisory in advisories():
-        if any(advisory.concerns(package, version, one, target.cuda, target.capabilities, commit) for one in torches):
+        if any(advisory.concerns(package, version, one, cuda, target.capabilities, commit) for one in torches):
             yield advisory
 
 

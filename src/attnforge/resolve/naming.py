@@ -33,13 +33,15 @@ def local_label(
     recipe: Recipe,
     release: Release | None,
     pairs: Sequence[Pair] = (),
+    compiler: str = "",
 ) -> str:
     """Return the label that tells what a wheel is for: CUDA, torch, architectures and, of a subset, what is in it.
 
     ``cu130torch2.11.sm90.diffusion.hd64``: a local version label in the sense of PEP 440, already normalized.
     ``torch2.11.stable`` is that PyTorch and later ones. A universal wheel's names what its pairs are of,
     ``torch2.11to2.13.py3.10to3.13``, and where some are missing their number and a digest of which there are,
-    ``7pairs1f0a52c8``.
+    ``7pairs1f0a52c8``. ``compiler`` is the CUDA of nvcc; it is named where it is not the one that PyTorch is built
+    with: ``cu126torch2.7.nvcc12.4``.
     """
     if pairs:
         parts = [f"{target.cuda_tag}torch{span(minors_of(pairs))}", f"py{span(pythons_of(pairs))}"]
@@ -47,6 +49,7 @@ def local_label(
     else:
         parts = [f"{target.cuda_tag}torch{target.torch_minor}"]
         parts += ["stable"] if uses_stable_abi(release, target) else []
+    parts += [f"nvcc{compiler}"] if compiler not in ("", target.cuda) else []
     parts += [architecture.sm.replace("_", "") for architecture in target.architectures]
     parts += _subset(profile, selection, recipe, release)
     return ".".join(parts)

@@ -66,7 +66,8 @@ def with_pairs(plan: BuildPlan, pairs: Sequence[Pair], recipe: Recipe, release: 
 
 def own_label(plan: BuildPlan, recipe: Recipe, release: Release | None) -> str:
     """Return the label that a plan has where the user chooses none."""
-    label = local_label(plan.target, plan.profile, plan.selection, recipe, release, plan.pairs)
+    compiler = plan.toolchain.cuda
+    label = local_label(plan.target, plan.profile, plan.selection, recipe, release, plan.pairs, compiler)
     return with_commit(label, plan.source)
 
 

@@ -13,10 +13,13 @@ from attnforge.model.universal import numbers
 from attnforge.resolve.decisions import Notes
 
 
-def check_release(recipe: Recipe, release: Release | None, cuda: str, torches: Sequence[str]) -> None:
+def check_release(
+    recipe: Recipe, release: Release | None, cuda: str, torches: Sequence[str], torch_cuda: str = ""
+) -> None:
     """Raise RequestError where the release needs another CUDA, or another PyTorch than one of these.
 
-    The error names the nearest target that does.
+    ``cuda`` is the compiler's (``12.4``), ``torch_cuda`` that of PyTorch, "" for the same. The error names the nearest
+    target that can be built, or says that only the compiler is in the way.
     """
     if release is None:
         return
@@ -28,6 +31,14 @@ def check_release(recipe: Recipe, release: Release | None, cuda: str, torches: S
                 link=recipe.homepage,
             )
     if not _allows(release.cuda, cuda):
+        if torch_cuda and _allows(release.cuda, torch_cuda):
+            raise RequestError(
+                f"{recipe.title} needs a compiler of CUDA {release.cuda}, the chosen one is of {cuda}",
+                why=f"what upstream's build checks is nvcc, and not that PyTorch is built with CUDA {torch_cuda}",
+                hint=f"set CUDA_HOME to a toolkit of CUDA {torch_cuda}, or unset it and choose --toolchain nvidia",
+                link=recipe.homepage,
+            )
+        cuda = torch_cuda or cuda
         built = find_torch(torches[0])
         raise RequestError(
             f"{recipe.title} needs CUDA {release.cuda}, the target has {cuda}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from attnforge.knowledge.redist import CudaRelease
 from attnforge.knowledge.targets import find_target
 from attnforge.model.cost import Prediction
 from attnforge.model.host import Host
@@ -32,7 +33,7 @@ from attnforge.resolve.pure import PURE, resolve_pure
 from attnforge.resolve.releases import check_release, warn_uncovered
 from attnforge.resolve.selection import choose_selection, settings_of
 from attnforge.resolve.spans import torches_of
-from attnforge.resolve.toolchain import choose_toolchain
+from attnforge.resolve.toolchain import choose_toolkit, with_compiler
 from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
 
 
@@ -64,13 +65,14 @@ def resolve(
     expect: Callable[[Mapping[str, Prediction]], Mapping[str, Prediction]] = dict,
     made: Callable[[BuildPlan], Made] = lambda plan: Made(),
     pure: str = "",
+    fetched: CudaRelease | None = None,
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
 
     ``version`` and ``source`` are what the index or the folder holds; ``expect`` turns the recipe's predictions, by
     key, into this machine's (compile.cost), and ``made`` says what is left of earlier builds of a plan; both for the
     estimate alone. ``pure`` says how it is known of a source without a recipe that it compiles nothing, "" where that
-    is not known.
+    is not known. ``fetched`` is NVIDIA's release that the request names, where it names one.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -84,14 +86,15 @@ def resolve(
         return resolve_pure(request, recipe, release, version, source, host, notes)
     target, pairs, gpus = _target(request, recipe, release, host, notes)
     torches = torches_of(pairs) or (target.torch,)
-    check_release(recipe, release, target.cuda, torches)
-    apply_advisories(recipe.name, version, source.commit, target, torches, notes)
-    toolchain = choose_toolchain(target.cuda, target.architectures, request.toolchain, host, notes)
+    toolkit = choose_toolkit(target.cuda, request.toolchain, host, notes, fetched)
+    check_release(recipe, release, toolkit.cuda, torches, target.cuda)
+    apply_advisories(recipe.name, version, source.commit, target, toolkit.cuda, torches, notes)
+    toolchain = with_compiler(toolkit, target.architectures, host, notes)
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)
     requires_torch = torch_requirement(target, release, pairs)
-    own = with_commit(local_label(target, profile, selection, recipe, release, pairs), source)
+    own = with_commit(local_label(target, profile, selection, recipe, release, pairs, toolchain.cuda), source)
     label = chosen_label(request.label, own)
     name = check_name(wheel_name(recipe.name, version, label, target, release, universal=request.universal))
     notes.decide("wheel", name, "name, version and local label, Python, platform")

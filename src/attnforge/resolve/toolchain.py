@@ -5,26 +5,186 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attnforge.errors import HostError, RequestError
-from attnforge.knowledge.host_compilers import CompilerLimits, compiler_limits, major_version, supports
+from attnforge.knowledge.host_compilers import (
+    CompilerLimits,
+    compiler_limits,
+    is_newer_glibc,
+    major_version,
+    supports,
+)
+from attnforge.knowledge.redist import CudaRelease, known_manifests, minor_of, pinned_release, pinned_releases
 from attnforge.knowledge.toolchains import ToolchainPackages, pypi_toolchain
 from attnforge.model.host import Host, HostCompiler, Toolkit
 from attnforge.model.plan import ToolchainPin
 from attnforge.model.target import Architecture
 from attnforge.resolve.decisions import Notes
 
-SYSTEM, PYPI = "system", "pypi"
+SYSTEM, PYPI, NVIDIA = "system", "pypi", "nvidia"
+
+_PINNED = f"{NVIDIA}=="
+_MINOR_LINK = "https://github.com/Dao-AILab/flash-attention/issues/2783"
+_GLIBC_LINK = "https://github.com/pytorch/extension-cpp/issues/122"
 
 
-def choose_toolchain(
-    cuda: str, architectures: Sequence[Architecture], origin: str, host: Host, notes: Notes
+def choose_toolkit(
+    cuda: str, origin: str, host: Host, notes: Notes, fetched: CudaRelease | None = None
 ) -> ToolchainPin:
-    """Return the toolchain: this machine's of exactly that CUDA, else the package index's, else a near one of here.
+    """Return the toolkit for a PyTorch of that CUDA, without a host compiler yet.
 
-    PyTorch refuses an nvcc of another CUDA major and warns at another minor (FA#2783). Raises HostError where there
-    is none, RequestError where the toolchain has no code for an architecture of the target.
+    In this order: a toolkit that CUDA_HOME names, this machine's of exactly that CUDA, the package index's, NVIDIA's,
+    and the nearest one of the same major, of this machine before NVIDIA's. ``fetched`` is NVIDIA's release that
+    ``origin`` names (``asked_release_version``). PyTorch refuses an nvcc of another CUDA major and warns at another
+    minor (FA#2783). Raises HostError where there is none, or where one that is asked for lacks something.
     """
-    compiler = choose_compiler(cuda, host, notes)
-    pin = _toolkit(cuda, origin, host, compiler, notes)
+    if origin not in ("", SYSTEM, PYPI, NVIDIA) and not asked_release_version(origin):
+        known = " or ".join(f"--toolchain {name}" for name in (SYSTEM, PYPI, NVIDIA))
+        raise RequestError(f"there is no toolchain {origin!r}", hint=known)
+    pin = _chosen(cuda, origin.partition("==")[0], host, notes, fetched)
+    if pin is None:
+        incomplete = _same_major(cuda, host) if not origin else []
+        raise _incomplete(incomplete[0]) if incomplete else _missing(cuda, origin, host)
+    _warn_of_minor(cuda, pin, notes)
+    return pin
+
+
+def with_compiler(pin: ToolchainPin, architectures: Sequence[Architecture], host: Host, notes: Notes) -> ToolchainPin:
+    """Return a toolkit with the host compiler that goes with it.
+
+    Raises RequestError where its nvcc has no code for an architecture of the target; HostError where this machine's
+    glibc is too new for its headers, or no C++ compiler here is one that it takes.
+    """
+    _check_architectures(pin, architectures)
+    _check_glibc(pin, host)
+    compiler = choose_compiler(pin.cuda, host, notes)
+    return pin.model_copy(update={"host_compiler": _named(compiler)})
+
+
+def asked_release_version(origin: str) -> str:
+    """Return the release that ``nvidia==12.8.1`` names, "" where a request names none; RequestError for no version."""
+    if not origin.startswith(_PINNED):
+        return ""
+    version = origin.removeprefix(_PINNED)
+    parts = version.split(".")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        raise RequestError(
+            f"{version!r} is no release of a CUDA toolkit",
+            why="NVIDIA's releases have three numbers",
+            hint="write it as --toolchain nvidia==12.8.1",
+        )
+    return version
+
+
+def _chosen(cuda: str, origin: str, host: Host, notes: Notes, fetched: CudaRelease | None) -> ToolchainPin | None:
+    """Return the first toolchain there is, in the order of preference."""
+    own = [kit for kit in _same_major(cuda, host) if origin == SYSTEM or (not origin and _usable(kit))]
+    exact = [toolkit for toolkit in own if toolkit.cuda == cuda and not toolkit.lacks]
+    packages = pypi_toolchain(cuda) if origin in ("", PYPI) else None
+    release = (fetched or pinned_release(cuda, host.machine)) if origin in ("", NVIDIA) else None
+    if own and own[0].named_by:
+        return _of_system(own[0], f"{own[0].named_by} names it", notes)
+    if exact:
+        return _of_system(exact[0], "this machine has exactly that CUDA", notes, pypi_toolchain(cuda))
+    if packages:
+        return _of_index(packages, host, notes)
+    if release:
+        return _of_nvidia(release, cuda, host, notes, asked=fetched is not None)
+    if own:
+        return _of_system(own[0], f"of this machine's toolkits it is the nearest to CUDA {cuda}", notes)
+    near = _nearest_release(cuda, host) if not origin else None
+    return _of_nvidia(near, cuda, host, notes) if near else None
+
+
+def _same_major(cuda: str, host: Host) -> list[Toolkit]:
+    """Return this machine's toolkits of a CUDA major: one that a variable names first, then the nearest minor.
+
+    Of two that are as near the newer is first. One that lacks something comes last, if no variable names it.
+    """
+    same = [toolkit for toolkit in host.toolkits if major_version(toolkit.cuda) == major_version(cuda)]
+    return sorted(same, key=lambda kit: (not kit.named_by, bool(kit.lacks), _distance(kit.cuda, cuda)))
+
+
+def _usable(toolkit: Toolkit) -> bool:
+    """Say whether a toolkit may be chosen unasked. One that a variable names counts as asked for."""
+    return not toolkit.lacks or bool(toolkit.named_by)
+
+
+def _distance(one: str, other: str) -> tuple[int, int]:
+    """Return how far two minors of one CUDA major are apart, so that the newer of two as near comes first."""
+    minors = [int(text.split(".")[1]) for text in (one, other)]
+    return abs(minors[0] - minors[1]), -minors[0]
+
+
+def _nearest_release(cuda: str, host: Host) -> CudaRelease | None:
+    same = [one for one in pinned_releases(host.machine) if major_version(one.cuda) == major_version(cuda)]
+    nearest = min(same, key=lambda release: _distance(release.cuda, cuda), default=None)
+    return pinned_release(nearest.cuda, host.machine) if nearest else None
+
+
+def _of_system(toolkit: Toolkit, reason: str, notes: Notes, packages: ToolchainPackages | None = None) -> ToolchainPin:
+    if toolkit.lacks:
+        raise _incomplete(toolkit)
+    rejected = [(PYPI, "the machine's own needs no download")] if packages else []
+    notes.decide("toolchain", f"{SYSTEM}: nvcc {toolkit.nvcc}", reason, rejected)
+    return ToolchainPin(origin=SYSTEM, cuda=toolkit.cuda, nvcc=toolkit.nvcc)
+
+
+def _of_index(packages: ToolchainPackages, host: Host, notes: Notes) -> ToolchainPin:
+    reason = f"CUDA {packages.cuda} is on the package index" + (
+        "" if host.toolkits else " and this machine has no nvcc"
+    )
+    notes.decide("toolchain", f"{PYPI}: nvcc {packages.nvcc}", reason, _others(packages.cuda, host))
+    return ToolchainPin(origin=PYPI, cuda=packages.cuda, nvcc=packages.nvcc, packages=packages.packages)
+
+
+def _of_nvidia(release: CudaRelease, cuda: str, host: Host, notes: Notes, *, asked: bool = False) -> ToolchainPin:
+    if major_version(release.cuda) != major_version(cuda):
+        raise RequestError(
+            f"CUDA {release.version} can't compile for a PyTorch that is built with CUDA {cuda}",
+            why="PyTorch refuses an nvcc of another major",
+            hint=f"--toolchain {NVIDIA}, which takes a release of CUDA {cuda}",
+            link=_MINOR_LINK,
+        )
+    megabytes = round(sum(archive.size for archive in release.archives) / 1e6)
+    reason = "asked for" if asked else "the package index has no nvcc of it"
+    told = f"{reason}: {len(release.archives)} archives of {megabytes} MB, fetched once"
+    notes.decide("toolchain", f"{NVIDIA}: CUDA {release.version}, nvcc {release.nvcc}", told, _others(cuda, host))
+    return ToolchainPin(
+        origin=NVIDIA,
+        cuda=release.cuda,
+        nvcc=release.nvcc,
+        release=release.version,
+        manifest=release.manifest,
+        archives=release.archives,
+    )
+
+
+def _others(cuda: str, host: Host) -> list[tuple[str, str]]:
+    return [(f"{SYSTEM}: nvcc {kit.nvcc}", _why_not(kit, cuda)) for kit in host.toolkits]
+
+
+def _why_not(toolkit: Toolkit, cuda: str) -> str:
+    if toolkit.cuda != cuda:
+        return f"is not CUDA {cuda}"
+    return f"lacks {', '.join(toolkit.lacks)}" if toolkit.lacks else "another one was asked for"
+
+
+def _warn_of_minor(cuda: str, pin: ToolchainPin, notes: Notes) -> None:
+    if pin.cuda != cuda:
+        notes.warn(
+            "toolchain",
+            f"torch is built with CUDA {cuda}, the chosen nvcc is {pin.nvcc}: PyTorch takes the same major",
+            hint=_exact_hint(cuda, pin),
+            link=_MINOR_LINK,
+        )
+
+
+def _exact_hint(cuda: str, pin: ToolchainPin) -> str:
+    if pin.origin == SYSTEM:
+        return f"set CUDA_HOME to a toolkit of CUDA {cuda}, or unset it and choose --toolchain {NVIDIA}"
+    return f"set CUDA_HOME to a toolkit of CUDA {cuda}, or name a release: --toolchain {_PINNED}{cuda}.1"
+
+
+def _check_architectures(pin: ToolchainPin, architectures: Sequence[Architecture]) -> None:
     for architecture in architectures:
         if not supports(pin.cuda, architecture):
             raise RequestError(
@@ -32,50 +192,35 @@ def choose_toolchain(
                 why=f"compute capability {architecture.dotted} came with another CUDA",
                 hint="another --cuda, with a --torch that is built with it: `attnforge plan --explain` lists them",
             )
-    return pin
 
 
-def _toolkit(cuda: str, origin: str, host: Host, compiler: HostCompiler, notes: Notes) -> ToolchainPin:
-    if origin not in ("", SYSTEM, PYPI):
-        raise RequestError(f"there is no toolchain {origin!r}", hint=f"--toolchain {SYSTEM} or --toolchain {PYPI}")
-    same_major = [toolkit for toolkit in host.toolkits if toolkit.cuda.split(".")[0] == cuda.split(".")[0]]
-    exact = [toolkit for toolkit in same_major if toolkit.cuda == cuda]
-    packages = pypi_toolchain(cuda)
-    if exact and origin != PYPI:
-        return _of_system(exact[0], "this machine has exactly that CUDA", compiler, notes, packages)
-    if packages and origin != SYSTEM:
-        return _of_index(packages, host, compiler, notes)
-    if same_major and origin != PYPI:
-        near = same_major[0]
-        notes.warn(
-            "toolchain",
-            f"torch is built with CUDA {cuda}, this machine's nvcc is {near.cuda}: PyTorch takes the same major",
-            hint=f"install CUDA {cuda} for an exact match",
-            link="https://github.com/Dao-AILab/flash-attention/issues/2783",
-        )
-        return _of_system(near, f"the same major as CUDA {cuda}", compiler, notes, packages)
-    raise _missing(cuda, origin, host)
-
-
-def _of_system(
-    toolkit: Toolkit, reason: str, compiler: HostCompiler, notes: Notes, packages: ToolchainPackages | None
-) -> ToolchainPin:
-    rejected = [(PYPI, "the machine's own needs no download")] if packages else []
-    notes.decide("toolchain", f"{SYSTEM}: nvcc {toolkit.nvcc}", reason, rejected)
-    return ToolchainPin(origin=SYSTEM, cuda=toolkit.cuda, nvcc=toolkit.nvcc, host_compiler=_named(compiler))
-
-
-def _of_index(packages: ToolchainPackages, host: Host, compiler: HostCompiler, notes: Notes) -> ToolchainPin:
-    rejected = [(f"{SYSTEM}: nvcc {toolkit.nvcc}", f"is not CUDA {packages.cuda}") for toolkit in host.toolkits]
-    reason = f"CUDA {packages.cuda} is on the package index" + ("" if rejected else " and this machine has no nvcc")
-    notes.decide("toolchain", f"{PYPI}: nvcc {packages.nvcc}", reason, rejected)
-    return ToolchainPin(
-        origin=PYPI,
-        cuda=packages.cuda,
-        nvcc=packages.nvcc,
-        packages=packages.packages,
-        host_compiler=_named(compiler),
+def _incomplete(toolkit: Toolkit) -> HostError:
+    named = f"unset {toolkit.named_by}" if toolkit.named_by else f"choose --toolchain {NVIDIA}"
+    return HostError(
+        f"the CUDA toolkit in {toolkit.home} is incomplete",
+        why=f"it lacks {', '.join(toolkit.lacks)}",
+        hint=f"install what it lacks (the component is in parentheses), or {named} to have a whole one fetched",
     )
+
+
+def _check_glibc(pin: ToolchainPin, host: Host) -> None:
+    """Refuse a toolkit whose headers declare what a newer glibc declares too, in another way.
+
+    glibc 2.41 brought sinpi, cospi and their like, 2.42 rsqrt. Each unit would fail: "exception specification is
+    incompatible with that of previous function".
+    """
+    if pin.origin == SYSTEM:
+        bound = next((kit.max_glibc for kit in host.toolkits if kit.nvcc == pin.nvcc and not kit.lacks), "")
+    else:
+        limits = compiler_limits(pin.cuda)
+        bound = limits.max_glibc if limits else ""
+    if is_newer_glibc(host.libc, bound):
+        raise HostError(
+            f"the headers of CUDA {pin.cuda} compile with glibc up to {bound}, this machine has {host.libc}",
+            why="both declare the same functions, and nvcc refuses the second declaration of each",
+            hint="build in a container with an older glibc (Debian 12, Ubuntu 24.04), or for CUDA 13.2 or later",
+            link=_GLIBC_LINK,
+        )
 
 
 def _missing(cuda: str, origin: str, host: Host) -> HostError:
@@ -84,14 +229,33 @@ def _missing(cuda: str, origin: str, host: Host) -> HostError:
         return HostError(
             f"the package index has no whole toolchain of CUDA {cuda}",
             why="for CUDA 12 it holds ptxas, libnvvm and headers but no nvcc",
-            hint="--toolchain system, on a machine with that CUDA toolkit",
+            hint=f"--toolchain {NVIDIA}, or --toolchain {SYSTEM} on a machine with that CUDA toolkit",
         )
+    if origin == NVIDIA:
+        return _not_pinned(cuda, host)
+    fetched = "" if origin == SYSTEM else f", and none of CUDA {cuda} can be fetched"
     return HostError(
-        f"no nvcc of CUDA {cuda.split('.')[0]} is on this machine, and the package index has no toolchain of {cuda}",
+        f"no nvcc of CUDA {major_version(cuda)} is on this machine{fetched}",
         why=f"this machine has {seen}; PyTorch refuses an nvcc of another major",
         hint=f"install the CUDA {cuda} toolkit (NVIDIA's images nvidia/cuda:{cuda}.*-devel-* hold it) and set "
         "CUDA_HOME, or choose a torch built with CUDA 13: --torch 2.11.0",
-        link="https://github.com/Dao-AILab/flash-attention/issues/2783",
+        link=_MINOR_LINK,
+    )
+
+
+def _not_pinned(cuda: str, host: Host) -> HostError:
+    pinned = pinned_releases(host.machine)
+    if not pinned:
+        return HostError(
+            f"NVIDIA has no CUDA toolkit for {host.machine}",
+            hint=f"--toolchain {SYSTEM}, with CUDA_HOME set to a toolkit",
+        )
+    listed = [version for version in known_manifests() if minor_of(version) == cuda]
+    example = listed[-1] if listed else f"{cuda}.1"
+    return HostError(
+        f"no CUDA {cuda} of NVIDIA's is pinned",
+        why=f"pinned are {', '.join(release.version for release in pinned)}",
+        hint=f"name the release, whose manifest is then fetched: --toolchain {_PINNED}{example}",
     )
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from attnforge.errors import RequestError
+from attnforge.knowledge.redist import pinned_release
 from attnforge.knowledge.toolchains import pypi_toolchain
 from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_cuda, torch_releases
 from attnforge.model.host import Host
@@ -116,12 +117,21 @@ def choose_cuda(request: Request, release: TorchRelease, host: Host, notes: Note
 
 
 def own_cuda(release: TorchRelease, host: Host) -> tuple[str, str]:
-    """Return the CUDA to build for where none is asked for, and why."""
+    """Return the CUDA to build for where none is asked for, and why.
+
+    One that this machine has a toolkit of is taken before another toolkit is fetched from NVIDIA.
+    """
+    published = release.index_cuda, f"torch {release.version} on the package index is built with it"
+    if pypi_toolchain(release.index_cuda) or _has_toolkit(release.index_cuda, host):
+        return published
+    own = next((cuda for cuda in reversed(release.cuda) if _has_toolkit(cuda, host)), "")
+    if own:
+        return own, "this machine has a toolkit of it"
     if not _compilable(release.index_cuda, host):
         newest = newest_compilable(release.cuda, host)
         if newest:
-            return newest, "a toolchain for it is at hand"
-    return release.index_cuda, f"torch {release.version} on the package index is built with it"
+            return newest, "a toolchain for it is available"
+    return published
 
 
 def read_cuda(text: str, offered: Sequence[str]) -> str:
@@ -135,7 +145,12 @@ def read_cuda(text: str, offered: Sequence[str]) -> str:
 
 
 def _compilable(cuda: str, host: Host) -> bool:
-    return pypi_toolchain(cuda) is not None or any(toolkit.cuda == cuda for toolkit in host.toolkits)
+    fetched = pypi_toolchain(cuda) or pinned_release(cuda, host.machine)
+    return fetched is not None or _has_toolkit(cuda, host)
+
+
+def _has_toolkit(cuda: str, host: Host) -> bool:
+    return any(toolkit.cuda == cuda for toolkit in host.toolkits)
 
 
 def newest_compilable(offered: Sequence[str], host: Host) -> str:

@@ -111,7 +111,9 @@ class _Build:
             return self._stage("package", self.plan.wheel, lambda: self._package(packed)), None
         pin = self.plan.toolchain
         compiler = host_compiler_of(self.machine, pin)
-        toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", lambda: provide_pinned(self.machine, pin, compiler))
+        mirror = self.planned.request.cuda_mirror
+        provide = lambda: provide_pinned(self.machine, pin, compiler, mirror, self.observe)  # noqa: E731
+        toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", provide)
         ground = Ground(source, toolchain, environment, compiler)
         request = self.planned.request
         # The environment may have taken much of what was free.

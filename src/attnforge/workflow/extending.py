@@ -33,7 +33,7 @@ from attnforge.resolve.pairs import pairs_for, with_pairs
 from attnforge.resolve.releases import check_release
 from attnforge.resolve.selection import settings_of
 from attnforge.resolve.spans import torches_of
-from attnforge.resolve.toolchain import choose_toolchain
+from attnforge.resolve.toolchain import choose_toolkit, with_compiler
 from attnforge.resolve.versions import named_cuda
 from attnforge.version import BUILDER
 from attnforge.workflow.compiling import Means
@@ -48,6 +48,7 @@ from attnforge.workflow.ground import (
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Located
+from attnforge.workflow.redist import asked_release
 from attnforge.workflow.report import write_extension_report
 from attnforge.workflow.results import Built, opened_cache
 from attnforge.workflow.space import check_output
@@ -89,9 +90,13 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
     notes = Notes()
     pairs = _new_pairs(plan, request, notes)
     torches = torches_of(pairs)
-    check_release(recipe, release, plan.target.cuda, torches)
-    apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, torches, notes)
-    pin = choose_toolchain(plan.target.cuda, (), request.toolchain, machine.host, notes)
+    # The kernels are there already: what counts for them is the compiler that made them.
+    compiler = plan.toolchain.cuda
+    check_release(recipe, release, compiler, torches, plan.target.cuda)
+    apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, compiler, torches, notes)
+    fetched = asked_release(machine, request)
+    toolkit = choose_toolkit(plan.target.cuda, request.toolchain, machine.host, notes, fetched)
+    pin = with_compiler(toolkit, (), machine.host, notes)
     if pin.host_compiler != plan.toolchain.host_compiler:
         pairs = tuple(pair.model_copy(update={"host_compiler": pin.host_compiler}) for pair in pairs)
     located = _located(plan, recipe, request.source)
@@ -268,7 +273,8 @@ def _make(
     machine, plan, request = environments.machine, extension.plan, extension.request
     pin, pairs = extension.toolchain, extension.pairs
     compiler = host_compiler_of(machine, pin)
-    toolchain = stages.run("toolchain", f"CUDA {pin.cuda}", lambda: provide_pinned(machine, pin, compiler))
+    provide = lambda: provide_pinned(machine, pin, compiler, extension.request.cuda_mirror, stages.observe)  # noqa: E731
+    toolchain = stages.run("toolchain", f"CUDA {pin.cuda}", provide)
     with opened_cache(machine, request, stages.warn) as cache:
         means = Means(request.jobs or machine.host.cpus, memory_budget(request, machine.host), cache)
         tools = (toolchain, compiler)

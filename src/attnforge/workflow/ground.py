@@ -11,12 +11,14 @@ from pathlib import Path
 
 from attnforge import process
 from attnforge.errors import AttnforgeError, BuildError
+from attnforge.model.events import Observer, ignore
 from attnforge.model.host import HostCompiler
 from attnforge.model.plan import UNSTATED, BuildPlan, ToolchainPin
 from attnforge.model.universal import Pair
 from attnforge.provision.carrier import lay_out_carrier
 from attnforge.provision.environment import BuildEnvironment, site_include_dirs
 from attnforge.provision.indexes import file_sha256
+from attnforge.provision.redist import provide_release
 from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpack
 from attnforge.provision.toolchain import Toolchain, provide_toolchain
 from attnforge.workflow.fromgit import lay_out
@@ -62,10 +64,14 @@ def lay_out_source(machine: Machine, plan: BuildPlan, located: Located, into: Pa
     return laid_out
 
 
-def provide_pinned(machine: Machine, pin: ToolchainPin, compiler: HostCompiler) -> Toolchain:
-    """Return the toolchain that a plan pins."""
+def provide_pinned(
+    machine: Machine, pin: ToolchainPin, compiler: HostCompiler, mirror: str = "", observe: Observer = ignore
+) -> Toolchain:
+    """Return the toolchain that a plan pins; NVIDIA's archives come from ``mirror``, "" for NVIDIA's own server."""
     assert pin.origin != "none"
-    homes = [toolkit.home for toolkit in machine.host.toolkits if toolkit.nvcc == pin.nvcc]
+    if pin.origin == "nvidia":
+        return provide_release(pin, mirror, machine.folders, machine.uv, compiler.path, observe)
+    homes = [toolkit.home for toolkit in machine.host.toolkits if toolkit.nvcc == pin.nvcc and not toolkit.lacks]
     home = homes[0] if homes else ""
     return provide_toolchain(pin.cuda, pin.origin, home, machine.folders, machine.uv, compiler.path)
 

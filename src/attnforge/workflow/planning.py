@@ -28,6 +28,7 @@ from attnforge.workflow.early import check_early, check_place
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.purity import known_pure
+from attnforge.workflow.redist import asked_release
 from attnforge.workflow.uptodate import finished_wheel
 
 _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".tar", ".zip")
@@ -79,7 +80,8 @@ def plan(machine: Machine, request: Request) -> Planned:
     expect = CostModel(machine.folders.costs).expect
     made = partial(made_before, machine.folders)
     recipe, host = located.recipe, machine.host
-    resolution = resolve(request, recipe, located.version, located.source, host, expect, made, pure)
+    fetched = None if pure else asked_release(machine, request)
+    resolution = resolve(request, recipe, located.version, located.source, host, expect, made, pure, fetched)
     resolution = _with_found(_with_finished(resolution, machine), located)
     return Planned(request, located, resolution)
 

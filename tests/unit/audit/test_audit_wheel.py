@@ -333,3 +333,25 @@ def test_a_library_of_the_driver_makes_a_wheel_bad(audit: Callable[..., AuditRep
 def test_a_module_may_ask_for_the_driver(audit: Callable[..., AuditReport]) -> None:
     code = library([Sym(SET_DEVICE), Sym("PyModule_Create2")], needed=["libcuda.so.1"], fatbin=machine_code(90, "k"))
     assert errors(audit({"demo/__init__.py": b"", MODULE: code})) == []
+
+
+@pytest.mark.parametrize(
+    ("plan", "seen"),
+    [
+        ({"toolchain": {"nvcc": "12.4.131", "cuda": "12.4"}, "target": {"cuda": "12.6"}}, ["nvcc 12.4.131"]),
+        ({"toolchain": {"nvcc": "12.6.85", "cuda": "12.6"}, "target": {"cuda": "12.6"}}, []),
+        ({"toolchain": {"nvcc": "", "cuda": ""}, "target": {"cuda": ""}}, []),
+        ({"toolchain": []}, []),
+        ("nothing", []),
+    ],
+)
+def test_a_compiler_of_another_minor_is_stated(
+    audit: Callable[..., AuditReport], plan: object, seen: list[str]
+) -> None:
+    text = json.dumps(plan).encode()
+    info = {**metadata(), f"{INFO}/attnforge/plan.json": text}
+    report = audit(info=info)
+    found = [finding for finding in report.findings if finding.code == "compiler"]
+    assert [finding.seen for finding in found] == seen
+    assert all("CUDA 12.6" in finding.means for finding in found)
+    assert report.verdict == "good"

@@ -15,6 +15,8 @@ from attnforge.cli.show import duration, plan_lines, size
 from attnforge.cli.terminal import Terminal
 from attnforge.errors import BuildError, HostError, RequestError, UncheckedError, WheelError
 from attnforge.model.events import (
+    Downloaded,
+    Downloading,
     Event,
     GraphReceived,
     JobFinished,
@@ -163,6 +165,9 @@ def test_events_have_lines_and_json() -> None:
         UnitFinished("b.cu", "compiled", 42.0, 41.0, 3_500_000_000),
         UnitFinished("c.cu", "cached", 42.0, 41.0, 3_500_000_000),
         PairFinished("2.12.1", "3.13", 65.0),
+        Downloading(40_000_000, 81_300_000),
+        Downloaded("cuda_nvcc", 79_000_000, 0, 3.0),
+        Downloaded("cuda_cccl", 1_000_000, 400_000, 1.0),
         Progress(1, 5, 1, 2, 3, 4.0),
     ]
     out = io.StringIO()
@@ -176,6 +181,8 @@ def test_events_have_lines_and_json() -> None:
     assert "b.cu compiled, 41 s of CPU, 3.5 GB" in out.getvalue()
     assert "c.cu cached" in out.getvalue()
     assert "modules: PyTorch 2.12.1, Python 3.13 made in 1 min 05 s\n" in out.getvalue()
+    assert "toolchain: cuda_nvcc fetched, 79.0 MB\n" in out.getvalue()
+    assert "toolchain: cuda_cccl fetched, 1.0 MB (400.0 kB of it fetched before)\n" in out.getvalue()
     assert lines_of(events[-1]) == ()
 
 
@@ -211,6 +218,31 @@ def test_a_live_display_keeps_a_line_of_each_pair_above() -> None:
     with LiveDisplay(Terminal(out)) as display:
         display(PairFinished("2.12.1", "3.13", 65.0))
     assert "modules: PyTorch 2.12.1, Python 3.13 made in 1 min 05 s" in out.getvalue()
+
+
+def test_a_live_display_draws_what_is_fetched() -> None:
+    from attnforge.cli.display import LiveDisplay
+    from attnforge.model.events import StageFinished, StageStarted
+
+    out = io.StringIO()
+    display = LiveDisplay(Terminal(out))
+    display(StageStarted("toolchain", "CUDA 12.8"))
+    display(Downloading(40_000_000, 81_300_000))
+    display.console.print(display.render())
+    assert "40.0 MB of 81.3 MB" in out.getvalue()
+    display(StageFinished("toolchain", "CUDA 12.8", 9.0))
+    drawn = io.StringIO()
+    display.console.file = drawn
+    display.console.print(display.render())
+    assert "MB" not in drawn.getvalue()
+
+
+def test_plan_lines_say_what_is_fetched(make_resolution: Callable[..., Resolution]) -> None:
+    lines = list(plan_lines(make_resolution(torch="2.7.1", python="3.11", cuda="12.8"), explain=False))
+    assert any(
+        "CUDA 12.8.2 from NVIDIA, 81.3 MB to fetch once: cuda_nvcc, cuda_cudart, cuda_cccl" in line for line in lines
+    )
+    assert not any("to fetch once" in line for line in plan_lines(make_resolution(), explain=False))
 
 
 def test_plan_lines_show_warnings_with_their_links(make_resolution: Callable[..., Resolution]) -> None:

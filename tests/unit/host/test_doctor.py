@@ -19,6 +19,10 @@ def gxx(version: str, path: str = "/usr/bin/g++") -> HostCompiler:
     return HostCompiler(path=path, name="g++", version=version)
 
 
+def kit(nvcc: str, **changes: Any) -> Toolkit:
+    return Toolkit(home="/c", cuda=nvcc.rpartition(".")[0], nvcc=nvcc, **changes)
+
+
 def disk(purpose: str, free: int = 500 * GB, device: int = 1, writable: bool = True) -> Disk:
     return Disk(purpose=purpose, path=f"/x/{purpose}", free_bytes=free, device=device, writable=writable)
 
@@ -90,9 +94,17 @@ def test_a_bare_cuda_13_build_machine_needs_no_toolkit_gpu_driver_pip_or_torch()
         ({"disks": (disk("cache", writable=False),)}, "", "disk-cache", Severity.ERROR),
         ({"disks": (disk("temporary", GB // 4),)}, "", "disk-temporary", Severity.ERROR),
         ({"disks": (disk("temporary", GB),)}, "", "disk-temporary", Severity.WARNING),
-        ({"toolkits": ()}, "12.8", "nvcc", Severity.ERROR),
-        ({}, "12.8", "nvcc", Severity.ERROR),
-        ({"toolkits": (Toolkit(home="/c", cuda="12.4", nvcc="12.4.131"),)}, "12.8", "nvcc", Severity.WARNING),
+        ({"toolkits": ()}, "11.8", "nvcc", Severity.ERROR),
+        ({}, "11.8", "nvcc", Severity.ERROR),
+        ({"toolkits": ()}, "12.8", "nvcc", Severity.INFO),
+        ({}, "12.8", "nvcc", Severity.INFO),
+        ({"toolkits": (kit("12.4.131"),)}, "12.8", "nvcc", Severity.INFO),
+        ({"toolkits": (kit("12.4.131", named_by="CUDA_HOME"),)}, "12.8", "nvcc", Severity.WARNING),
+        ({"toolkits": (kit("12.8.93", lacks=("nv/target (cuda_cccl)",)),)}, "12.8", "nvcc", Severity.INFO),
+        ({"toolkits": (kit("12.8.93", lacks=("ptxas",)),)}, "12.8", "nvcc-incomplete", Severity.WARNING),
+        ({"toolkits": (kit("12.8.93", lacks=("ptxas",), named_by="x"),)}, "", "nvcc-incomplete", Severity.ERROR),
+        ({"toolkits": (kit("12.8.93", max_glibc="2.35"),)}, "12.8", "nvcc-glibc", Severity.WARNING),
+        ({"toolkits": (kit("12.8.93", max_glibc="2.35", named_by="x"),)}, "", "nvcc-glibc", Severity.ERROR),
         ({"toolkits": (Toolkit(home="/c", cuda="12.4", nvcc="12.4.131"),)}, "13.0", "nvcc", Severity.INFO),
         ({"toolkits": (Toolkit(home="/c", cuda="12.8", nvcc="12.8.93"),)}, "12.8", "nvcc", Severity.OK),
         ({"compilers": ()}, "", "host-compiler", Severity.ERROR),
@@ -134,7 +146,10 @@ def test_severities(changes: dict[str, Any], cuda: str, code: str, severity: Sev
         ({"compilers": ()}, "", "host-compiler", "apt-get install g++"),
         ({"disks": (disk("cache", GB // 2),)}, "", "disk-cache", "ATTNFORGE_CACHE"),
         ({"disks": (disk("temporary", GB // 4),)}, "", "disk-temporary", "TMPDIR"),
-        ({"toolkits": ()}, "12.4", "nvcc", "--cuda 13.0"),
+        ({"toolkits": ()}, "12.1", "nvcc", "--cuda 13.0"),
+        ({"toolkits": ()}, "12.1", "nvcc", "--toolchain nvidia==12.1.1"),
+        ({"toolkits": (kit("12.8.93", lacks=("ptxas",)),)}, "", "nvcc-incomplete", "unset CUDA_HOME"),
+        ({"toolkits": (kit("12.8.93", max_glibc="2.35"),)}, "", "nvcc-glibc", "an older glibc"),
         ({"gpus": ()}, "", "gpus", "--gpu"),
         ({"driver_cuda": "12.4"}, "13.0", "driver", "--cuda 12.4"),
         ({"uv": ""}, "", "uv", "pip install uv"),
@@ -152,6 +167,7 @@ def test_every_toolkit_is_listed_and_its_host_compiler_is_looked_at() -> None:
     host = machine(toolkits=kits, compilers=(gxx("14.1.0"),))
     seen = find(host, "nvcc").seen
     assert "13.0.88" in seen
+    assert "nvcc 12.8.93, will be fetched from NVIDIA: 81 MB" in find(machine(), "nvcc", "12.8").means
     assert "/usr/local/cuda-12.4" in seen
     compilers = [finding for finding in examine(host) if finding.code == "host-compiler"]
     assert [finding.severity for finding in compilers] == [Severity.OK, Severity.ERROR]

@@ -16,6 +16,7 @@ from attnforge.host.machine import find_disks, find_libc
 from attnforge.host.probe import probe
 from attnforge.host.programs import Programs
 from attnforge.host.toolkits import find_compilers, find_toolkits
+from attnforge.model.host import Toolkit
 from attnforge.paths import Folders
 from attnforge.process import Command, Outcome
 
@@ -153,6 +154,88 @@ class TestToolkits:
         broken = toolkit(runner, tmp_path / "b")
         runner.say(broken, "cannot execute binary file", code=126)
         assert find_toolkits(programs(runner, tmp_path / "a/bin", tmp_path / "b/bin"), tmp_path) == ()
+
+
+class TestCompleteness:
+    """What is missing in a toolkit, and what its headers say of glibc."""
+
+    def whole(self, runner: FakeRunner, home: Path) -> Path:
+        nvcc = toolkit(runner, home, "12.8", "12.8.93")
+        for name in ("bin/cudafe++", "nvvm/bin/cicc", "bin/ptxas", "bin/fatbinary", "lib64/libcudart.so"):
+            executable(home / name)
+        for name in ("crt/host_runtime.h", "cuda_fp16.h", "nv/target"):
+            executable(home / "include" / name)
+        return nvcc
+
+    def found(self, runner: FakeRunner, folder: Path, **environ: str) -> Toolkit:
+        (found,) = find_toolkits(programs(runner, folder / "bin", **environ), folder / "nowhere")
+        return found
+
+    def tells(self, runner: FakeRunner, home: Path, settings: str) -> None:
+        version = NVCC.format(release="12.8", build="12.8.93")
+        runner.answers[str(home / "bin/nvcc")] = lambda argv: Outcome(0, settings if "--dryrun" in argv else version)
+
+    def test_a_whole_one(self, runner: FakeRunner, tmp_path: Path) -> None:
+        self.whole(runner, tmp_path)
+        assert self.found(runner, tmp_path).lacks == ()
+        assert self.found(runner, tmp_path).named_by == ""
+        assert self.found(runner, tmp_path, CUDA_PATH=str(tmp_path)).named_by == "CUDA_PATH"
+
+    @pytest.mark.parametrize(
+        ("name", "says"),
+        [
+            ("include/nv/target", "nv/target (cuda_cccl)"),
+            ("include/cuda_fp16.h", "cuda_fp16.h (cuda_cudart)"),
+            ("include/crt/host_runtime.h", "crt/host_runtime.h (cuda_crt, or cuda_nvcc before 13.0)"),
+            ("nvvm/bin/cicc", "cicc (libnvvm, or cuda_nvcc before 13.0)"),
+            ("bin/ptxas", "ptxas (cuda_nvcc)"),
+            ("lib64/libcudart.so", "libcudart.so (cuda_cudart)"),
+        ],
+    )
+    def test_what_is_missing_is_named(self, runner: FakeRunner, tmp_path: Path, name: str, says: str) -> None:
+        self.whole(runner, tmp_path)
+        (tmp_path / name).unlink()
+        self.tells(runner, tmp_path, f"#$ PATH={tmp_path}/nvvm/bin:{tmp_path}/bin\n")
+        assert self.found(runner, tmp_path).lacks == (says,)
+
+    def test_where_nvcc_tells_nothing_its_programs_may_be_anywhere(self, runner: FakeRunner, tmp_path: Path) -> None:
+        self.whole(runner, tmp_path)
+        (tmp_path / "bin/ptxas").unlink()
+        assert self.found(runner, tmp_path).lacks == ()
+
+    def test_what_nvcc_finds_elsewhere_is_not_missing(self, runner: FakeRunner, tmp_path: Path) -> None:
+        nvcc = self.whole(runner, tmp_path / "cuda")
+        for name in ("include/nv/target", "bin/ptxas", "lib64/libcudart.so"):
+            (tmp_path / "cuda" / name).unlink()
+        for name in ("headers/nv/target", "programs/ptxas", "libraries/libcudart.so"):
+            executable(tmp_path / name)
+        told = (
+            f'#$ PATH=/bin:{tmp_path}/programs\n#$ INCLUDES="-I{tmp_path}/headers"  \n'
+            f'#$ LIBRARIES=  "-L{tmp_path}/libraries/stubs" "-L{tmp_path}/libraries"\n'
+        )
+        self.tells(runner, nvcc.parent.parent, told)
+        assert self.found(runner, tmp_path / "cuda").lacks == ()
+
+    @pytest.mark.parametrize(("part", "place"), [("nv/target", "include/cccl"), ("cuda_fp16.h", "targets/x/include")])
+    def test_later_layouts(self, runner: FakeRunner, tmp_path: Path, part: str, place: str) -> None:
+        self.whole(runner, tmp_path)
+        (tmp_path / "include" / part).unlink()
+        executable(tmp_path / place / part)
+        assert self.found(runner, tmp_path).lacks == ()
+
+    @pytest.mark.parametrize(
+        ("text", "bound"),
+        [
+            ("extern double rsqrt(double x);\nextern double   sinpi(double x);", "2.40"),
+            ("extern double rsqrt(double x);\nextern double sinpi(double x) __NV_IEC_SPECIFIER;", "2.41"),
+            ("extern double rsqrt(double x) _NV_SPECIFIER;\nextern double sinpi(double x) noexcept(true);", ""),
+            ("", ""),
+        ],
+    )
+    def test_the_glibc_that_headers_allow_for(self, runner: FakeRunner, tmp_path: Path, text: str, bound: str) -> None:
+        self.whole(runner, tmp_path)
+        (tmp_path / "include/crt/math_functions.h").write_text(text)
+        assert self.found(runner, tmp_path).max_glibc == bound
 
 
 class TestCompilers:

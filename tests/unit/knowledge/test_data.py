@@ -11,7 +11,8 @@ from packaging.version import Version
 from attnforge.errors import RequestError
 from attnforge.knowledge.advisories import Advisory, advisories
 from attnforge.knowledge.gpus import find_gpu
-from attnforge.knowledge.host_compilers import compiler_limits
+from attnforge.knowledge.host_compilers import compiler_limits, is_newer_glibc
+from attnforge.knowledge.redist import components_of, known_manifests, pinned_release, pinned_releases, platform_of
 from attnforge.knowledge.targets import find_profile, find_target, profiles, targets
 from attnforge.knowledge.toolchains import pypi_toolchains
 from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_releases
@@ -254,3 +255,73 @@ def test_architectures_are_read(text: str, digits: str) -> None:
 def test_what_is_no_architecture(text: str) -> None:
     with pytest.raises(ValueError, match="not a compute capability"):
         Architecture.parse(text)
+
+
+# --- NVIDIA's archives
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("version", [release.version for release in pinned_releases("x86_64")])
+def test_a_release_of_nvidias_is_whole(version: str, machine: str) -> None:
+    release = pinned_release(version, machine)
+    assert release is not None
+    names = [archive.component for archive in release.archives]
+    assert all(name in known for name, known in zip(names, components_of(version), strict=True))
+    assert release.nvcc.startswith(f"{release.cuda}.")
+    for archive in release.archives:
+        assert re.fullmatch(r"[0-9a-f]{64}", archive.sha256)
+        assert archive.size > 100 if archive.component == "cuda_crt" else archive.size > 500_000
+        assert archive.path.startswith(f"{archive.component}/{platform_of(machine)}/{archive.component}-")
+        assert archive.path.endswith(f"-{archive.version}-archive.tar.xz")
+
+
+def test_releases_of_nvidias_are_told_apart() -> None:
+    releases = pinned_releases("x86_64")
+    versions = [release.version for release in releases]
+    assert versions == sorted(versions, key=Version)
+    assert not set(versions) & set(known_manifests())
+    assert all(re.fullmatch(r"[0-9a-f]{64}", known) for known in known_manifests().values())
+    assert [release.version for release in releases if not release.manifest] == ["13.4.2"]
+    hashes = {
+        one.sha256: one.path
+        for machine in ("x86_64", "aarch64")
+        for release in pinned_releases(machine)
+        for one in release.archives
+    }
+    paths = {
+        one.path
+        for machine in ("x86_64", "aarch64")
+        for release in pinned_releases(machine)
+        for one in release.archives
+    }
+    assert len(hashes) == len(paths)  # a component that did not change from release to release is the same file
+    assert pinned_releases("ppc64le") == ()
+
+
+@pytest.mark.parametrize(
+    ("version", "found"), [("12.8", "12.8.2"), ("12.8.1", "12.8.1"), ("12.5", None), ("12.5.1", None)]
+)
+def test_the_newest_of_a_minor_is_taken(version: str, found: str | None) -> None:
+    release = pinned_release(version, "x86_64")
+    assert (release.version if release else None) == found
+
+
+@pytest.mark.parametrize("release", torch_releases(), ids=lambda release: release.version)
+def test_each_pytorch_can_be_compiled_for_without_a_toolkit_of_the_machine(release: TorchRelease) -> None:
+    majors = {one.cuda.split(".")[0] for one in pinned_releases("x86_64")}
+    assert release.index_cuda.split(".")[0] in majors
+
+
+@pytest.mark.parametrize(
+    ("libc", "bound", "newer"),
+    [
+        ("glibc 2.41", "2.40", True),
+        ("glibc 2.40", "2.40", False),
+        ("glibc 2.9", "2.40", False),
+        ("glibc 2.41", "", False),
+        ("musl", "2.40", False),
+        ("", "2.40", False),
+    ],
+)
+def test_a_glibc_is_compared_by_its_numbers(libc: str, bound: str, newer: bool) -> None:
+    assert is_newer_glibc(libc, bound) is newer

@@ -68,6 +68,15 @@ MESSAGES = [
     ),
     ("cutlass-missing", "flash.h:5:10: fatal error: cute/tensor.hpp: No such file or directory"),
     ("cutlass-missing", 'x.cu(1): catastrophic error: cannot open source file "cutlass/numeric_types.h"'),
+    (
+        "glibc-too-new",
+        'bits/mathcalls.h(79): error: exception specification is incompatible with that of previous function "cospi" '
+        "(declared at line 5554 of crt/math_functions.h)",
+    ),
+    (
+        "glibc-too-new",
+        'bits/mathcalls.h(206): error: exception specification is incompatible with that of previous function "rsqrt"',
+    ),
     ("partial-toolkit", "CUDAContext.h:6:10: fatal error: cusparse.h: No such file or directory"),
     ("partial-toolkit", "fatal error: cusolverDn.h: No such file or directory"),
     (

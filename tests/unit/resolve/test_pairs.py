@@ -232,6 +232,8 @@ def test_pairs_for_a_cuda_that_is_settled() -> None:
         ("2.9,2.12", "", (), "13.0"),
         ("2.12,2.15", "", (), "13.2"),
         ("2.9,2.10", "", ("12.8",), "12.8"),
+        ("2.9,2.10", "", (), "12.8"),
+        ("2.8,2.12", "", (), "12.6"),
         ("2.8,2.9", "", ("12.6", "12.8"), "12.8"),
         ("2.9,2.12", "", ("12.6", "12.8"), "13.0"),
         ("2.8,2.12", "", ("12.6", "12.8"), "12.6"),
@@ -262,7 +264,7 @@ def test_all_pairs_have_one_cuda(
     [
         ("2.14,2.15", "", "no CUDA together", "build separate wheels: --torch 2.14.1 and --torch 2.15.0"),
         ("2.11,2.12,2.15", "", "no CUDA together", "--torch 2.11.0,2.12.1 and --torch 2.15.0"),
-        ("2.8,2.12", "", "no CUDA together", "--torch 2.8.0 and --torch 2.12.1, or install a CUDA toolkit"),
+        ("2.4,2.7", "", "no CUDA together", "--torch 2.4.1 and --torch 2.7.1, or install a CUDA toolkit"),
         ("2.14,2.15", "13.0", "PyTorch 2.15.0 has no build with CUDA 13.0", "separate wheel for --torch 2.15.0"),
         ("2.8,2.12", "13", "PyTorch 2.8.0 has no build with CUDA 13.0", "--cuda 12.6 for all"),
     ],

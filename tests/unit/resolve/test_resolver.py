@@ -162,16 +162,17 @@ def test_a_toolkit_of_another_major_is_refused(make_resolution: Make, make_host:
 
 def test_a_toolkit_of_another_minor_is_warned_of(make_resolution: Make, make_host: Callable[..., Host]) -> None:
     host = make_host(toolkits=(Toolkit(home="/cuda", cuda="12.6", nvcc="12.6.85"),))
-    resolution = make_resolution(host=host, torch="2.7.1", cuda="12.8")
+    resolution = make_resolution(host=host, torch="2.7.1", cuda="12.8", toolchain="system")
     assert resolution.plan.toolchain.cuda == "12.6"
     assert any("same major" in warning.message for warning in resolution.warnings)
 
 
-def test_cuda_12_without_a_toolkit_says_what_is_missing(make_resolution: Make) -> None:
+@pytest.mark.parametrize(("toolchain", "hint"), [("system", "CUDA_HOME"), ("pypi", "--toolchain nvidia")])
+def test_a_toolchain_that_is_not_there_says_what_is_missing(make_resolution: Make, toolchain: str, hint: str) -> None:
     with pytest.raises(HostError) as caught:
-        make_resolution(torch="2.7.1", cuda="12.8", python="3.11")
-    assert "12.8" in caught.value.what
-    assert "CUDA_HOME" in caught.value.hint
+        make_resolution(torch="2.7.1", cuda="12.8", python="3.11", toolchain=toolchain)
+    assert "CUDA 12" in caught.value.what
+    assert hint in caught.value.hint
 
 
 def test_no_compiler_and_too_new_a_compiler(make_resolution: Make, make_host: Callable[..., Host]) -> None:
