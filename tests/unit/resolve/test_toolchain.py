@@ -15,8 +15,9 @@ from attnforge.model.host import Host, HostCompiler, Toolkit
 from attnforge.model.plan import Resolution, SourcePin
 from attnforge.model.request import Request
 from attnforge.recipes.catalogue import find_recipe
+from attnforge.resolve.decisions import Notes
 from attnforge.resolve.resolver import resolve
-from attnforge.resolve.toolchain import asked_release_version
+from attnforge.resolve.toolchain import asked_release_version, choose_toolkit
 
 Make = Callable[..., Resolution]
 MakeHost = Callable[..., Host]
@@ -93,13 +94,13 @@ def test_a_target_without_a_release_of_its_minor_gets_the_nearest(make_resolutio
     assert "--toolchain nvidia==12.1.1" in caught.value.hint
 
 
-def test_another_architecture_has_archives_of_its_own(make_resolution: Make, make_host: MakeHost) -> None:
-    (first, *_) = make_resolution(host=make_host(machine="aarch64"), **CUDA_12).plan.toolchain.archives
+def test_another_architecture_has_archives_of_its_own(make_host: MakeHost) -> None:
+    (first, *_) = choose_toolkit("12.8", "", make_host(machine="aarch64"), Notes()).archives
     assert "linux-sbsa" in first.path
     with pytest.raises(HostError, match="can be fetched"):
-        make_resolution(host=make_host(machine="ppc64le"), **CUDA_12)
+        choose_toolkit("12.8", "", make_host(machine="ppc64le"), Notes())
     with pytest.raises(HostError, match="no CUDA toolkit for ppc64le"):
-        make_resolution(host=make_host(machine="ppc64le"), toolchain="nvidia", **CUDA_12)
+        choose_toolkit("12.8", "nvidia", make_host(machine="ppc64le"), Notes())
 
 
 def test_the_pin_has_all_that_is_fetched(make_resolution: Make) -> None:
@@ -165,10 +166,10 @@ def test_an_incomplete_toolkit_is_refused_where_it_is_asked_for(make_resolution:
     assert any("lacks nv/target" in rejected.reason for rejected in decision.rejected)
 
 
-def test_an_incomplete_toolkit_is_named_where_nothing_else_serves(make_resolution: Make, make_host: MakeHost) -> None:
+def test_an_incomplete_toolkit_is_named_where_nothing_else_serves(make_host: MakeHost) -> None:
     host = make_host(toolkits=(INCOMPLETE,), machine="ppc64le")
     with pytest.raises(HostError, match="is incomplete"):
-        make_resolution(host=host, **CUDA_12)
+        choose_toolkit("12.8", "", host, Notes())
 
 
 @pytest.mark.parametrize(
