@@ -1,10 +1,10 @@
 """Times attnforge and upstream's own build of FlashAttention 2 with all features for one H100, on many processors.
 
-    python bench/whole.py [--third SEED] [--jobs N] [--at-once] [--json]
+    python bench/whole.py [--third SEED] [--without backward,split] [--jobs N] [--at-once] [--json]
 
 The sides are those of upstream.py: `attnforge build` from an empty cache, and upstream's setup.py with real ninja, the
 same units, one architecture, as many jobs, NVCC_THREADS=1. ``--third SEED`` takes a third of the 72 units: all of two
-head dimensions, which that seed draws. ``--at-once`` runs both sides at the same time, each on its own half of the
+head dimensions, which that seed draws; ``--without`` leaves features out on both sides. ``--at-once`` runs both sides at the same time, each on its own half of the
 processors, so that both have the same neighbours and the same clock. Without it they run one after the other on all.
 
 Wall time, CPU seconds, the memory that each side's processes held together, and the busiest share: CPU seconds over
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from attnforge import Machine, plan
-from cases import Case, case_of, positive, prepare
+from cases import Case, case_of, positive, prepare, words
 from sides import SHARED_ROOMS, Ours, Upstream
 
 OURS, UPSTREAM = "attnforge", "upstream"
@@ -36,6 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     """Run as a program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--third", type=int, metavar="SEED", help="two head dimensions of the six, drawn by SEED")
+    parser.add_argument("--without", type=words, default=(), help="features that are left out on both sides")
     parser.add_argument("--jobs", type=positive, default=0, help="compiles at once (default: the side's processors)")
     parser.add_argument("--at-once", action="store_true", help="both sides at the same time, on half the processors")
     parser.add_argument("--python", default=f"{sys.version_info.major}.{sys.version_info.minor}", help="of the target")
@@ -64,7 +65,7 @@ def head_dims(given: argparse.Namespace) -> tuple[int, ...]:
 def the_case(given: argparse.Namespace) -> Case:
     """Return what is built; without --jobs, with as many as this process has processors."""
     case = case_of(given, Machine(os.environ), "full")
-    return replace(case, jobs=given.jobs or len(os.sched_getaffinity(0)))
+    return replace(case, without=given.without, jobs=given.jobs or len(os.sched_getaffinity(0)))
 
 
 def started(arguments: Sequence[str], at_once: bool) -> dict[str, Any]:
@@ -112,7 +113,8 @@ def told(given: argparse.Namespace, sides: Mapping[str, Any]) -> str:
     """Return a table for people."""
     which = "of head dimensions " + ", ".join(map(str, given.head_dims)) if given.head_dims else "of all"
     how = "at once, each on half of the processors" if given.at_once else "one after the other"
-    lines = [f"FlashAttention 2, all features, sm_90, {len(sides[UPSTREAM]['units'])} units {which}; {how}"]
+    features = f"without {', '.join(given.without)}" if given.without else "all features"
+    lines = [f"FlashAttention 2, {features}, sm_90, {len(sides[UPSTREAM]['units'])} units {which}; {how}"]
     lines.append(f"{'':12}{'wall s':>9}{'CPU s':>9}{'jobs':>6}{'busy':>7}{'peak GB':>9}{'longest unit':>14}")
     for side, run in sides.items():
         busy = run["cpu"] / run["wall"] / run["jobs"]
