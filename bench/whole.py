@@ -4,8 +4,9 @@
 
 The sides are those of upstream.py: `attnforge build` from an empty cache, and upstream's setup.py with real ninja, the
 same units, one architecture, as many jobs, NVCC_THREADS=1. ``--third SEED`` takes a third of the 72 units: all of two
-head dimensions, which that seed draws; ``--without`` leaves features out on both sides. ``--at-once`` runs both sides at the same time, each on its own half of the
-processors, so that both have the same neighbours and the same clock. Without it they run one after the other on all.
+head dimensions, which that seed draws. ``--without`` leaves features out on both sides. ``--at-once`` runs both sides
+at the same time, each on its own half of the processors, so that both have the same neighbours and the same clock.
+Without it they run one after the other on all.
 
 Wall time, CPU seconds, the memory that each side's processes held together, and the busiest share: CPU seconds over
 wall time and jobs. The whole takes upstream about ten minutes on 32 processors.
