@@ -42,8 +42,7 @@ from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
 from attnforge.workflow.report import report_of, write_report
 from attnforge.workflow.results import Built, opened_cache
-from attnforge.workflow.room import check_room
-from attnforge.workflow.space import check_output, check_space, needs_of
+from attnforge.workflow.space import check_output, check_room, check_space, needs_of
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, share
 from attnforge.workflow.uptodate import first_report, keep_report, up_to_date

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from attnforge.errors import HostError, RequestError
 from attnforge.model.plan import BuildPlan
+from attnforge.workflow.machine import Machine
 
 # Of a kernel for one architecture: the least that was seen, of flash-attn 2.8.3 (forward, head dimension 64, without
 # features, nvcc 13.0, sm_90: 644 kB for four in one object, compressed). A build that has room must not be refused.
@@ -20,6 +21,10 @@ _COPIES_IN_CACHE = 5
 
 # What one nvcc has in its temporary folder at once (docs/performance.md: about 70 MB a unit; 20 of it preprocessed).
 _TEMPORARY_BYTES = 70_000_000
+
+
+# Measured: an environment with PyTorch 2.11.0+cu130 takes 4.5 GB. uv links it from its cache, so it counts once.
+_ENVIRONMENT = 4_500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,18 @@ def check_space(needs: Iterable[Need], look: Callable[[Path], tuple[int, int]] =
             )
 
 
+def check_room(machine: Machine, plan: BuildPlan) -> None:
+    """Raise HostError where no environment was made yet and the cache's disk has no room for the first one."""
+    free = next((disk.free_bytes for disk in machine.host.disks if disk.purpose == "build"), None)
+    there = any(folder.is_dir() for folder in (machine.folders.environments, *_caches_of_uv(machine)))
+    if plan.is_compiled and not there and free is not None and free < _ENVIRONMENT:
+        raise HostError(
+            f"no space left for PyTorch's environment: {free / 1e9:.1f} GB are free, and it needs 4.5 GB",
+            why=f"it goes into {machine.folders.environments}, and so do the libraries of CUDA that PyTorch needs",
+            hint="free some space, or set ATTNFORGE_CACHE to a folder on a disk with space",
+        )
+
+
 def check_output(out: Path) -> None:
     """Raise RequestError or HostError where wheels can't be put into a folder, which need not be there."""
     place = _existing(out)
@@ -76,6 +93,13 @@ def check_output(out: Path) -> None:
         raise RequestError(f"{place} is a file: no wheel can be put there", hint="--out FOLDER")
     if not os.access(place, os.W_OK | os.X_OK):
         raise HostError(f"{place} can't be written: no wheel can be put there", hint="--out FOLDER, another one")
+
+
+def _caches_of_uv(machine: Machine) -> list[Path]:
+    environ = machine.environ
+    named = environ.get("UV_CACHE_DIR")
+    shared = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home()) / ".cache")
+    return [Path(named)] if named else [shared / "uv", machine.folders.cache / "uv"]
 
 
 def _existing(path: Path) -> Path:
