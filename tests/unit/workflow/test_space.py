@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from attnforge.errors import HostError, RequestError
-from attnforge.model.plan import BuildPlan
-from attnforge.workflow.space import Need, check_output, check_space, free_in, needs_of
+from attnforge.model.host import Disk, Host
+from attnforge.model.plan import BuildPlan, Resolution
+from attnforge.workflow.machine import Machine
+from attnforge.workflow.space import Need, check_output, check_room, check_space, free_in, needs_of
 
 MB = 1_000_000
 
@@ -72,3 +74,26 @@ def test_where_wheels_go(tmp_path: Path) -> None:
     for bad in ("file", "file/below", "link", "link/below"):
         with pytest.raises(RequestError):
             check_output(tmp_path / bad)
+
+
+@pytest.mark.parametrize(("free", "made", "refused"), [(4.0, False, True), (4.0, True, False), (5.0, False, False)])
+def test_the_first_environment_needs_room(
+    tmp_path: Path,
+    make_host: Callable[..., Host],
+    make_resolution: Callable[..., Resolution],
+    free: float,
+    made: bool,
+    refused: bool,
+) -> None:
+    disk = Disk(purpose="build", path=str(tmp_path), free_bytes=int(free * 1e9), device=1, writable=True)
+    environ = {"HOME": str(tmp_path), "ATTNFORGE_CACHE": str(tmp_path / "cache")}
+    machine = Machine(environ)
+    machine.__dict__["host"] = make_host(disks=(disk,))
+    if made:
+        machine.folders.environments.mkdir(parents=True)
+    plan = make_resolution().plan
+    if refused:
+        with pytest.raises(HostError, match=r"4\.0 GB are free, and it needs 4\.5 GB"):
+            check_room(machine, plan)
+    else:
+        check_room(machine, plan)
