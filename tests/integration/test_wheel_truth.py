@@ -179,6 +179,11 @@ def test_a_pytorch_that_cannot_be_read_costs_no_finished_wheel(forge: Forge) -> 
     whole = library.read_bytes()
     library.unlink()
     library.write_bytes(whole[:1000])
+    # Nothing is read again while the first report says what the wheel is.
+    forge.run("build", source, *of("H100"), "--plain").ok()
+    forge.wheel().unlink()
+    (report,) = forge.cache.glob("builds/*/wheel/*/*.report.json")
+    report.unlink()
     done = forge.run("build", source, *of("H100"), "--plain")
     assert done.code == 3
     assert "PyTorch can't be read" in done.err

@@ -16,6 +16,9 @@ from attnforge.compile import engine
 from standins import house
 from standins.forge import TARGET, Forge, wait_until
 
+# One of them is kept for host code while a rehearsal goes on: two kernels compile at once.
+SLOTS = ("--jobs", "3")
+
 pytest_plugins = ["standins.fixtures"]
 pytestmark = [pytest.mark.compile, pytest.mark.network]
 
@@ -214,7 +217,7 @@ def test_a_kernel_that_fails_while_upstream_links(forge: Forge, source: Path) ->
     change(source / "setup.py", '"build_ext": BuildExtension', '"build_ext": Slow')
     forge.toolkit.order("scale.cu", wait=str(linked), print="scale.cu(3): error: out of luck\n", end=2)
     forge.toolkit.order("shift.cu", wait=str(linked))
-    done = forge.build(source)
+    done = forge.build(source, *SLOTS)
     assert done.code == 4
     assert done.events[-1]["error"]["what"] == "scale.cu failed to compile: scale.cu(3): error: out of luck"
     assert done.seen("Rehearsed") == []
@@ -224,14 +227,14 @@ def test_a_kernel_that_fails_while_upstream_links(forge: Forge, source: Path) ->
 
 def test_killed_after_the_rehearsal_nothing_is_compiled_twice(forge: Forge, source: Path, go: Path) -> None:
     forge.toolkit.order("scale.cu")
-    running = start(forge, source)
+    running = start(forge, source, *SLOTS)
     running.until("Rehearsed")
     wait_until(lambda: len(forge.toolkit.calls()) == 3 and forge.objects() == 3)
     running.process.send_signal(signal.SIGKILL)
     running.end()
     wait_until(lambda: forge.processes() == [], 20)
     go.touch()
-    done = forge.build(source).ok()
+    done = forge.build(source, *SLOTS).ok()
     (graph,) = done.seen("GraphReceived")
     assert (graph["compile"], graph["reused"]) == (2, 2)
     assert forge.toolkit.calls() == {"scale.cu": 1, "shift.cu": 2, "total.cu": 2}
@@ -277,7 +280,7 @@ def test_kernels_that_are_done_with_the_host_code_are_not_waited_for_twice(
 ) -> None:
     binding = source / "csrc" / "binding.cpp"
     binding.write_text(binding.read_text() + SLOW)
-    done = forge.build(source).ok()
+    done = forge.build(source, *SLOTS).ok()
     assert (done.seen("Rehearsed"), runs.read_text()) == ([], "run ")
     assert forge.toolkit.calls() == UNITS
     assert forge.python(forge.install(forge.wheel()), RUN) == "50.0"

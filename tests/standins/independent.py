@@ -33,7 +33,7 @@ from packaging.version import Version
 
 _MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 _CUBIN = re.compile(r"\.(?P<sm>sm_\d+[af]?)\.cubin$", re.MULTILINE)
-_KERNEL = re.compile(r"^\s*(?:STT_)?FUNC\s+(?:STB_)?GLOBAL\s+.*\bENTRY\s+(?P<name>\S+)\s*$", re.MULTILINE)
+_KERNEL = re.compile(r"^\s*(?:STT_)?FUNC\s+(?:STB_)?\w+\s+.*\bENTRY\s+(?P<name>\S+)\s*$", re.MULTILINE)
 
 
 def cuobjdump() -> str:

@@ -107,8 +107,7 @@ class Engine:
         self._calls = itertools.count()
         self._products: dict[str, Product] = {}
         self._rehearsal = Rehearsal()
-        # The last is for a job that does not wait for a slot.
-        self._free_slots = list(range(slots + 1))
+        self._free_slots = list(range(slots))
         self._workers: set[threading.Thread] = set()
         self._total = 0
         self._closing = False
@@ -205,6 +204,8 @@ class Engine:
         """Answer calls of ninja from here on when all objects are there, those of the rehearsal among them."""
         with self._changed:
             self._rehearsal.on = False
+            self._keep_slots()
+            self._dispatch()
 
     @property
     def performed(self) -> bool:
@@ -245,6 +246,7 @@ class Engine:
         with self._changed:
             batch.rehearsed = self._rehearsal.on and can_wait(tasks) and self._is_long(tasks)
             self._rehearsal.add(batch)
+            self._keep_slots()
         empty, merged = _left_out(graph)
         self._emit(
             GraphReceived(
@@ -260,6 +262,10 @@ class Engine:
         )
         self._enqueue(batch, works, tasks)
         return self._answer(batch)
+
+    def _keep_slots(self) -> None:
+        """Keep a slot for the host units of further calls while a rehearsal goes on. With the lock held."""
+        self._scheduler.kept_slots = 1 if self._rehearsal.on and self._rehearsal.took_place else 0
 
     def _is_long(self, tasks: Iterable[Task]) -> bool:
         kernels = [first_trial(task, self._costs) for task in tasks if not is_host(task.work.unit)]
@@ -389,6 +395,7 @@ class Engine:
                 return 0
             code = self._wait(batch)
             batch.rehearsed = False
+            self._keep_slots()
             return code
 
     def _jobs_of(self, batch: Batch) -> set[str]:

@@ -30,10 +30,9 @@ class Job:
     """One job: ``seconds`` and ``peak_bytes`` predicted, ``needs`` the ids of jobs that must be done before.
 
     ``tail`` is the time, in seconds, of the longest chain of jobs that waits for this one. Jobs of a higher ``rank``
-    start only where none of a lower one may. One below 0 is urgent: it does not wait for a slot while no more than one
-    job has none, and nothing passes it where it waits for memory. ``late_bytes`` is the most that it holds after its
-    memory has dropped, None where that is not known or it never does. ``mean_bytes`` is what all jobs of a unit reserve
-    on average, of the one that begins it.
+    start only where none of a lower one may. One below 0 is urgent: slots may be kept for it, and nothing passes it where
+    it waits for memory. ``late_bytes`` is the most that it holds after its memory has dropped, None where that is not
+    known or it never does. ``mean_bytes`` is what all jobs of a unit reserve on average, of the one that begins it.
     """
 
     id: str
@@ -65,6 +64,8 @@ class Scheduler:
         self._unfinished: set[str] = set()
         self._passed: dict[str, int] = {}
         self._planned: dict[str, float] = {}
+        self.kept_slots = 0
+        """Slots that urgent jobs alone may take; one is always left to the others."""
         self.other_bytes = 0
         """What others hold of the budget: no job starts that would not fit beside it."""
 
@@ -113,7 +114,7 @@ class Scheduler:
         started = []
         short_of_memory = False
         for job in tuple(self._waiting):
-            if len(self._running) >= self.slots + (job.rank < 0):
+            if len(self._running) >= self._open_to(job):
                 break
             # While a unit that was begun waits for memory no further one is begun: it would only wait, too.
             if not job.needs.isdisjoint(self._unfinished) or (short_of_memory and job.mean_bytes):
@@ -128,6 +129,10 @@ class Scheduler:
         if self._waiting and not self._running:
             raise Stuck(", ".join(job.id for job in self._waiting))
         return started
+
+    def _open_to(self, job: Job) -> int:
+        """Return how many slots a job may be started in."""
+        return self.slots if job.rank < 0 else max(self.slots - self.kept_slots, 1)
 
     def finished(self, job_id: str) -> None:
         """Say that a running job has ended: its memory is free and what needs it may start."""

@@ -119,17 +119,27 @@ def test_what_was_begun_goes_before_what_was_not() -> None:
     assert [job.id for job in scheduler.ready()] == ["begun", "new"]
 
 
-def test_an_urgent_job_waits_for_no_slot() -> None:
-    scheduler = Scheduler(2, 100)
+def test_a_slot_that_is_kept_is_for_urgent_jobs_alone() -> None:
+    scheduler = Scheduler(3, 100)
+    scheduler.kept_slots = 1
     scheduler.add([Job("a", 9, 10), Job("b", 9, 10), Job("c", 9, 10)])
     assert [job.id for job in scheduler.ready()] == ["a", "b"]
     scheduler.add([Job("host", 1, 10, rank=-1), Job("other", 1, 10, rank=-1)])
-    # One more than there are slots, and not two.
+    # Never more than there are slots.
     assert [job.id for job in scheduler.ready()] == ["host"]
     scheduler.finished("a")
     assert [job.id for job in scheduler.ready()] == ["other"]
     scheduler.finished("host")
     assert scheduler.ready() == []
+    scheduler.kept_slots = 0
+    assert [job.id for job in scheduler.ready()] == ["c"]
+
+
+def test_the_only_slot_is_not_kept() -> None:
+    scheduler = Scheduler(1, 100)
+    scheduler.kept_slots = 1
+    scheduler.add([Job("a", 9, 10)])
+    assert [job.id for job in scheduler.ready()] == ["a"]
 
 
 def test_nothing_passes_an_urgent_job_that_waits_for_memory() -> None:
