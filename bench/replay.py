@@ -1,9 +1,12 @@
 """Replays a measured build on attnforge's scheduler: how busy its slots are, and what is reserved and held.
 
     python bench/replay.py tests/unit/recipes/fa2-full-sm90-costs.json --slots 16 32 --memory 110
+    python bench/replay.py tests/unit/recipes/fa2-full-sm90-run.json --slots 32 --memory 118.1
 
-The file has CPU seconds and peak GB of each step of each unit (``units``: unit to step to the two). Steps that it
-lacks, because that build was cut off, are taken from the recipe, and so is when a compiler's memory falls and how far.
+The file has CPU seconds and peak GB of each step of each unit (``units``: unit to step to the two). Where that was
+measured, the GB that were held late and the part of the time before come after them. Steps that the file lacks, because
+that build was cut off, are taken from the recipe; so is, where it is not there, when a compiler's memory falls and how
+far. What compiling really took (``compile_seconds``, with upstream's setup) is shown where the file has it.
 Each unit's steps are predicted by the recipe alone (``first build``) and by what the file has (``later build``).
 """
 
@@ -18,7 +21,7 @@ from pathlib import Path
 
 from attnforge.compile.cost import Measured
 from attnforge.model.cost import DISPATCH, Prediction
-from attnforge.model.recipe import KernelName
+from attnforge.model.recipe import JOINT, KernelName
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve.estimate import predict_steps
@@ -27,8 +30,11 @@ from attnforge.schedule.unit import unit_of
 
 GB = 10**9
 
-# The peaks of these were taken before attnforge's own memory was left out of them.
+# In files without what was held late, the peaks of these were taken before attnforge's own memory was left out of them.
 _WRONG_PEAKS = ("preprocess", "cudafe++", "fatbinary", "compile", "ptxas")
+
+# Seconds and peak alone.
+_SHORT = 2
 
 Steps = Mapping[str, Prediction]
 
@@ -37,14 +43,16 @@ def measured_units(path: Path, package: str, architecture: Architecture) -> list
     """Return each unit with what the recipe predicts of its steps, and what they took."""
     recipe = find_recipe(package)
     found: list[tuple[str, Steps, Steps]] = []
-    for unit, steps in json.loads(path.read_text(encoding="utf-8"))["units"].items():
+    recorded = json.loads(path.read_text(encoding="utf-8"))["units"]
+    sampled = any(len(step) > _SHORT for steps in recorded.values() for step in steps.values())
+    for unit, steps in recorded.items():
         kernels = _kernels(unit)
         cost = recipe.cost(KernelName.parse(kernels[0]).kind)
         assert cost is not None, unit
         prior = predict_steps(cost, kernels, 1.0, (architecture,))
-        took = {label: _took(prior[label], label, steps.get(label)) for label in prior}
+        took = {label: _took(prior[label], label, steps.get(label), sampled) for label in prior}
         # Merged units of both dtypes have one entry.
-        copies = 2 if len(kernels) > 1 else 1
+        copies = 2 if unit.endswith("x2") else 1
         found += [(f"{unit} {number}", prior, took) for number in range(copies)]
     host = recipe.cost(DISPATCH)
     if host is not None:
@@ -55,14 +63,17 @@ def measured_units(path: Path, package: str, architecture: Architecture) -> list
 
 def _kernels(unit: str) -> list[str]:
     if not unit.endswith("x2"):
-        return [unit]
+        return unit.split(JOINT)
     return [f"{unit.removesuffix('x2')}-bf16", f"{unit.removesuffix('x2')}-bf16-causal"]
 
 
-def _took(prior: Prediction, label: str, seen: list[float] | None) -> Prediction:
+def _took(prior: Prediction, label: str, seen: list[float] | None, sampled: bool) -> Prediction:
     if seen is None:
         return prior
     seconds, peak = seen[0], int(seen[1] * GB)
+    if sampled:
+        late, early = seen[2:] or (None, 1.0)
+        return Prediction(seconds, peak, None if late is None else int(late * GB), early or 1.0)
     if label.partition(" ")[0] in _WRONG_PEAKS:
         peak = prior.peak_bytes
     return replace(prior, seconds=seconds, peak_bytes=peak)
@@ -110,6 +121,9 @@ def main(arguments: list[str]) -> None:
     total = sum(step.seconds for _, _, took in units for step in took.values())
     longest = max(sum(step.seconds for step in took.values()) for _, _, took in units)
     print(f"{len(units)} units, {total:.0f} s of CPU, the longest {longest:.0f} s")
+    recorded = json.loads(given.file.read_text(encoding="utf-8"))
+    if "compile_seconds" in recorded:
+        print(f"it took {recorded['compile_seconds']:.0f} s with {recorded['slots']} slots")
     for slots in given.slots:
         print(f"{slots} slots: {total / slots:.0f} s if all were always busy")
         for what, known in (("first build", False), ("later build", True)):

@@ -8,7 +8,7 @@ import statistics
 import tempfile
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,14 @@ PEAK_MARGIN = 1.02
 # A family of units is predicted to hold less than the recipe says when so many of them were measured. More is believed
 # of one.
 ENOUGH = 3
+
+# A step that is predicted to hold no more than this is never predicted to hold less because others of its kind did:
+# there is little to gain, and small steps vary (fatbinary of split-KV units: 0.06 to 0.11 GB).
+SMALL_BYTES = 1_500_000_000
+
+# Nor is one because it did so itself, where it took no longer than this: samples can miss what a short step held. Seen:
+# 3 MB, which are gcc's, of a preprocessor that held 120 MB.
+SHORT_SECONDS = 10.0
 
 # Where this part of the peak or more is needed again after memory fell, nothing is to be released.
 _WORTH = 0.8
@@ -113,7 +121,20 @@ class Factors:
         like = family(key)
         time, memory = self.seconds.get(like, self.tools.get(_tool(key), 1.0)), self.bytes.get(like, 1.0)
         late = None if prior.late_bytes is None else int(prior.late_bytes * memory)
-        return Prediction(prior.seconds * time, int(prior.peak_bytes * memory), late, prior.early)
+        return _at_least(Prediction(prior.seconds * time, int(prior.peak_bytes * memory), late, prior.early), prior)
+
+
+def _at_least(found: Prediction, prior: Prediction | None) -> Prediction:
+    """Return a prediction whose peak is not below that of a prior of few bytes."""
+    if prior is None or prior.peak_bytes > SMALL_BYTES:
+        return found
+    return replace(found, peak_bytes=max(found.peak_bytes, prior.peak_bytes))
+
+
+def _own(measured: Measured, prior: Prediction | None) -> Prediction:
+    """Return what is predicted of a key that was measured."""
+    found = measured.prediction()
+    return found if found.seconds > SHORT_SECONDS else _at_least(found, prior)
 
 
 class CostModel:
@@ -138,24 +159,24 @@ class CostModel:
         with self._lock:
             measured = self._measured.get(key) if unit.cost_key else None
             if measured is not None:
-                return measured.prediction()
+                return _own(measured, self._prior.get(key))
             if key not in self._prior:
                 return STEP_DEFAULTS.get(label.split(" ")[0], DEFAULTS[unit.language])
             return self._factors.scaled(key, self._prior[key])
 
     def measured(self, unit: Unit, label: str = "") -> Prediction | None:
         """Return what a step of the unit took here; None where it was never measured."""
+        key = step_key(unit.cost_key, label)
         with self._lock:
-            found = self._measured.get(step_key(unit.cost_key, label)) if unit.cost_key else None
-        return found.prediction() if found else None
+            found = self._measured.get(key) if unit.cost_key else None
+        return _own(found, self._prior.get(key)) if found else None
 
     def expect(self, prior: Mapping[str, Prediction]) -> dict[str, Prediction]:
         """Return what this machine is expected to take for each key of such figures."""
         with self._lock:
             measured, factor = self._measured, factors(self._measured, prior)
         return {
-            key: measured[key].prediction() if key in measured else factor.scaled(key, one)
-            for key, one in prior.items()
+            key: _own(measured[key], one) if key in measured else factor.scaled(key, one) for key, one in prior.items()
         }
 
     def learn(

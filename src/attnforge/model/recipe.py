@@ -115,6 +115,9 @@ def kernel_name(kind: str, head_dim: int | str, dtype: str, variant: str = "") -
     return f"{kind}-hdim{head_dim}-{dtype}" + (f"-{variant}" if variant else "")
 
 
+_VALUES = re.compile(r"v\d+")
+
+
 class KernelName(NamedTuple):
     """The parts of such a name. They sort as upstream's units that share most lie beside one another."""
 
@@ -127,6 +130,12 @@ class KernelName(NamedTuple):
     def words(self) -> frozenset[str]:
         """The words of the variant."""
         return frozenset(self.variant.split("-"))
+
+    @property
+    def dims(self) -> str:
+        """The head dimension, and that of the values where it is another: ``192``, ``192-v128``."""
+        values = [word for word in self.variant.split("-") if _VALUES.fullmatch(word)]
+        return "-".join([str(self.head_dim), *values])
 
     @classmethod
     def parse(cls, name: str) -> KernelName:
@@ -390,7 +399,9 @@ class Amount(Value):
     )
     slim: float = Field(default=0, ge=0, description="what each unit adds, without any optional feature")
     full: float = Field(default=0, ge=0, description="what each adds with all of them")
-    head_dim: float = Field(default=0, ge=0, description="what each head dimension after the first adds to a group")
+    head_dim: float = Field(
+        default=0, ge=0, description="what each head dimension after the first adds to a group, values' own counted too"
+    )
     variants: dict[str, PositiveFloat] = Field(
         default_factory=dict,
         description="words of variants, to how many times `full` a unit with this word adds with all features",
@@ -408,10 +419,9 @@ class Amount(Value):
 
     def of(self, kernels: Sequence[KernelName], features: float) -> float:
         """Return the amount of the units of these kernels, merged into one."""
-        dims = {kernel.head_dim for kernel in kernels}
-        shared = self.shared * max(map(self._of_dim, dims))
+        shared = self.shared * max(self._of_dim(one.head_dim) for one in kernels)
         added = sum(self._of_dim(one.head_dim) * self.each(features, one.words) for one in kernels)
-        return shared + added + (len(dims) - 1) * self.head_dim
+        return shared + added + (len({one.dims for one in kernels}) - 1) * self.head_dim
 
     def alone(self, features: float) -> float:
         """Return the amount of one unit of the kind, whichever."""

@@ -50,7 +50,7 @@ def _reserve(host: Host) -> int:
 def cost_key(plan: BuildPlan, kernel: str) -> str:
     """Return the name under which units of these kernels are measured: alike in package, features, compiler.
 
-    Of merged units it has the number for each kind and head dimension. Architectures are in the
+    Of merged units it has the number for each kind and head dimension, also of values. Architectures are in the
     labels of steps: what was learned of one counts whichever others a target has.
     """
     features = "+".join(plan.selection.features) or "slim"
@@ -61,8 +61,8 @@ def _short(kernel: str) -> str:
     if JOINT not in kernel:
         return kernel
     names = map(KernelName.parse, kernel.split(JOINT))
-    counts = Counter((name.kind, name.head_dim) for name in names)
-    return JOINT.join(f"{kind}-hdim{head_dim}x{count}" for (kind, head_dim), count in sorted(counts.items()))
+    counts = Counter((name.kind, name.head_dim, name.dims) for name in names)
+    return JOINT.join(f"{kind}-hdim{dims}x{count}" for (kind, _, dims), count in sorted(counts.items()))
 
 
 def units(plan: BuildPlan) -> tuple[tuple[str, ...], ...]:

@@ -262,6 +262,9 @@ KINDS = {
 }
 
 
+MB = 10**6
+
+
 def like(kind: str, dim: int) -> Unit:
     return unit(f"fa 2 {kind}-hdim{dim} full nvcc 13")
 
@@ -277,12 +280,40 @@ def test_the_first_unit_of_a_kind_corrects_the_others(path: Path) -> None:
     assert costs.predict(like("split", 32), "cicc sm_90").seconds == 300.0
 
 
+def figures_of(kind: str, label: str, peak_bytes: int) -> dict[str, Prediction]:
+    dims = (32, 64, 96, 128)
+    return {
+        step_key(f"fa 2 {kind}-hdim{dim} full nvcc 13", label): Prediction(100.0, peak_bytes, peak_bytes // 4, 0.2)
+        for dim in dims
+    }
+
+
 def test_less_memory_is_believed_when_several_units_needed_less(path: Path) -> None:
-    costs = CostModel(path, KINDS)
+    costs = CostModel(path, figures_of("split", "cicc sm_90", 4000 * MB))
     for count, dim in enumerate((32, 64, 96), 1):
-        costs.learn(like("split", dim), "cicc sm_90", 100.0, 2000 + dim)
+        costs.learn(like("split", dim), "cicc sm_90", 100.0, (2000 + dim) * MB)
         expected = 4000 if count < ENOUGH else 2096
-        assert costs.predict(like("split", 128), "cicc sm_90").peak_bytes == expected
+        assert costs.predict(like("split", 128), "cicc sm_90").peak_bytes == expected * MB
+
+
+def test_of_a_small_step_less_memory_is_never_believed_because_of_others(path: Path) -> None:
+    costs = CostModel(path, figures_of("split", "fatbinary", 120 * MB))
+    for dim in (32, 64, 96):
+        costs.learn(like("split", dim), "fatbinary", 2.0, 60 * MB)
+    assert costs.predict(like("split", 128), "fatbinary").peak_bytes == 120 * MB
+    costs.learn(like("split", 64), "fatbinary", 2.0, 240 * MB)
+    assert costs.predict(like("split", 128), "fatbinary").peak_bytes == 240 * MB
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(1.0, 120 * MB), (20.0, int(3 * MB * PEAK_MARGIN))])
+def test_what_samples_missed_of_a_short_step_is_expected_again(path: Path, seconds: float, expected: int) -> None:
+    figures = figures_of("forward", "preprocess", 120 * MB)
+    costs, one = CostModel(path, figures), like("forward", 64)
+    costs.learn(one, "preprocess", seconds, 3 * MB)
+    found = costs.predict(one, "preprocess")
+    assert found.peak_bytes == expected
+    assert costs.measured(one, "preprocess") == found
+    assert costs.expect(figures)[step_key(one.cost_key, "preprocess")] == found
 
 
 @given(st.lists(st.integers(1000, 8000), min_size=1, max_size=3))
