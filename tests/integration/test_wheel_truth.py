@@ -186,3 +186,50 @@ def test_a_pytorch_that_cannot_be_read_costs_no_finished_wheel(forge: Forge) -> 
     done = forge.run("build", source, *of("H100"), "--json").ok()
     assert done.seen("GraphReceived") == []
     assert forge.wheel().read_bytes() == before
+
+
+def test_a_setup_that_asks_for_a_prebuilt_wheel_is_told_to_build(forge: Forge) -> None:
+    """F6: the variables of packages that attnforge has no recipe for are set, whatever the folder is called."""
+    source = project(
+        forge,
+        "it",
+        (
+            "UNITS =",
+            'import os\nassert os.environ["NVTE_PYTORCH_FORCE_BUILD"] == "TRUE"\n'
+            'assert os.environ["TINYKERNELS_FORCE_BUILD"] == "TRUE"\nUNITS =',
+        ),
+    )
+    forge.run("build", source, *of("H100"), "--plain").ok()
+
+
+def test_a_setup_that_runs_pip_does_not_reach_the_machines(forge: Forge) -> None:
+    """F25: to uninstall does nothing; to install is refused, with what to do instead."""
+    call = 'import subprocess\nsubprocess.check_call(["{}", *"{}".split()])\nUNITS ='
+    source = project(forge, "it", ("UNITS =", call.format("pip", "uninstall tinykernels -y")))
+    forge.run("build", source, *of("H100"), "--plain").ok()
+    source = project(forge, "other", ("UNITS =", call.format("pip3", "install ninja")))
+    done = forge.run("build", source, *of("H100"), "--plain")
+    assert done.code == 4
+    assert "pip3 install ninja: attnforge lets no setup.py change an environment" in done.err
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "changed", "longer", "no report"])
+def test_a_damaged_finished_wheel_is_made_again(forge: Forge, damage: str) -> None:
+    """F23: without a compile, and with the same bytes."""
+    source = project(forge)
+    forge.run("build", source, *of("H100"), "--plain").ok()
+    before = forge.wheel().read_bytes()
+    (kept,) = forge.cache.glob("builds/*/wheel/*/*.whl")
+    changed = before.replace(b"tinykernels/", b"tinykernelz/")
+    content = {"emptied": b"", "cut": before[:-100], "longer": before + b"x"}.get(damage, changed)
+    kept.write_bytes(content)
+    if damage == "no report":
+        # The names of entries have no checksum: it takes the audit to see it.
+        kept.with_name(f"{kept.name}.json").unlink(missing_ok=True)
+        for report in kept.parent.glob("*.json"):
+            report.unlink()
+    forge.wheel().unlink()
+    done = forge.run("build", source, *of("H100"), "--json").ok()
+    assert forge.wheel().read_bytes() == before == kept.read_bytes()
+    assert [one for one in done.seen("Message") if "it is made again" in one["text"]]
+    assert [one["compile"] for one in done.seen("GraphReceived")] == [0]

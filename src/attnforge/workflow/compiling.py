@@ -29,6 +29,7 @@ from attnforge.provision.gpus import virtual_gpus
 from attnforge.recipes.catalogue import find_adapter
 from attnforge.resolve.estimate import cost_key, priors
 from attnforge.workflow.ground import Ground, answers_to, build_environment, named_folders
+from attnforge.workflow.installers import refuse_installers
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.rehearsing import Rehearsing, build_rehearsed
 from attnforge.workflow.upstream import build_wheel
@@ -96,6 +97,7 @@ def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[s
         reuse=Reuse(means.cache, Prefixes(named_folders(ground, generated))),
     ) as engine:
         job.started(engine)
+        refuse_installers(engine.seat_folder)
         environment = upstream_environment(machine, plan, recipe, ground, generated, engine.seat_folder, means.slots)
         run = partial(build_wheel, ground.source, ground.environment.python, environment, engine, job.folder, job.log)
         rehearsing = job.rehearsing
