@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from attnforge.elf import Elf
 from standins import house
-from standins.forge import PYTHON, Forge
+from standins.forge import PYTHON, Forge, wait_until
 
 pytest_plugins = ["standins.fixtures"]
 pytestmark = [pytest.mark.compile, pytest.mark.network]
@@ -233,3 +234,23 @@ def test_a_damaged_finished_wheel_is_made_again(forge: Forge, damage: str) -> No
     assert forge.wheel().read_bytes() == before == kept.read_bytes()
     assert [one for one in done.seen("Message") if "it is made again" in one["text"]]
     assert [one["compile"] for one in done.seen("GraphReceived")] == [0]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_of_a_setup_that_was_ended_stays(forge: Forge, how: signal.Signals) -> None:
+    """F4: the temporary folders of a setup.py that compiles by itself, and its processes."""
+    waits = (
+        "import pathlib, subprocess, tempfile\n"
+        "made = pathlib.Path(tempfile.mkdtemp(prefix='cmake-'), 'CMakeCache.txt')\nmade.write_text('x')\n"
+        f"pathlib.Path({str(forge.folder / 'began')!r}).touch()\n"
+        "subprocess.run(['sleep', '600'])\nUNITS ="
+    )
+    source = project(forge, "it", ("UNITS =", waits))
+    process = forge.start("build", source, *of("H100"), "--plain")
+    wait_until((forge.folder / "began").exists)
+    assert list(forge.temporary.glob("**/cmake-*"))
+    process.send_signal(how)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + how, out + err
+    wait_until(lambda: forge.processes() == [], 20)
+    assert not list(forge.temporary.iterdir())

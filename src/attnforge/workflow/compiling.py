@@ -98,6 +98,7 @@ def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[s
     ) as engine:
         job.started(engine)
         refuse_installers(engine.seat_folder)
+        _own_temporary(engine.seat_folder).mkdir()
         environment = upstream_environment(machine, plan, recipe, ground, generated, engine.seat_folder, means.slots)
         run = partial(build_wheel, ground.source, ground.environment.python, environment, engine, job.folder, job.log)
         rehearsing = job.rehearsing
@@ -125,9 +126,15 @@ def upstream_environment(
     """Return the environment of upstream's build, with the driver and the GPUs that it asks for."""
     return {
         **build_environment(plan, ground, seat, slots, machine.environ),
+        "TMPDIR": str(_own_temporary(seat)),
         "LIBRARY_PATH": str(driver_stub(machine, ground, generated)),
         **(virtual_gpus(plan.target.capabilities) if recipe.asks_for_gpus else {}),
     }
+
+
+def _own_temporary(seat: Path) -> Path:
+    """Return where upstream's build has its temporary files: what goes with the seat, however the build ends."""
+    return seat.with_name("upstream")
 
 
 def answered(machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path) -> frozenset[str]:

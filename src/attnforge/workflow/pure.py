@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -38,7 +39,9 @@ def build_pure(
         "PATH": os.pathsep.join(searched),
         **REPRODUCIBLE,
     }
-    wheel = build_wheel(source, environment.python, variables, None, folder, log)
+    with tempfile.TemporaryDirectory(prefix="attnforge-", dir=environ.get("TMPDIR")) as temporary:
+        variables["TMPDIR"] = temporary
+        wheel = build_wheel(source, environment.python, variables, None, folder, log)
     if not wheel.name.endswith(_ANYWHERE):
         raise BuildError(
             f"upstream's build made {wheel.name}, and its recipe says that it is pure Python",
