@@ -18,7 +18,8 @@ pytest_plugins = ["standins.fixtures"]
 pytestmark = [pytest.mark.compile, pytest.mark.network]
 
 # Both kinds of setup that a name once covered: compiled without ninja for its own architecture, and packed.
-WITHOUT_NINJA = "BuildExtension.with_options(use_ninja=False)"
+# PyTorch's own way of saying so is no longer one that works: see the test of it.
+WITHOUT_NINJA = 'type("Own", (BuildExtension,), {"use_ninja": property(lambda _: False, lambda *_: None)})'
 OWN_CODE = '["-O1", "-gencode", "arch=compute_80,code=sm_80"]'
 RUN = "import tinykernels; print(tinykernels.run(3.0))"
 
@@ -254,3 +255,28 @@ def test_nothing_of_a_setup_that_was_ended_stays(forge: Forge, how: signal.Signa
     assert process.returncode == 128 + how, out + err
     wait_until(lambda: forge.processes() == [], 20)
     assert not list(forge.temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        "BuildExtension.with_options(use_ninja=False)",
+        "BuildExtension.with_options(use_ninja=False, no_python_abi_suffix=True)",
+        'type("Own", (BuildExtension,), {"finalize_options": lambda self: '
+        '(setattr(self, "use_ninja", False), BuildExtension.finalize_options(self))[1]})',
+    ],
+)
+def test_a_setup_that_does_without_ninja_compiles_through_the_seat(forge: Forge, without: str) -> None:
+    """F3: units are seen, the plan's architectures reach them, and it is said."""
+    source = project(
+        forge,
+        "it",
+        ('{"build_ext": BuildExtension}', f'{{"build_ext": {without}}}'),
+        ('"nvcc": ["-O1"]', f'"nvcc": {OWN_CODE}'),
+    )
+    done = forge.run("build", source, *of("H100"), "--json").ok()
+    assert [one["units"] for one in done.seen("GraphReceived")] == [4]
+    assert [one for one in done.seen("Message") if "use_ninja=False" in one["text"]]
+    (audited,) = done.seen("Audited")
+    assert "compiled-outside" not in [one["code"] for one in audited["findings"]]
+    assert forge.python(forge.install(forge.wheel()), RUN) == "50.0"

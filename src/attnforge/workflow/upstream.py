@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -73,13 +73,19 @@ def build_requirements(source: Path) -> tuple[str, ...]:
 
 
 def build_wheel(
-    source: Path, python: Path, environment: Mapping[str, str], engine: Engine | None, folder: Path, log: IO[str]
+    source: Path,
+    python: Path,
+    environment: Mapping[str, str],
+    engine: Engine | None,
+    folder: Path,
+    log: IO[str],
+    told: Callable[[str], object] = str,
 ) -> Path:
     """Build the wheel of an unpacked source and return its path, in ``folder``/upstream.
 
-    The seat has to be first on PATH in ``environment``; a package that compiles nothing has no ``engine``. Raises the
-    engine's error where compiling failed, HostError where the disk is full, BuildError where anything else of its
-    build failed, or where it packed a prebuilt wheel that it downloaded.
+    ``told`` gets what a build that succeeds prints. The seat has to be first on PATH in ``environment``; a package that
+    compiles nothing has no ``engine``. Raises the engine's error where compiling failed, HostError where the disk is
+    full, BuildError where anything else of its build failed, or where it packed a prebuilt wheel that it downloaded.
     """
     from build import BuildBackendException, BuildException, ProjectBuilder
 
@@ -97,6 +103,7 @@ def build_wheel(
         if engine is not None and engine.error is not None:
             raise engine.error from None
         raise _failed(runner, error) from error
+    told(runner.output)
     downloaded = prebuilt(runner.output, compiled=engine is not None and bool(engine.summary.units))
     if downloaded:
         raise BuildError(
