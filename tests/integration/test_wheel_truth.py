@@ -280,3 +280,14 @@ def test_a_setup_that_does_without_ninja_compiles_through_the_seat(forge: Forge,
     (audited,) = done.seen("Audited")
     assert "compiled-outside" not in [one["code"] for one in audited["findings"]]
     assert forge.python(forge.install(forge.wheel()), RUN) == "50.0"
+
+
+def test_a_build_by_cmake_is_said_before_it_compiles(forge: Forge) -> None:
+    """F4: and one that compiles nothing by ninja is refused for that."""
+    call = 'import subprocess\nif False:\n    subprocess.run(["cmake", "."])\nUNITS ='
+    changes = (("UNITS =", call), ('{"build_ext": BuildExtension}', f'{{"build_ext": {WITHOUT_NINJA}}}'))
+    done = forge.run("build", project(forge, "it", *changes), *of("H100"), "--plain")
+    assert done.code == 5
+    said = done.out.index("compiles with CMake: such compiles have no progress, no memory limit and no cache")
+    assert said < done.out.index("compile: tinykernels")
+    assert "no compile went through attnforge's ninja" in done.err

@@ -37,6 +37,7 @@ from attnforge.workflow.ground import (
 )
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.outside import other_builder, outside_warning
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
@@ -89,6 +90,9 @@ class _Build:
         source = self._stage("source", self.plan.source.name, self._source)
         for warning in check_source(self.plan, lambda name: text_of(source / name)):
             self._warn(warning)
+        builder = other_builder(*(text_of(source / name) for name in ("setup.py", "pyproject.toml")))
+        if builder and finished is None and self.plan.is_compiled:
+            self._warn(outside_warning(builder))
         needed = requirements_of(self.plan, self.planned.located, source)
         environments = PairEnvironments(self.machine, self.plan.target.cuda, needed)
         target = self.plan.target
