@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import zipfile
 from pathlib import Path
@@ -11,13 +12,14 @@ import pytest
 
 from attnforge.elf import Elf
 from standins import house
-from standins.forge import PYTHON, Forge
+from standins.forge import PYTHON, Forge, wait_until
 
 pytest_plugins = ["standins.fixtures"]
 pytestmark = [pytest.mark.compile, pytest.mark.network]
 
 # Both kinds of setup that a name once covered: compiled without ninja for its own architecture, and packed.
-WITHOUT_NINJA = "BuildExtension.with_options(use_ninja=False)"
+# PyTorch's own way of saying so is no longer one that works: see the test of it.
+WITHOUT_NINJA = 'type("Own", (BuildExtension,), {"use_ninja": property(lambda _: False, lambda *_: None)})'
 OWN_CODE = '["-O1", "-gencode", "arch=compute_80,code=sm_80"]'
 RUN = "import tinykernels; print(tinykernels.run(3.0))"
 
@@ -191,3 +193,106 @@ def test_a_pytorch_that_cannot_be_read_costs_no_finished_wheel(forge: Forge) -> 
     done = forge.run("build", source, *of("H100"), "--json").ok()
     assert done.seen("GraphReceived") == []
     assert forge.wheel().read_bytes() == before
+
+
+def test_a_setup_that_asks_for_a_prebuilt_wheel_is_told_to_build(forge: Forge) -> None:
+    """F6: the variables of packages that attnforge has no recipe for are set, whatever the folder is called."""
+    source = project(
+        forge,
+        "it",
+        (
+            "UNITS =",
+            'import os\nassert os.environ["NVTE_PYTORCH_FORCE_BUILD"] == "TRUE"\n'
+            'assert os.environ["TINYKERNELS_FORCE_BUILD"] == "TRUE"\nUNITS =',
+        ),
+    )
+    forge.run("build", source, *of("H100"), "--plain").ok()
+
+
+def test_a_setup_that_runs_pip_does_not_reach_the_machines(forge: Forge) -> None:
+    """F25: to uninstall does nothing; to install is refused, with what to do instead."""
+    call = 'import subprocess\nsubprocess.check_call(["{}", *"{}".split()])\nUNITS ='
+    source = project(forge, "it", ("UNITS =", call.format("pip", "uninstall tinykernels -y")))
+    forge.run("build", source, *of("H100"), "--plain").ok()
+    source = project(forge, "other", ("UNITS =", call.format("pip3", "install ninja")))
+    done = forge.run("build", source, *of("H100"), "--plain")
+    assert done.code == 4
+    assert "pip3 install ninja: attnforge lets no setup.py change an environment" in done.err
+
+
+@pytest.mark.parametrize("damage", ["emptied", "cut", "changed", "longer", "no report"])
+def test_a_damaged_finished_wheel_is_made_again(forge: Forge, damage: str) -> None:
+    """F23: without a compile, and with the same bytes."""
+    source = project(forge)
+    forge.run("build", source, *of("H100"), "--plain").ok()
+    before = forge.wheel().read_bytes()
+    (kept,) = forge.cache.glob("builds/*/wheel/*/*.whl")
+    changed = before.replace(b"tinykernels/", b"tinykernelz/")
+    content = {"emptied": b"", "cut": before[:-100], "longer": before + b"x"}.get(damage, changed)
+    kept.write_bytes(content)
+    if damage == "no report":
+        # The names of entries have no checksum: it takes the audit to see it.
+        kept.with_name(f"{kept.name}.json").unlink(missing_ok=True)
+        for report in kept.parent.glob("*.json"):
+            report.unlink()
+    forge.wheel().unlink()
+    done = forge.run("build", source, *of("H100"), "--json").ok()
+    assert forge.wheel().read_bytes() == before == kept.read_bytes()
+    assert [one for one in done.seen("Message") if "it is made again" in one["text"]]
+    assert [one["compile"] for one in done.seen("GraphReceived")] == [0]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_nothing_of_a_setup_that_was_ended_stays(forge: Forge, how: signal.Signals) -> None:
+    """F4: the temporary folders of a setup.py that compiles by itself, and its processes."""
+    waits = (
+        "import pathlib, subprocess, tempfile\n"
+        "made = pathlib.Path(tempfile.mkdtemp(prefix='cmake-'), 'CMakeCache.txt')\nmade.write_text('x')\n"
+        f"pathlib.Path({str(forge.folder / 'began')!r}).touch()\n"
+        "subprocess.run(['sleep', '600'])\nUNITS ="
+    )
+    source = project(forge, "it", ("UNITS =", waits))
+    process = forge.start("build", source, *of("H100"), "--plain")
+    wait_until((forge.folder / "began").exists)
+    assert list(forge.temporary.glob("**/cmake-*"))
+    process.send_signal(how)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 128 + how, out + err
+    wait_until(lambda: forge.processes() == [], 20)
+    assert not list(forge.temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    "without",
+    [
+        "BuildExtension.with_options(use_ninja=False)",
+        "BuildExtension.with_options(use_ninja=False, no_python_abi_suffix=True)",
+        'type("Own", (BuildExtension,), {"finalize_options": lambda self: '
+        '(setattr(self, "use_ninja", False), BuildExtension.finalize_options(self))[1]})',
+    ],
+)
+def test_a_setup_that_does_without_ninja_compiles_through_the_seat(forge: Forge, without: str) -> None:
+    """F3: units are seen, the plan's architectures reach them, and it is said."""
+    source = project(
+        forge,
+        "it",
+        ('{"build_ext": BuildExtension}', f'{{"build_ext": {without}}}'),
+        ('"nvcc": ["-O1"]', f'"nvcc": {OWN_CODE}'),
+    )
+    done = forge.run("build", source, *of("H100"), "--json").ok()
+    assert [one["units"] for one in done.seen("GraphReceived")] == [4]
+    assert [one for one in done.seen("Message") if "use_ninja=False" in one["text"]]
+    (audited,) = done.seen("Audited")
+    assert "compiled-outside" not in [one["code"] for one in audited["findings"]]
+    assert forge.python(forge.install(forge.wheel()), RUN) == "50.0"
+
+
+def test_a_build_by_cmake_is_said_before_it_compiles(forge: Forge) -> None:
+    """F4: and one that compiles nothing by ninja is refused for that."""
+    call = 'import subprocess\nif False:\n    subprocess.run(["cmake", "."])\nUNITS ='
+    changes = (("UNITS =", call), ('{"build_ext": BuildExtension}', f'{{"build_ext": {WITHOUT_NINJA}}}'))
+    done = forge.run("build", project(forge, "it", *changes), *of("H100"), "--plain")
+    assert done.code == 5
+    said = done.out.index("compiles with CMake: such compiles have no progress, no memory limit and no cache")
+    assert said < done.out.index("compile: tinykernels")
+    assert "no compile went through attnforge's ninja" in done.err

@@ -63,7 +63,8 @@ def test_two_builds_of_one_plan_at_once(forge: Forge, source: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, -signal.SIGTERM)]
+    ("how", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGKILL, -signal.SIGKILL)],
 )
 def test_a_build_that_is_ended_leaves_nothing_behind_and_resumes(
     forge: Forge, source: Path, how: signal.Signals, code: int
@@ -73,9 +74,12 @@ def test_a_build_that_is_ended_leaves_nothing_behind_and_resumes(
     process = forge.start("build", source, *TARGET)
     wait_until(lambda: forge.objects() == 3 and "total.cu" in forge.toolkit.calls())
     process.send_signal(how)
-    _, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=30)
     assert process.returncode == code, err
-    assert ("run the same command again" in err) == (how == signal.SIGINT)
+    is_told = how != signal.SIGKILL
+    assert ("run the same command again: what was finished is kept" in err) == is_told
+    assert ("compile: total.cu stopped after" in out) == is_told
+    assert "FAILED" not in out
     wait_until(lambda: forge.processes() == [], 20)
     # pyproject_hooks' few bytes may stay where nothing in our process could run any more.
     wait_until(lambda: list(forge.temporary.glob("attnforge-*")) == [], 20)

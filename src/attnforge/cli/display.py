@@ -72,8 +72,9 @@ def _line_of(event: Event) -> str:
                 return f"rehearsal: link and packaging work, {duration(event.seconds)}"
             return f"warning: link and packaging can't be tried before the kernels are compiled: {event.why}"
         case JobFinished():
-            failed = f"compile: {_job(event)} FAILED after {duration(event.seconds)}, {size(event.peak_bytes)}"
-            return "" if event.ok else failed
+            how = "stopped" if event.stopped else "FAILED"
+            ended = f"compile: {_job(event)} {how} after {duration(event.seconds)}, {size(event.peak_bytes)}"
+            return "" if event.ok else ended
         case UnitFinished():
             if event.how != "compiled":
                 return f"compile: {event.name} {event.how}"

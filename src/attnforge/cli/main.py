@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -42,6 +43,36 @@ class Verb(Protocol):
     def run(self, arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
         """Run the verb and return the exit code."""
         ...
+
+
+_KEPT = "run the same command again: what was finished is kept"
+
+
+class Ended(KeyboardInterrupt):
+    """The process was told to end by a signal other than Ctrl-C's; it ends in the same way."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}")
+        self.exit_code = 128 + number
+
+
+def _heed_signals() -> None:
+    """Clean up and say what is kept where SIGTERM or SIGHUP ends the process, unless whoever started it ignores them.
+
+    A second signal ends it at once.
+    """
+
+    def end(number: int, frame: object) -> None:
+        for one in _ENDING:
+            signal.signal(one, signal.SIG_DFL)
+        raise Ended(number)
+
+    for one in _ENDING:
+        if signal.getsignal(one) is signal.SIG_DFL:
+            signal.signal(one, end)
+
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -89,7 +120,7 @@ def usage() -> str:
         "  attnforge build flash-attn --gpu H100 --profile diffusion --head-dims 64",
         "",
         "exit codes: 0 good; 1 our own fault; 2 a request that can't be met; 3 the environment; 4 the build failed;",
-        "            5 the wheel is bad; 6 could not check; 130 interrupted",
+        "            5 the wheel is bad; 6 could not check; 130 interrupted; 129, 143 ended by SIGHUP, SIGTERM",
     ]
     return "\n".join(lines) + "\n"
 
@@ -105,9 +136,9 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
     except BrokenPipeError:
         # The reader of our output went away (`attnforge ... | head`), and with it whoever would see the rest.
         return 130
-    except KeyboardInterrupt:
-        stopped = AttnforgeError("interrupted", hint="run the same command again: what was finished is kept")
-        stopped.exit_code = 130
+    except KeyboardInterrupt as reason:
+        stopped = AttnforgeError(str(reason) or "interrupted", hint=_KEPT)
+        stopped.exit_code = reason.exit_code if isinstance(reason, Ended) else 130
         return _tell(stopped, arguments, output, told)
     except Exception as error:
         if "--debug" in arguments:
@@ -172,4 +203,5 @@ def run() -> None:
         closed = HostError("standard output is closed", hint="give it a file: >FILE, or >/dev/null")
         sys.exit(_tell(closed, (), Output(err), Terminal(err)))
     sys.stdout = whole(sys.stdout)
+    _heed_signals()
     sys.exit(main(sys.argv[1:], os.environ, sys.stdout, err))

@@ -584,9 +584,8 @@ class Engine:
     def _report(self, task: Task, ended: Ended, log: str, argv: Sequence[str], whole: bool | None = None) -> None:
         unit, ok = task.work.unit, ended.code == 0 if whole is None else whole
         self._write_log(unit, task.label, argv, log, ended)
-        self._emit(
-            JobFinished(task.slot, unit.name, task.label, ended.seconds, ended.cpu_seconds, ended.peak_bytes, ok)
-        )
+        spent = (ended.seconds, ended.cpu_seconds, ended.peak_bytes)
+        self._emit(JobFinished(task.slot, unit.name, task.label, *spent, ok, stopped=ended.stopped and not ok))
 
     def _mark(self, work: Work, step: Step) -> None:
         """Take note that a step has ended well; the last one finishes the unit."""

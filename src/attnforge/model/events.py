@@ -73,7 +73,10 @@ class JobStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class JobFinished(Event):
-    """A compile or step ended. ``peak_bytes`` and ``cpu_seconds`` were measured; ``ok`` says whether it succeeded."""
+    """A compile or step ended. ``peak_bytes`` and ``cpu_seconds`` were measured; ``ok`` says whether it succeeded.
+
+    ``stopped`` says that the build ended it, and that it did not fail by itself.
+    """
 
     slot: int
     name: str
@@ -82,6 +85,7 @@ class JobFinished(Event):
     cpu_seconds: float
     peak_bytes: int
     ok: bool
+    stopped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,3 +20,16 @@ def virtual_gpus(capabilities: Iterable[Architecture]) -> dict[str, str]:
     """
     told = [{"name": one.sm, "major": one.major, "minor": one.minor} for one in capabilities]
     return {"PYTHONPATH": str(FOLDER), "ATTNFORGE_GPUS": json.dumps(told)}
+
+
+WITHOUT_NINJA = "attnforge: setup.py asks for use_ninja=False"
+"""How the line begins that a build prints where ``through_ninja`` changed something."""
+
+
+def through_ninja() -> dict[str, str]:
+    """Return variables for a build's processes, with which PyTorch's BuildExtension compiles by ninja.
+
+    torch-scatter and others say ``use_ninja=False``, and would be compiled one source after the other, by nothing that
+    keeps memory within its limit. PyTorch writes the same commands either way.
+    """
+    return {"PYTHONPATH": str(FOLDER), "ATTNFORGE_NINJA": "1"}

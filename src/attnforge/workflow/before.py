@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from attnforge.compile.objects import stored_sources
@@ -23,6 +24,9 @@ def finished_wheels(folder: Path) -> Path:
 
 
 def made_before(folders: Folders, plan: BuildPlan) -> Made:
-    """Return what is stored of a plan. Objects are not checked for this: one that is damaged is compiled again."""
+    """Return what is stored of a plan. Objects are not checked for this: one that is damaged is compiled again. Of a
+    wheel the end is looked at: one that was cut off is made again.
+    """
     folder = folders.builds / plan.slug
-    return Made(stored_sources(folder / "objects"), any(finished_wheels(folder).glob("*.whl")))
+    wheels = finished_wheels(folder).glob("*.whl")
+    return Made(stored_sources(folder / "objects"), any(map(zipfile.is_zipfile, wheels)))

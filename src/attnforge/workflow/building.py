@@ -37,6 +37,7 @@ from attnforge.workflow.ground import (
 )
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.outside import other_builder, outside_warning
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
@@ -45,7 +46,7 @@ from attnforge.workflow.results import Built, opened_cache
 from attnforge.workflow.space import check_output, check_room, check_space, needs_of
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, share
-from attnforge.workflow.uptodate import first_report, keep_report, up_to_date
+from attnforge.workflow.uptodate import first_report, is_whole, keep_report, up_to_date
 
 _UNPROVEN = "unproven"
 
@@ -82,11 +83,15 @@ class _Build:
 
     def run(self, started: float) -> Built:
         finished = self._finished()
+        is_earlier = finished is not None
         if finished is None:
             self._check_space()
         source = self._stage("source", self.plan.source.name, self._source)
         for warning in check_source(self.plan, lambda name: text_of(source / name)):
             self._warn(warning)
+        builder = other_builder(*(text_of(source / name) for name in ("setup.py", "pyproject.toml")))
+        if builder and finished is None and self.plan.is_compiled:
+            self._warn(outside_warning(builder))
         needed = requirements_of(self.plan, self.planned.located, source)
         environments = PairEnvironments(self.machine, self.plan.target.cuda, needed)
         target = self.plan.target
@@ -97,10 +102,22 @@ class _Build:
         if finished is None:
             finished, summary = self._make(source, environment, environments)
         report = self._stage("audit", finished.name, lambda: self._audit(finished, environment, environments))
+        if report.exit_code == WheelError.exit_code and is_earlier:
+            # A wheel is kept only where the audit found it good.
+            self._warn(f"the audit finds the wheel of an earlier build bad ({finished.name}); it is made again")
+            again, summary = self._make(source, environment, environments)
+            report = self._stage("audit", again.name, lambda: self._audit(again, environment, environments))
+            return self._judged(again, environment, report, summary, started)
+        return self._judged(finished, environment, report, summary, started)
+
+    def _judged(
+        self, wheel: Path, environment: BuildEnvironment, report: AuditReport, summary: Summary | None, started: float
+    ) -> Built:
+        """Deliver a wheel that the audit did not find bad. WheelError for one that it did, which is not kept."""
         if report.exit_code == WheelError.exit_code:
             shutil.rmtree(self.folder / WHEELS, ignore_errors=True)
             raise bad_wheel(report)
-        return self._deliver(finished, environment, report, summary, started)
+        return self._deliver(wheel, environment, report, summary, started)
 
     def _make(
         self, source: Path, environment: BuildEnvironment, environments: PairEnvironments
@@ -163,8 +180,12 @@ class _Build:
         return finished_wheels(self.folder)
 
     def _finished(self) -> Path | None:
-        """Return the wheel that an earlier build of this plan finished. Its hashes are checked by the audit."""
-        return next(iter(sorted(self._wheels.glob("*.whl"))), None)
+        """Return the wheel that an earlier build of this plan finished, None where it is damaged or there is none."""
+        kept = next(iter(sorted(self._wheels.glob("*.whl"))), None)
+        if kept is None or is_whole(kept):
+            return kept
+        self._warn(f"the finished wheel of an earlier build is damaged ({kept.name}); it is made again")
+        return None
 
     def _source(self) -> Path:
         return lay_out_source(self.machine, self.plan, self.planned.located, self.folder / "source", self._warn)

@@ -20,15 +20,16 @@ from attnforge.compile.summary import Summary
 from attnforge.compile.work import Product
 from attnforge.errors import BuildError
 from attnforge.knowledge.torch import find_torch
-from attnforge.model.events import Observer
+from attnforge.model.events import Message, Observer
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.provision.driver import provide_driver_stub
-from attnforge.provision.gpus import virtual_gpus
+from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus
 from attnforge.recipes.catalogue import find_adapter
 from attnforge.resolve.estimate import cost_key, priors
 from attnforge.workflow.ground import Ground, answers_to, build_environment, named_folders
+from attnforge.workflow.installers import refuse_installers
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.rehearsing import Rehearsing, build_rehearsed
 from attnforge.workflow.upstream import build_wheel
@@ -96,8 +97,11 @@ def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[s
         reuse=Reuse(means.cache, Prefixes(named_folders(ground, generated))),
     ) as engine:
         job.started(engine)
+        refuse_installers(engine.seat_folder)
+        _own_temporary(engine.seat_folder).mkdir()
         environment = upstream_environment(machine, plan, recipe, ground, generated, engine.seat_folder, means.slots)
         run = partial(build_wheel, ground.source, ground.environment.python, environment, engine, job.folder, job.log)
+        run = partial(run, told=lambda output: _say_what_changed(output, job.observe))
         rehearsing = job.rehearsing
         wheel = build_rehearsed(engine, ground.source, run, rehearsing, job.observe) if rehearsing else run()
         return Compiled(wheel, engine.summary, engine.products, given)
@@ -123,9 +127,22 @@ def upstream_environment(
     """Return the environment of upstream's build, with the driver and the GPUs that it asks for."""
     return {
         **build_environment(plan, ground, seat, slots, machine.environ),
+        "TMPDIR": str(_own_temporary(seat)),
         "LIBRARY_PATH": str(driver_stub(machine, ground, generated)),
         **(virtual_gpus(plan.target.capabilities) if recipe.asks_for_gpus else {}),
+        **({} if recipe.outside else through_ninja()),
     }
+
+
+def _say_what_changed(output: str, observe: Observer) -> None:
+    if WITHOUT_NINJA in output:
+        text = "setup.py says use_ninja=False; it was compiled by ninja all the same, within the limits of this build"
+        observe(Message("info", text))
+
+
+def _own_temporary(seat: Path) -> Path:
+    """Return where upstream's build has its temporary files: what goes with the seat, however the build ends."""
+    return seat.with_name("upstream")
 
 
 def answered(machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path) -> frozenset[str]:

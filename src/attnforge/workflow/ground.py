@@ -24,7 +24,7 @@ from attnforge.provision.toolchain import Toolchain, provide_toolchain
 from attnforge.workflow.fromgit import lay_out
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Located
-from attnforge.workflow.upstream import REPRODUCIBLE, build_requirements
+from attnforge.workflow.upstream import FROM_SOURCE, REPRODUCIBLE, build_requirements
 
 Warn = Callable[[str], None]
 
@@ -171,6 +171,7 @@ def build_environment(
     architectures = ";".join(architecture.dotted for architecture in plan.target.architectures)
     return {
         **process.base_environment(environ),
+        **FROM_SOURCE,
         **dict(plan.settings),
         **stated_version(plan),
         "PATH": os.pathsep.join(map(str, searched)),

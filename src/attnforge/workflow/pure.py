@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -10,7 +11,8 @@ from typing import IO
 from attnforge import process
 from attnforge.errors import BuildError
 from attnforge.provision.environment import BuildEnvironment
-from attnforge.workflow.upstream import REPRODUCIBLE, build_wheel
+from attnforge.workflow.installers import refuse_installers
+from attnforge.workflow.upstream import FROM_SOURCE, REPRODUCIBLE, build_wheel
 
 _ANYWHERE = "-none-any.whl"
 
@@ -28,14 +30,18 @@ def build_pure(
     Raises BuildError where upstream's build fails, and where it made a wheel for one Python or platform: then the
     recipe is wrong, since what it compiled was compiled by whatever lay here.
     """
-    searched = (str(environment.python.parent), "/usr/bin", "/bin")
+    installers = refuse_installers(folder / "programs")
+    searched = (str(installers), str(environment.python.parent), "/usr/bin", "/bin")
     variables = {
         **process.base_environment(environ),
+        **FROM_SOURCE,
         **settings,
         "PATH": os.pathsep.join(searched),
         **REPRODUCIBLE,
     }
-    wheel = build_wheel(source, environment.python, variables, None, folder, log)
+    with tempfile.TemporaryDirectory(prefix="attnforge-", dir=environ.get("TMPDIR")) as temporary:
+        variables["TMPDIR"] = temporary
+        wheel = build_wheel(source, environment.python, variables, None, folder, log)
     if not wheel.name.endswith(_ANYWHERE):
         raise BuildError(
             f"upstream's build made {wheel.name}, and its recipe says that it is pure Python",

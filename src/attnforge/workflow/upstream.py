@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -19,6 +20,40 @@ from attnforge.provision.metadata import build_requires
 
 # Upstream's build leaves no date and no order of a hash table in what it packs.
 REPRODUCIBLE = {"SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}
+
+FROM_SOURCE = {
+    "CAUSAL_CONV1D_FORCE_BUILD": "TRUE",
+    "DG_FORCE_BUILD": "1",
+    "FAHOPPER_FORCE_BUILD": "TRUE",
+    "FLASH_ATTENTION_FORCE_BUILD": "TRUE",
+    "GPTQMODEL_FORCE_BUILD": "1",
+    "INFLLM_V2_FORCE_BUILD": "TRUE",
+    "MAMBA_FORCE_BUILD": "TRUE",
+    "NVTE_JAX_FORCE_BUILD": "TRUE",
+    "NVTE_PYTORCH_FORCE_BUILD": "TRUE",
+}
+"""Variables without which a setup.py downloads a prebuilt wheel, and the values that it compares them with: each from
+the setup.py of the package that reads it. The wheel is named after its package or after the project that has it, so
+they are set for every build."""
+
+# FlashAttention's setup.py prints the first line when it asks for a prebuilt wheel, then the second when it has one or
+# the third when it has none. Those of Mamba, causal-conv1d, DeepGEMM and Transformer Engine follow its example.
+_ASKED = re.compile(r"^.*Guessing wheel URL.*$", re.MULTILINE)
+_GOT = re.compile(r"^.*Raw wheel path.*$", re.MULTILINE)
+_NONE = re.compile(r"Precompiled wheel not found|[Bb]uilding from source")
+
+
+def prebuilt(log: str, *, compiled: bool) -> str:
+    """Return the line of a successful build's log that says that it packed a prebuilt wheel, "" for none.
+
+    ``compiled`` says whether it compiled something: then asking for a wheel alone proves nothing.
+    """
+    got = _GOT.search(log)
+    if got is not None:
+        return got[0].strip()
+    asked = _ASKED.search(log)
+    found = asked is not None and not compiled and not _NONE.search(log, asked.end())
+    return asked[0].strip() if asked is not None and found else ""
 
 
 def build_requirements(source: Path) -> tuple[str, ...]:
@@ -38,13 +73,19 @@ def build_requirements(source: Path) -> tuple[str, ...]:
 
 
 def build_wheel(
-    source: Path, python: Path, environment: Mapping[str, str], engine: Engine | None, folder: Path, log: IO[str]
+    source: Path,
+    python: Path,
+    environment: Mapping[str, str],
+    engine: Engine | None,
+    folder: Path,
+    log: IO[str],
+    told: Callable[[str], object] = str,
 ) -> Path:
     """Build the wheel of an unpacked source and return its path, in ``folder``/upstream.
 
-    The seat has to be first on PATH in ``environment``; a package that compiles nothing has no ``engine``. Raises the
-    engine's error where compiling failed, HostError where the disk is full, BuildError where anything else of its
-    build failed.
+    ``told`` gets what a build that succeeds prints. The seat has to be first on PATH in ``environment``; a package that
+    compiles nothing has no ``engine``. Raises the engine's error where compiling failed, HostError where the disk is
+    full, BuildError where anything else of its build failed, or where it packed a prebuilt wheel that it downloaded.
     """
     from build import BuildBackendException, BuildException, ProjectBuilder
 
@@ -57,11 +98,20 @@ def build_wheel(
             # The backend's warnings, which `build` repeats; they are for upstream and stand in the log.
             warnings.simplefilter("ignore")
             builder = ProjectBuilder(source, python_executable=str(python), runner=runner)
-            return Path(builder.build("wheel", out))
+            wheel = Path(builder.build("wheel", out))
     except (BuildException, BuildBackendException) as error:
         if engine is not None and engine.error is not None:
             raise engine.error from None
         raise _failed(runner, error) from error
+    told(runner.output)
+    downloaded = prebuilt(runner.output, compiled=engine is not None and bool(engine.summary.units))
+    if downloaded:
+        raise BuildError(
+            "upstream's setup.py downloaded a prebuilt wheel and built nothing",
+            why=f"its log says: {downloaded}",
+            hint="set the variable of its setup.py that forces a build under [settings] of a recipe (docs/recipes.md)",
+        )
+    return wheel
 
 
 class _UpstreamFailedError(Exception):

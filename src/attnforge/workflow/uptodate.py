@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import time
+import zipfile
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,11 +34,25 @@ def finished_wheel(folders: Folders, plan: BuildPlan) -> Path | None:
     return kept[0] if kept and report_of(kept[0]).is_file() else None
 
 
+def is_whole(wheel: Path) -> bool:
+    """Say whether a finished wheel is what the build wrote: by the hash that its report states, and where it has no
+    report by the checksums in the archive.
+    """
+    stated = (_read(report_of(wheel)) or {}).get("sha256")
+    if isinstance(stated, str):
+        return _has(wheel, stated)
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            return archive.testzip() is None
+    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
+        return False
+
+
 def keep_report(folder: Path, report: Path) -> None:
-    """Keep the report of a build beside the wheel that it finished; the first one stays."""
+    """Keep the report of a build beside the wheel that it finished; the first one that can be read stays."""
     for wheel in finished_wheels(folder).glob("*.whl"):
         kept = report_of(wheel)
-        if not kept.exists():
+        if _read(kept) is None:
             write_atomically(kept, report.read_text(encoding="utf-8"))
 
 

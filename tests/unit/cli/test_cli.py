@@ -161,6 +161,7 @@ def test_events_have_lines_and_json() -> None:
         Message("info", "log: x"),
         GraphReceived(73, 3, 6, 64, 0, 102.0),
         JobFinished(0, "a.cu", "cicc sm_90", 42.0, 41.0, 3_500_000_000, ok=False),
+        JobFinished(0, "a.cu", "cudafe++", 42.0, 41.0, 3_500_000_000, ok=False, stopped=True),
         JobFinished(0, "a.cu", "ptxas sm_90", 42.0, 41.0, 3_500_000_000, ok=True),
         UnitFinished("b.cu", "compiled", 42.0, 41.0, 3_500_000_000),
         UnitFinished("c.cu", "cached", 42.0, 41.0, 3_500_000_000),
@@ -177,6 +178,7 @@ def test_events_have_lines_and_json() -> None:
         assert json.loads(json.dumps(event.to_json()))["event"] in kinds()
     assert "3 to compile (6 more merged into these), 0 at hand, 64 left out" in out.getvalue()
     assert "a.cu cicc sm_90 FAILED" in out.getvalue()
+    assert "a.cu cudafe++ stopped after 42 s" in out.getvalue()
     assert "ptxas" not in out.getvalue()
     assert "b.cu compiled, 41 s of CPU, 3.5 GB" in out.getvalue()
     assert "c.cu cached" in out.getvalue()

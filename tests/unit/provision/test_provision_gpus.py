@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from attnforge.knowledge.gpus import find_gpu
-from attnforge.provision.gpus import virtual_gpus
+from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus
 
 # As torch does: the package imports torch.cuda itself, which asks the machine, and others import names from it.
 TORCH = "from . import cuda\n"
@@ -103,3 +103,37 @@ def test_a_number_that_is_too_high_is_refused_as_pytorch_does(site: Path) -> Non
 def test_a_build_without_torch_is_not_touched(site: Path) -> None:
     done = ask(site, "import json2; print('torch' in sys.modules, 'torch.cuda' in sys.modules)", "H100")
     assert (done.returncode, done.stdout) == (0, "False False\n")
+
+
+CPP_EXTENSION = """\
+class BuildExtension:
+    @classmethod
+    def with_options(cls, **options):
+        return lambda: cls(**options)
+    def __init__(self, **options):
+        vars(self).update(options)
+        self.use_ninja = options.get("use_ninja", True)
+"""
+SAYS = {
+    "an option": "b = BuildExtension.with_options(use_ninja=False)()",
+    "an argument": "b = BuildExtension(use_ninja=False)",
+    "an assignment": "b = BuildExtension(); b.use_ninja = False",
+    "a subclass": "class Own(BuildExtension):\n    def __init__(self): super().__init__(use_ninja=False)\nb = Own()",
+    "nothing": "b = BuildExtension()",
+}
+
+
+@pytest.mark.parametrize("how", SAYS)
+@pytest.mark.parametrize("hooked", [True, False])
+def test_a_setup_that_does_without_ninja_uses_it_and_says_so(site: Path, how: str, hooked: bool) -> None:
+    (site / "torch" / "utils").mkdir()
+    (site / "torch" / "utils" / "__init__.py").touch()
+    (site / "torch" / "utils" / "cpp_extension.py").write_text(CPP_EXTENSION)
+    code = f"from torch.utils.cpp_extension import BuildExtension\n{SAYS[how]}\nprint(b.use_ninja)"
+    program = f"import sys; sys.path.insert(0, {str(site)!r})\n{code}"
+    variables = through_ninja() if hooked else {}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"PATH": os.defpath, **variables}, capture_output=True, text=True
+    )
+    assert done.stdout == f"{hooked or how == 'nothing'}\n", done.stderr
+    assert (WITHOUT_NINJA in done.stderr) is (hooked and how != "nothing")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -74,5 +75,9 @@ def test_a_finished_wheel_counts_of_the_same_attnforge_alone(tmp_path: Path, pla
     other.write_bytes(b"")
     assert not made_before(folders, plan).wheel
     finished_wheels(folder).mkdir(parents=True)
-    (finished_wheels(folder) / plan.wheel).write_bytes(b"")
+    finished = finished_wheels(folder) / plan.wheel
+    finished.write_bytes(b"")
+    assert not made_before(folders, plan).wheel  # it was cut off, and is made again
+    with zipfile.ZipFile(finished, "w") as archive:
+        archive.writestr("a.py", "")
     assert made_before(folders, plan).wheel

@@ -11,7 +11,7 @@ import pytest
 from attnforge.compile.diagnose import known_cause
 from attnforge.errors import BuildError, HostError, RequestError
 from attnforge.process import base_environment
-from attnforge.workflow.upstream import build_requirements, build_wheel
+from attnforge.workflow.upstream import FROM_SOURCE, build_requirements, build_wheel, prebuilt
 
 
 def failure(folder: Path, setup: str) -> BuildError:
@@ -64,3 +64,47 @@ def test_a_project_file_that_can_not_be_read_is_refused(tmp_path: Path, text: st
     (tmp_path / "pyproject.toml").write_bytes(text.encode("latin-1"))
     with pytest.raises(RequestError, match="can't be read"):
         build_requirements(tmp_path)
+
+
+GUESSED = "Guessing wheel URL:  https://x/releases/it.whl\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "compiled", "found"),
+    [
+        (GUESSED, False, True),
+        (GUESSED, True, False),
+        (f"{GUESSED}Raw wheel path /tmp/it.whl\n", True, True),
+        (f"{GUESSED}Precompiled wheel not found. Building from source...\n", False, False),
+        (f"Precompiled wheel not found\n{GUESSED}", False, True),
+        ("running bdist_wheel\n", False, False),
+        ("", False, False),
+    ],
+)
+def test_a_log_says_that_a_prebuilt_wheel_was_packed(log: str, compiled: bool, found: bool) -> None:
+    assert bool(prebuilt(log, compiled=compiled)) is found
+
+
+def test_a_prebuilt_wheel_is_no_build(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "pyproject.toml").write_text(
+        '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    )
+    (source / "backend.py").write_text(
+        f"""from pathlib import Path
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    print({GUESSED!r})
+    (Path(folder) / "it-1-py3-none-any.whl").touch()
+    return "it-1-py3-none-any.whl"
+"""
+    )
+    with pytest.raises(BuildError, match="downloaded a prebuilt wheel") as caught:
+        build_wheel(source, Path(sys.executable), base_environment({}), None, tmp_path, io.StringIO())
+    assert "https://x/releases/it.whl" in caught.value.why
+
+
+def test_known_variables_that_force_a_build_are_set() -> None:
+    # As the setups compare them: os.getenv(...) == "TRUE", int(os.getenv(...)) == 1.
+    assert FROM_SOURCE["NVTE_PYTORCH_FORCE_BUILD"] == FROM_SOURCE["FLASH_ATTENTION_FORCE_BUILD"] == "TRUE"
+    assert int(FROM_SOURCE["DG_FORCE_BUILD"]) == 1

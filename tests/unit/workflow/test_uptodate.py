@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from attnforge.model.audit import AuditReport
 from attnforge.model.events import Event, Finished, Message
@@ -15,7 +20,7 @@ from attnforge.paths import Folders
 from attnforge.workflow import before
 from attnforge.workflow.before import finished_wheels
 from attnforge.workflow.report import report_of, write_report
-from attnforge.workflow.uptodate import finished_wheel, first_report, keep_report, up_to_date
+from attnforge.workflow.uptodate import finished_wheel, first_report, is_whole, keep_report, up_to_date
 
 GOOD = AuditReport(wheel="w", modules=(), platform_tag="linux_x86_64", findings=(), verdict="good")
 
@@ -75,6 +80,32 @@ def test_a_damaged_wheel_is_none(house: House) -> None:
     assert house.again()  # the delivered one is whole
     house.placed.write_bytes(b"other")
     assert not house.again()
+
+
+def test_a_wheel_with_a_report_is_whole_where_it_has_its_hash(house: House) -> None:
+    assert is_whole(house.kept)
+    for damaged in (b"", b"the whee", b"the wheel ", b"thE wheel"):
+        house.kept.write_bytes(damaged)
+        assert not is_whole(house.kept)
+
+
+@given(st.data())
+def test_a_wheel_without_report_is_whole_where_its_checksums_are(data: st.DataObject) -> None:
+    written = io.BytesIO()
+    with zipfile.ZipFile(written, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.py", b"some text " * 40)
+    whole = written.getvalue()
+    with tempfile.TemporaryDirectory() as folder:
+        wheel = Path(folder) / "a.whl"
+        wheel.write_bytes(whole)
+        assert is_whole(wheel)
+        wheel.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
+        assert not is_whole(wheel)
+        at = data.draw(st.integers(0, len(whole) - 1))
+        wheel.write_bytes(whole[:at] + bytes([whole[at] ^ data.draw(st.integers(1, 255))]) + whole[at + 1 :])
+        is_whole(wheel)  # raises nothing, whatever is damaged
+        wheel.unlink()
+        assert not is_whole(wheel)
 
 
 @pytest.mark.parametrize("text", ["", "no JSON", "[]", "{}", '{"sha256": 3, "audit": null}', "[" * 5000])

@@ -1,8 +1,9 @@
-"""Lets upstream's build see the GPUs of the target where it asks PyTorch for those of the machine.
+"""Lets upstream's build see the GPUs of the target instead of the machine's, and has it compile by ninja.
 
 Python imports this file by its name when a build's interpreter starts, since its folder is on PYTHONPATH of that build
 and of nothing else. ATTNFORGE_GPUS holds the GPUs as JSON: ``[{"name": "L40S", "major": 8, "minor": 9}]``. Questions
-alone are answered: whoever tries to compute on such a GPU gets PyTorch's own error.
+alone are answered: whoever tries to compute on such a GPU gets PyTorch's own error. With ATTNFORGE_NINJA set,
+PyTorch's BuildExtension calls ninja also for a setup.py that says ``use_ninja=False``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import importlib.machinery
 import json
 import os
 import sys
+from collections.abc import Callable, Mapping
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -42,14 +44,30 @@ def pretend(cuda: ModuleType, gpus: list[dict[str, Any]]) -> None:
         setattr(cuda, name, answer)
 
 
-class _Finder(importlib.abc.MetaPathFinder):
-    """Finds torch.cuda as Python does, and changes it right after it was loaded."""
+def use_ninja(cpp_extension: ModuleType) -> None:
+    """Have BuildExtension of the module torch.utils.cpp_extension compile by ninja, whatever a setup.py says.
 
-    def __init__(self, gpus: list[dict[str, Any]]) -> None:
-        self._gpus = gpus
+    Every way of saying it, an option of the class or an assignment, sets the attribute that this property replaces.
+    """
+    said: list[bool] = []
+
+    def write(_: object, value: object) -> None:
+        if not value and not said:
+            said.append(True)
+            sys.stderr.write("attnforge: setup.py asks for use_ninja=False; it is compiled by ninja all the same\n")
+
+    cpp_extension.BuildExtension.use_ninja = property(lambda _: True, write)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds some modules as Python does, and changes each right after it was loaded."""
+
+    def __init__(self, changes: Mapping[str, Callable[[ModuleType], None]]) -> None:
+        self._changes = changes
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> importlib.machinery.ModuleSpec | None:
-        if name != "torch.cuda":
+        change = self._changes.get(name)
+        if change is None:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
@@ -57,12 +75,18 @@ class _Finder(importlib.abc.MetaPathFinder):
 
             def exec_module(module: ModuleType) -> None:
                 load(module)
-                pretend(module, self._gpus)
+                change(module)
 
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
+_changes: dict[str, Callable[[ModuleType], None]] = {}
 _told = os.environ.get("ATTNFORGE_GPUS")
 if _told:
-    sys.meta_path.insert(0, _Finder(json.loads(_told)))
+    _gpus = json.loads(_told)
+    _changes["torch.cuda"] = lambda cuda: pretend(cuda, _gpus)
+if os.environ.get("ATTNFORGE_NINJA"):
+    _changes["torch.utils.cpp_extension"] = use_ninja
+if _changes:
+    sys.meta_path.insert(0, _Finder(_changes))

@@ -79,11 +79,17 @@ def _extension(name, sources, libraries, options):
 
 
 class BuildExtension(build_ext):
-    use_ninja = True
-
     @classmethod
     def with_options(cls, **options):
-        return type(cls.__name__, (cls,), {"use_ninja": options.get("use_ninja", True)})
+        return type(
+            cls.__name__,
+            (cls,),
+            {"__init__": lambda self, *rest, **own: cls.__init__(self, *rest, **{**own, **options})},
+        )
+
+    def __init__(self, *rest, use_ninja=True, **options):
+        super().__init__(*rest, **options)
+        self.use_ninja = use_ninja
 
     def build_extensions(self):
         subprocess.run(["ninja", "--version"], check=True, stdout=subprocess.DEVNULL)
