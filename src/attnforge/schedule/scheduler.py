@@ -30,9 +30,9 @@ class Job:
     """One job: ``seconds`` and ``peak_bytes`` predicted, ``needs`` the ids of jobs that must be done before.
 
     ``tail`` is the time, in seconds, of the longest chain of jobs that waits for this one. Jobs of a higher ``rank``
-    start only where none of a lower one may. One below 0 is urgent: slots may be kept for it, and nothing passes it where
-    it waits for memory. ``late_bytes`` is the most that it holds after its memory has dropped, None where that is not
-    known or it never does. ``mean_bytes`` is what all jobs of a unit reserve on average, of the one that begins it.
+    start only where none of a lower one may. One below 0 is urgent: slots may be kept for it, and nothing passes it
+    where it waits for memory. ``late_bytes`` is the most that it holds after its memory has dropped, None where that is
+    not known or it never does. ``mean_bytes`` is what all jobs of a unit reserve on average, of the one that begins it.
     """
 
     id: str
