@@ -226,17 +226,3 @@ def _predicted(job: Job, prediction: Prediction | None, tail: float | None) -> J
             late_bytes=prediction.late_bytes,
         )
     return job if tail is None else replace(job, tail=tail)
-
-
-def least_seconds(jobs: Iterable[Job], slots: int, budget_bytes: int) -> float:
-    """Return the least wall time, in seconds, that the jobs can take: an estimate that good packing comes close to.
-
-    It is the largest of three bounds: the longest job with what follows it, the work spread over the slots, and the
-    memory that is held over time spread over the budget.
-    """
-    longest = work = held = 0.0
-    for job in jobs:
-        longest = max(longest, job.seconds + job.tail)
-        work += job.seconds
-        held += job.seconds * min(job.peak_bytes, budget_bytes)
-    return max(longest, work / slots, held / budget_bytes)

@@ -1,13 +1,28 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnforge.model.cost import Prediction
-from attnforge.schedule.scheduler import PASSES_PER_SLOT, Job, Scheduler, Stuck, least_seconds
+from attnforge.schedule.scheduler import PASSES_PER_SLOT, Job, Scheduler, Stuck
+
+
+def least_seconds(jobs: Iterable[Job], slots: int, budget_bytes: int) -> float:
+    """Return the least wall time, in seconds, that the jobs can take: an estimate that good packing comes close to.
+
+    It is the largest of three bounds: the longest job with what follows it, the work spread over the slots, and the
+    memory that is held over time spread over the budget.
+    """
+    longest = work = held = 0.0
+    for job in jobs:
+        longest = max(longest, job.seconds + job.tail)
+        work += job.seconds
+        held += job.seconds * min(job.peak_bytes, budget_bytes)
+    return max(longest, work / slots, held / budget_bytes)
 
 
 @st.composite
