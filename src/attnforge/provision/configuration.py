@@ -64,6 +64,8 @@ def read_settings(environ: Mapping[str, str], places: Places | None = None) -> I
     no_index = any(layer.no_index for layer in layers)
     for url in (default, *(url for layer in layers for url in layer.extra)):
         _check_url(url)
+    for place in _united(layer.find_links for layer in layers):
+        _check_find_links(place)
     extra = _united(layer.extra for layer in layers)
     return IndexSettings(
         index_urls=() if no_index else tuple(dict.fromkeys([*([default] if default else []), *extra])),
@@ -78,18 +80,31 @@ def read_settings(environ: Mapping[str, str], places: Places | None = None) -> I
 
 def _check_url(url: str) -> None:
     """Raise HostError for an index that can't be asked: neither a URL with a host nor a folder, as pip takes them."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
-    except ValueError:
-        usable = False
-    if url and not usable and not url.startswith("file:/") and not Path(url).is_dir():
+    if url and not _has_host(url) and not url.startswith("file:/") and not Path(url).is_dir():
         raise HostError(
             f"the package index {redact(url)!r} is no URL",
             why="pip or uv is configured with it",
             hint="correct PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, UV_DEFAULT_INDEX or UV_INDEX, or the file that sets it: "
             "https://HOST/simple",
         )
+
+
+def _check_find_links(place: str) -> None:
+    """Raise HostError for a place of archives that is written as a URL and is none. A folder need not be there."""
+    if "://" in place and not place.startswith("file:") and not _has_host(place):
+        raise HostError(
+            f"the place of archives {redact(place)!r} is no URL",
+            why="pip or uv is configured with it",
+            hint="correct PIP_FIND_LINKS or UV_FIND_LINKS, or the file that sets it: a folder, or https://HOST/PATH",
+        )
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:
+        return False
 
 
 def _united(groups: Iterable[tuple[str, ...]]) -> tuple[str, ...]:

@@ -267,6 +267,14 @@ def test_an_index_that_is_no_url_is_the_environments_fault(here: Here, variable:
     assert repr(url) in said and "PIP_INDEX_URL" in said
 
 
+@pytest.mark.parametrize("variable", ["PIP_FIND_LINKS", "UV_FIND_LINKS"])
+@pytest.mark.parametrize("url", ["http://[::1", "https://", "http://h:port/wheels", "ftp://h/wheels"])
+def test_a_place_of_archives_that_is_no_url_is_the_environments_fault(here: Here, variable: str, url: str) -> None:
+    code, said = here.refused("some-package", *H100, **{variable: url})
+    assert code == 3
+    assert repr(url) in said and "PIP_FIND_LINKS" in said
+
+
 @pytest.mark.parametrize(
     ("file", "text"),
     [
