@@ -204,8 +204,7 @@ class Engine:
         """Answer calls of ninja from here on when all objects are there, those of the rehearsal among them."""
         with self._changed:
             self._rehearsal.on = False
-            self._keep_slots()
-            self._dispatch()
+            self._release_slot()
 
     @property
     def performed(self) -> bool:
@@ -216,6 +215,7 @@ class Engine:
     def drain(self) -> None:
         """Wait until nothing runs and nothing waits to run; look at ``error`` then."""
         with self._changed:
+            self._release_slot()
             self._changed.wait_for(lambda: not self._tasks)
 
     # --- a call of ninja
@@ -246,7 +246,9 @@ class Engine:
         with self._changed:
             batch.rehearsed = self._rehearsal.on and can_wait(tasks) and self._is_long(tasks)
             self._rehearsal.add(batch)
-            self._keep_slots()
+            # For the host units of further calls. Of two slots none is kept: that would be half of the machine.
+            if batch.rehearsed and self._slots > 2:
+                self._scheduler.kept_slots = 1
         empty, merged = _left_out(graph)
         self._emit(
             GraphReceived(
@@ -263,9 +265,11 @@ class Engine:
         self._enqueue(batch, works, tasks)
         return self._answer(batch)
 
-    def _keep_slots(self) -> None:
-        """Keep a slot for the host units of further calls while a rehearsal goes on. With the lock held."""
-        self._scheduler.kept_slots = 1 if self._rehearsal.on and self._rehearsal.took_place else 0
+    def _release_slot(self) -> None:
+        """Keep no slot for host units any more: the kernels are waited for. With the lock held."""
+        if self._scheduler.kept_slots:
+            self._scheduler.kept_slots = 0
+            self._dispatch()
 
     def _is_long(self, tasks: Iterable[Task]) -> bool:
         kernels = [first_trial(task, self._costs) for task in tasks if not is_host(task.work.unit)]
@@ -393,9 +397,9 @@ class Engine:
             left = [trial for trial in self._left() if trial.job.id in jobs]
             if simulate(left, self._slots, self._budget).seconds >= LEAST_SECONDS:
                 return 0
+            self._release_slot()
             code = self._wait(batch)
             batch.rehearsed = False
-            self._keep_slots()
             return code
 
     def _jobs_of(self, batch: Batch) -> set[str]:
