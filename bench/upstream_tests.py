@@ -1,12 +1,14 @@
 """Runs a random sample of upstream's own tests against a wheel, on the GPU of this machine.
 
-    python bench/upstream_tests.py WHEEL SDIST [--sample 4000] [--seed 1] [--processes 4] [--minutes 8] [--python PATH]
+    python bench/upstream_tests.py WHEEL SDIST [--sample 4000] [--seed 1] [--processes 4] [--minutes 8] [--gpus 1]
+        [--python PATH]
 
 WHEEL is one of FlashAttention 2 or 3 with all features, SDIST the archive that has the tests: flash-attn's own
 (tests/test_flash_attn.py), or that of xformers (hopper/test_flash_attn.py). ``--python`` names an interpreter with
 PyTorch, pytest and einops. The wheel is unpacked and not installed; of the archive only the tests are used, so that
-what they import is the wheel's. Each test function gets an equal share of the sample. A test that fails beside others
-runs once more alone, since tests on one GPU share its memory. Exit code 1 if one fails then.
+what they import is the wheel's. The processes take turns with the first ``--gpus`` GPUs. Each test function gets an
+equal share of the sample. A test that fails beside others runs once more alone, since tests on one GPU share its
+memory. Exit code 1 if one fails then.
 """
 
 from __future__ import annotations
@@ -56,12 +58,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=4)
     parser.add_argument("--minutes", type=float, default=8)
+    parser.add_argument("--gpus", type=int, default=1)
     parser.add_argument("--python", default=sys.executable)
     given = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as made:
         site, tests = laid_out(given.wheel, given.sdist, Path(made))
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(site), str(Path(__file__).parent)))}
-        run = Runs(given.python, tests, environment, given.minutes * 60)
+        run = Runs(given.python, tests, environment, given.minutes * 60, given.gpus)
         first = run.sharded(given.sample, given.seed, given.processes)
         failed = [result.name for result in first if result.outcome == "failed"]
         again = {result.name: result for result in run.named(failed)} if failed else {}
@@ -92,12 +95,13 @@ def laid_out(wheel: Path, sdist: Path, folder: Path) -> tuple[Path, Path]:
 
 @dataclass(frozen=True)
 class Runs:
-    """How pytest is started. ``seconds`` is the time that it may take."""
+    """How pytest is started. ``seconds`` is the time that it may take, ``gpus`` how many GPUs the processes share."""
 
     python: str
     tests: Path
     environment: Mapping[str, str]
     seconds: float
+    gpus: int
 
     def sharded(self, sample: int, seed: int, processes: int) -> list[Result]:
         """Run a sample in several processes at once."""
@@ -131,6 +135,8 @@ class Runs:
             "--tb=short",
         ]
         env = {**self.environment, **settings, "SAMPLED_OUT": str(out), "SAMPLED_SECONDS": str(self.seconds)}
+        if self.gpus > 1:
+            env["CUDA_VISIBLE_DEVICES"] = str(max(number, 0) % self.gpus)
         log = self.tests.with_name(f"log{number}").open("w")
         return subprocess.Popen(
             [*argv, self.tests.name], cwd=self.tests.parent, env=env, stdout=log, stderr=log, text=True
