@@ -36,7 +36,7 @@ def run(machine: Machine, python: str, wheel: Path, only: tuple[str, ...], timeo
 
 
 TOPICS = {
-    "flash-attn": ("strided", "softcap", "alibi", "paged", "append", "dropout", "left-out", "compile"),
+    "flash-attn": ("strided", "softcap", "alibi", "paged", "append", "dropout", "left-out", "errors", "compile"),
     "sageattention": ("strided", "compile"),
 }
 
@@ -65,6 +65,9 @@ CHOSEN = {
     "raises-for-softcap": "softcap",
     "wrong-gradient": "backward",
     "silent": "softcap",
+    "takes-any-heads": "errors",
+    "loses-messages": "errors",
+    "dies-of-errors": "errors",
     "hangs": "compile",
     "crashes": "compile",
     "wrong-architecture": "compile",

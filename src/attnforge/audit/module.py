@@ -12,6 +12,7 @@ from attnforge.model.finding import Finding, Severity
 from attnforge.model.recipe import Kernels
 
 _DRIVER_LIBRARIES = ("libcuda.so", "libnvidia-ml.so")
+_CXX_RUNTIME, _THROWS = "libstdc++.so.6", "__cxa_throw"
 _CUDA_LIBRARIES = ("libcudart.so", "libcuda.so", "libc10_cuda.so", "libtorch_cuda.so")
 
 
@@ -60,6 +61,24 @@ def check_driver(path: str, elf: Elf) -> Iterator[Finding]:
             hint="build it again without packing libcuda.so (auditwheel: --exclude libcuda.so.1)",
             link="https://github.com/thu-ml/SageAttention/issues/245",
         )
+
+
+def check_cxx_runtime(path: str, elf: Elf) -> Iterator[Finding]:
+    """Say that a module exports a C++ library of its own, beside the one that PyTorch and Python have loaded.
+
+    A copy that a module keeps to itself (``-Wl,--exclude-libs,ALL``) is not found, and does no harm.
+    """
+    if _CXX_RUNTIME in (elf.soname, *elf.needed) or not elf.exports({_THROWS}):
+        return
+    yield Finding(
+        code="cxx-runtime-inside",
+        severity=Severity.ERROR,
+        subject=path,
+        seen=f"it exports a copy of {_CXX_RUNTIME}, which it was linked with statically",
+        means="the copy and the library of PyTorch get mixed up: an error that should be raised loses its message or "
+        "ends the process",
+        hint="build it again with attnforge, which links the shared library; or install the compiler's libstdc++.so",
+    )
 
 
 def check_readable(module: Module) -> Iterator[Finding]:

@@ -16,7 +16,15 @@ from attnforge.audit.demangle import demangle
 from attnforge.audit.expected import check_coverage, check_expected, check_outside
 from attnforge.audit.manylinux import Platform, platform_of, satisfied_by
 from attnforge.audit.metadata import WheelName, check_module, is_foreign
-from attnforge.audit.module import Module, check_code, check_driver, check_paths, check_readable, read_module
+from attnforge.audit.module import (
+    Module,
+    check_code,
+    check_cxx_runtime,
+    check_driver,
+    check_paths,
+    check_readable,
+    read_module,
+)
 from attnforge.audit.pairs import Sites, resolve_all, resolve_pairs
 from attnforge.audit.site import open_elf
 from attnforge.audit.universal import check_universal, describe, holds_kernels
@@ -140,6 +148,7 @@ def _unreadable(path: str, error: WheelError) -> Finding:
 def _check_module(module: Module, name: WheelName | None, universal: Universal | None) -> Iterator[Finding]:
     yield from check_readable(module)
     yield from check_driver(module.path, module.elf)
+    yield from check_cxx_runtime(module.path, module.elf)
     yield from check_code(module, holds_kernels(universal, module.path) if universal else None)
     yield from check_paths(module)
     if name is not None:

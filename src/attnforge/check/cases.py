@@ -31,6 +31,7 @@ TOPICS = (
     "dropout",
     "long",
     "left-out",
+    "errors",
     "compile",
     "graph",
     "streams",
@@ -145,6 +146,7 @@ def cases_for(subject: Subject) -> tuple[Case, ...]:
         if not subject.quick:
             found += _long(subject, dtype)
     found += _not_built(subject)
+    found += _refused(subject)
     found += _running(subject)
     wanted = (case for case in found if not subject.only or case.topic in ("smoke", *subject.only))
     expected = _once(_expected(subject, case) for case in wanted)
@@ -341,6 +343,13 @@ def _running(subject: Subject) -> Iterator[Case]:
     yield _case("graph", "graph", dtype, head_dim, **shape)
     yield _case("streams", "streams", dtype, head_dim, **shape)
     yield _case("devices", "devices", dtype, head_dim, promised=anywhere, **shape)
+
+
+def _refused(subject: Subject) -> Iterator[Case]:
+    """A call that no build of the package serves: its error has to come through, with upstream's message."""
+    if subject.behaviour.heads_refused:
+        dtype, head_dim, said = subject.dtypes[0], subject.head_dims[0], subject.behaviour.heads_refused
+        yield _case("errors", "dense", dtype, head_dim, **{**_shape(_SHAPES[0]), "kv_heads": 3}, refused=said)
 
 
 def _topics_left_out(subject: Subject) -> dict[str, str]:

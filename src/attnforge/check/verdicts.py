@@ -51,6 +51,12 @@ _MEANINGS: dict[str, tuple[str, str, str]] = {
         "build the wheel anew with this attnforge",
         "",
     ),
+    "error-silent": ("a call that upstream refuses computes something", "do not use the wheel", ""),
+    "error-lost": (
+        "a call that upstream refuses raises, without upstream's message: errors do not come through whole",
+        "build it again with attnforge; `attnforge audit` says whether it has a C++ library of its own",
+        "",
+    ),
     "known-fault": ("upstream's own release computes this wrong", "", ""),
     "graph-break": (
         "torch.compile can't take the call into one graph",
@@ -103,6 +109,8 @@ def _outcome(case: Case, answer: Mapping[str, Any]) -> tuple[str, str, str]:
         return _of_error(case, answer["error"])
     if case.left_out:
         return _of_left_out(case, answer["raised"])
+    if case.refused:
+        return _of_refused(case, answer["raised"])
     if "skipped" in answer:
         return "skipped", "", str(answer["skipped"])
     if any(measure["not_finite"] for measure in answer["measures"]):
@@ -160,6 +168,13 @@ def _of_left_out(case: Case, raised: str | None) -> tuple[str, str, str]:
     if not all(any(word in raised for word in words) for words in case.words):
         return "failed", "left-out-unnamed", raised.splitlines()[0][:300]
     return "raised", "", raised.splitlines()[0][:300]
+
+
+def _of_refused(case: Case, raised: str | None) -> tuple[str, str, str]:
+    if raised is None:
+        return "failed", "error-silent", "upstream refuses such a call, and it raised nothing"
+    said = next(iter(raised.splitlines()), "")[:300]
+    return ("passed", "", said) if case.refused in raised else ("failed", "error-lost", said)
 
 
 def _figures(answer: Mapping[str, Any]) -> dict[str, float]:

@@ -49,9 +49,10 @@ class Behaviour(Value):
     where there is none. ``features`` are the names of what can be left out, with the topics of the cases that then
     have to raise. The rest says whether upstream promises it: causal masks with unequal lengths, empty sequences,
     gradients, the same gradients twice, one graph for torch.compile, calls for another device than the current one.
-    ``varlen_head_dims`` where these are fewer. ``refusals``: one of these is in
-    upstream's own message for what was left out; empty where a wheel of ours says it itself. ``faults`` are what its
-    release computes wrong.
+    ``heads_refused`` is in upstream's message for a call whose heads of k and v do not divide those of q; empty where
+    it does not look, or where its message is not known. ``varlen_head_dims`` where these are fewer. ``refusals``: one
+    of these is in upstream's own message for what was left out; empty where a wheel of ours says it itself.
+    ``faults`` are what its release computes wrong.
     """
 
     package: str
@@ -72,6 +73,7 @@ class Behaviour(Value):
     any_device: bool
     varlen_head_dims: tuple[int, ...] = ()
     refusals: tuple[str, ...] = ()
+    heads_refused: str = ""
     features: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     parameters: dict[str, tuple[str, ...]]
     faults: tuple[Fault, ...] = ()

@@ -24,8 +24,9 @@ class Case(Value):
     columns) of each sequence of a varlen call. ``window`` is (left, right), -1 for no limit. ``strided`` says how
     inputs lie in memory: "" dense, ``packed`` as parts of one tensor, ``transposed`` as (batch, heads, rows,
     head_dim). ``kernel`` is a function by upstream's name, "" for the package's main one. Where ``left_out`` names a
-    feature, the call has to raise, with one of each of ``words`` in its message. ``promised`` is false where upstream
-    does not say that it works. ``fault`` is the id of something that upstream's own release computes wrong in such a
+    feature, the call has to raise, with one of each of ``words`` in its message. ``refused`` is in upstream's own
+    message for a call that no build serves, which has to raise it. ``promised`` is false where upstream does not say
+    that it works. ``fault`` is the id of something that upstream's own release computes wrong in such a
     call, and ``least_cosine`` how near it comes all the same.
     """
 
@@ -52,6 +53,7 @@ class Case(Value):
     mode: CacheMode = ""
     left_out: str = ""
     words: tuple[tuple[str, ...], ...] = ()
+    refused: str = ""
     promised: bool = True
     fault: str = ""
     least_cosine: float = 0.0

@@ -24,6 +24,7 @@ from attnforge.model.events import Message, Observer
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
+from attnforge.provision.cxxruntime import shared_runtime
 from attnforge.provision.driver import provide_driver_stub
 from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus
 from attnforge.recipes.catalogue import find_adapter
@@ -125,10 +126,13 @@ def upstream_environment(
     machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path, seat: Path, slots: int
 ) -> dict[str, str]:
     """Return the environment of upstream's build, with the driver and the GPUs that it asks for."""
+    stubs, options = link_folder(machine, ground, generated)
     return {
         **build_environment(plan, ground, seat, slots, machine.environ),
         "TMPDIR": str(_own_temporary(seat)),
-        "LIBRARY_PATH": str(driver_stub(machine, ground, generated)),
+        "LIBRARY_PATH": str(stubs),
+        # Of setuptools, and of CMake: a compiler looks into its own folders before those of LIBRARY_PATH.
+        **({"LDFLAGS": " ".join(options)} if options else {}),
         **(virtual_gpus(plan.target.capabilities) if recipe.asks_for_gpus else {}),
         **({} if recipe.outside else through_ninja()),
     }
@@ -151,11 +155,15 @@ def answered(machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, 
     return answers_to(find_adapter(recipe).questions(), ground, generated, machine, cxx)
 
 
-def driver_stub(machine: Machine, ground: Ground, generated: Path) -> Path:
-    """Return a folder with a stand-in for the driver's library, for the linker."""
+def link_folder(machine: Machine, ground: Ground, generated: Path) -> tuple[Path, tuple[str, ...]]:
+    """Return a folder with what modules link against and never hold, and options for the linker besides (mostly none).
+
+    It has a stand-in for the driver's library and, where the compiler lacks it, a name for the shared C++ library.
+    """
     environ = process.base_environment(machine.environ)
-    folder = generated / "stubs"
-    return provide_driver_stub(ground.toolchain.home, ground.compiler.path, folder, machine.runner, environ)
+    folder, compiler = generated / "stubs", ground.compiler.path
+    provide_driver_stub(ground.toolchain.home, compiler, folder, machine.runner, environ)
+    return folder, shared_runtime(compiler, folder, machine.runner, environ)
 
 
 def temporary_folder(machine: Machine) -> Path:

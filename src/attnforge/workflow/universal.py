@@ -32,7 +32,7 @@ from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair, Universal, UniversalModule, pair_of
 from attnforge.package.archive import read_members
 from attnforge.provision.toolchain import Toolchain
-from attnforge.workflow.compiling import Compiled, Job, Means, answered, compile_upstream, driver_stub, other_layout
+from attnforge.workflow.compiling import Compiled, Job, Means, answered, compile_upstream, link_folder, other_layout
 from attnforge.workflow.ground import Ground, PairEnvironments, lay_out_source, of_pair
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Located
@@ -76,7 +76,7 @@ class Site:
         """Return what links for one pair."""
         home, site = ground.toolchain.home, ground.environment.site_packages
         libraries = [home / "lib64", site / "torch" / "lib", site / "torch.libs", *sorted(site.glob("nvidia/*/lib"))]
-        stub = driver_stub(self.machine, ground, generated)
+        stub, _ = link_folder(self.machine, ground, generated)
         environ = process.base_environment(self.machine.environ)
         return Linker(ground.compiler.path, tuple(libraries), stub, environ, log)
 

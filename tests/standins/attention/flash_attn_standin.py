@@ -18,6 +18,14 @@ def _refuse(what):
     raise RuntimeError(f"this wheel was built without {what}. A wheel with it: attnforge build flash-attn==2.8.3")
 
 
+HEADS = "Number of heads in key/value must divide number of heads in query"
+
+
+def _refuse_heads(q, k):
+    if q.shape[-2] % k.shape[-2]:
+        raise RuntimeError(HEADS)
+
+
 def _guard(q, **asked):
     dtype = _NAMES[q.dtype]
     size = next(kernel for kernel in (32, 64, 96, 128, 192, 256) if q.shape[-1] <= kernel)
@@ -75,6 +83,7 @@ def flash_attn_func(
         local=tuple(window_size) != (-1, -1),
         backward=q.requires_grad,
     )
+    _refuse_heads(q, k)
     options = (dropout_p, softmax_scale, causal, window_size, softcap, alibi_slopes)
     result = torch.stack([_attend(*one, *options) for one in zip(q.float(), k.float(), v.float(), strict=True)])
     out = torch.empty_like(q)

@@ -104,6 +104,17 @@ MUTANTS = (
         extra={"flash_attn_2_cuda.py": f"raise ImportError({_UNDEFINED!r})\n"},
     ),
     Mutant("renamed-parameter", "softmax_scale", "scaling", "signature", "flash_attn.flash_attn_func"),
+    Mutant(
+        "takes-any-heads",
+        "    _refuse_heads(q, k)\n",
+        "    k, v = k[:, :, :1], v[:, :, :1]\n",
+        "error-silent",
+        "errors",
+    ),
+    Mutant("loses-messages", "raise RuntimeError(HEADS)", "raise RuntimeError()", "error-lost", "errors"),
+    Mutant(
+        "dies-of-errors", "        raise RuntimeError(HEADS)", "        __import__('os').abort()", "crash", "errors"
+    ),
     Mutant("silent", "", "", "left-out-silent", "softcap", left_out=("softcap",), raises=False),
     Mutant(
         "unnamed", "attnforge build flash-attn==2.8.3", "none", "left-out-unnamed", "softcap", left_out=("softcap",)

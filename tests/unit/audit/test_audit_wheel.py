@@ -330,6 +330,18 @@ def test_a_library_of_the_driver_makes_a_wheel_bad(audit: Callable[..., AuditRep
     assert (finding.subject, report.verdict) == (f"demo.libs/{name}", "bad")
 
 
+def test_a_module_that_exports_a_cxx_library_of_its_own_is_bad(audit: Callable[..., AuditReport]) -> None:
+    symbols = [Sym(SET_DEVICE), Sym("PyModule_Create2"), Sym("__cxa_throw", defined=True)]
+    code = library(symbols, needed=["libc10.so", "libcudart.so.13"], fatbin=machine_code(90, "k"))
+    report = audit({"demo/__init__.py": b"", MODULE: code})
+    assert errors(report) == ["cxx-runtime-inside"]
+    assert report.verdict == "bad"
+    # The library itself, and a module that needs it, export what they like.
+    itself = library([Sym("__cxa_throw", defined=True)], needed=["libc.so.6"], soname="libstdc++.so.6")
+    needs = library(symbols, needed=["libc10.so", "libcudart.so.13", "libstdc++.so.6"], fatbin=machine_code(90, "k"))
+    assert errors(audit({"demo/__init__.py": b"", MODULE: needs, "demo.libs/libstdc++.so.6": itself})) == []
+
+
 def test_a_module_may_ask_for_the_driver(audit: Callable[..., AuditReport]) -> None:
     code = library([Sym(SET_DEVICE), Sym("PyModule_Create2")], needed=["libcuda.so.1"], fatbin=machine_code(90, "k"))
     assert errors(audit({"demo/__init__.py": b"", MODULE: code})) == []
