@@ -2,7 +2,8 @@
 
 It runs in the interpreter that a wheel is for. bench/upstream_tests.py starts it, with settings in the environment:
 SAMPLED_COUNT tests in all, by SAMPLED_SEED, of which shard SAMPLED_SHARD (``0/4``) is run, until SAMPLED_SECONDS have
-passed. SAMPLED_NAMES is a file with the names of tests to run instead. Each test's line of JSON goes to SAMPLED_OUT.
+passed. SAMPLED_NAMES is a file with the names of tests to run instead. A line of JSON goes to SAMPLED_OUT when a test
+begins, with the outcome ``begun``, and one with what came of it: so the test that ended the process is known.
 """
 
 from __future__ import annotations
@@ -53,9 +54,17 @@ def pytest_collection_modifyitems(config: Any, items: list[Any]) -> None:
     wanted = _wanted([item.nodeid for item in items])
     items[:] = [item for item in items if item.nodeid in wanted]
     random.Random(len(items)).shuffle(items)
+    planned = Path(os.environ["SAMPLED_OUT"]).with_suffix(".planned")
+    planned.write_text("\n".join(item.nodeid for item in items), encoding="utf-8")
 
 
 _BEGAN = time.monotonic()
+
+
+def pytest_runtest_logstart(nodeid: str, location: object) -> None:
+    """Write that a test begins."""
+    del location
+    _write([{"name": nodeid, "outcome": "begun", "seconds": 0.0, "why": ""}])
 
 
 def pytest_runtest_logreport(report: Any) -> None:

@@ -1,8 +1,9 @@
-"""The figures of FlashAttention 3's recipe against the part of a whole build that was measured: the file says which."""
+"""The figures of FlashAttention 3's recipe against a whole build that was measured: the file says which."""
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from pathlib import Path
 
@@ -13,61 +14,87 @@ from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve.estimate import predict_steps
 
-UNITS = json.loads((Path(__file__).parent / "fa3-part-sm90a-costs.json").read_text(encoding="utf-8"))["units"]
+UNITS = json.loads((Path(__file__).parent / "fa3-full-sm90a-costs.json").read_text(encoding="utf-8"))["units"]
 HOPPER = (Architecture(major=9, minor=0, suffix="a"),)
 STEPS = ("preprocess", "preprocess sm_90a", "cudafe++", "cicc sm_90a", "ptxas sm_90a", "fatbinary", "compile")
 SECONDS, GB = 0, 1
+KINDS = {"forward": 50, "backward": 10}
 
 
-def ratios(label: str, what: int) -> dict[str, float]:
+def kernels(unit: str) -> list[str]:
+    """The kernels of a unit; with softcapping, upstream compiles the backward kernels of both in one file."""
+    backward = re.fullmatch(r"flash_bwd_hdim(\d+)_(\w+?)_softcapall_sm90\.cu", unit)
+    return [f"backward-hdim{backward[1]}-{backward[2]}"] if backward else unit.split(JOINT)
+
+
+def ratios(label: str, what: int, kind: str = "forward") -> dict[str, float]:
     """Predicted by measured, of each unit."""
-    cost = find_recipe("flash-attn-3").cost("forward")
+    cost = find_recipe("flash-attn-3").cost(kind)
     assert cost is not None
     found = {}
     for unit, steps in UNITS.items():
-        step = predict_steps(cost, unit.split(JOINT), 1.0, HOPPER)[label]
-        found[unit] = (step.seconds, step.peak_bytes / 1e9)[what] / steps[label][what]
+        if kernels(unit)[0].startswith(kind):
+            step = predict_steps(cost, kernels(unit), 1.0, HOPPER)[label]
+            found[unit] = (step.seconds, step.peak_bytes / 1e9)[what] / steps[label][what]
     return found
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("label", STEPS)
-def test_the_median_of_seconds_is_right(label: str) -> None:
-    found = ratios(label, SECONDS).values()
-    assert len(found) == 23
-    tolerance = 0.03 if label.startswith("cicc") else 0.1
+def test_the_median_of_seconds_is_right(label: str, kind: str) -> None:
+    found = ratios(label, SECONDS, kind).values()
+    assert len(found) == KINDS[kind]
+    tolerance = 0.02 if label.startswith(("cicc", "ptxas", "compile")) else 0.12
     assert statistics.median(found) == pytest.approx(1.0, abs=tolerance)
 
 
-@pytest.mark.parametrize(("label", "tolerance"), [("cicc sm_90a", 0.1), ("compile", 0.15), ("ptxas sm_90a", 0.3)])
-def test_no_unit_is_far_off(label: str, tolerance: float) -> None:
-    found = ratios(label, SECONDS).values()
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("label", "tolerance"), [("cicc sm_90a", 0.1), ("compile", 0.22), ("ptxas sm_90a", 0.25)])
+def test_no_unit_is_far_off(label: str, tolerance: float, kind: str) -> None:
+    found = ratios(label, SECONDS, kind).values()
     assert 1 - tolerance < min(found) <= max(found) < 1 + tolerance
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("label", STEPS)
-def test_no_peak_is_more_than_five_percent_above(label: str) -> None:
-    assert min(ratios(label, GB).values()) > 1 / 1.05
+def test_no_peak_is_more_than_five_percent_above(label: str, kind: str) -> None:
+    assert min(ratios(label, GB, kind).values()) > 1 / 1.05
 
 
 def test_peaks_of_cicc_are_not_far_above_either() -> None:
     found = ratios("cicc sm_90a", GB).values()
     assert statistics.median(found) < 1.06
-    assert max(found) < 1.15
+    assert max(found) < 1.33
+    assert max(ratios("cicc sm_90a", GB, "backward").values()) < 1.05
 
 
 def test_units_of_two_value_dimensions_hold_what_each_needs() -> None:
-    mixed = {unit for unit in UNITS if len({KernelName.parse(one).dims for one in unit.split(JOINT)}) > 1}
-    assert len(mixed) == 3
+    groups = [unit for unit in UNITS if JOINT in unit]
+    mixed = {unit for unit in groups if len({KernelName.parse(one).dims for one in kernels(unit)}) > 1}
+    assert len(mixed) == 2
     peaks = {unit: steps["cicc sm_90a"][GB] for unit, steps in UNITS.items()}
-    assert min(peaks[unit] for unit in mixed) > 1.2 * max(peaks[unit] for unit in peaks if unit not in mixed)
+    assert min(peaks[unit] for unit in mixed) > 1.15 * max(peaks[unit] for unit in peaks if unit not in mixed)
 
 
-def test_what_is_held_late_was_seen() -> None:
-    # 27 groups of five held 104 GB together at most, after 220 GB at their peak.
-    cost = find_recipe("flash-attn-3").cost("forward")
+@pytest.mark.parametrize(
+    ("unit", "seen"),
+    [
+        (
+            " ".join(f"forward-hdim96-bf16{word}" for word in ("", "-packgqa", "-paged", "-paged-softcap", "-split")),
+            4.36,
+        ),
+        ("forward-hdim64-fp16-v256 forward-hdim64-fp16-v256-packgqa", 3.48),
+        ("forward-hdim64-fp16-v512 forward-hdim64-fp16-v512-packgqa forward-hdim64-fp16-v512-paged", 4.94),
+        ("backward-hdim96-fp16", 2.90),
+    ],
+)
+def test_what_is_held_late_is_reserved(unit: str, seen: float) -> None:
+    # costs.json of the same build: what was held at most after the memory of cicc had fallen.
+    members = unit.split()
+    cost = find_recipe("flash-attn-3").cost(KernelName.parse(members[0]).kind)
     assert cost is not None
-    late = [predict_steps(cost, unit.split(JOINT), 1.0, HOPPER)["cicc sm_90a"].late_bytes or 0 for unit in UNITS]
-    assert 104 / 27 < min(late) / 1e9 < 1.35 * 104 / 27
+    late = predict_steps(cost, members, 1.0, HOPPER)["cicc sm_90a"].late_bytes or 0
+    assert seen / 1.25 < late / 1e9 < 1.25 * seen
 
 
 def test_single_units_are_scaled_like_groups() -> None:
