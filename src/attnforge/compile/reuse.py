@@ -12,6 +12,7 @@ from attnforge.compile.heap import trimmed
 from attnforge.compile.prefixes import Prefixes
 from attnforge.compile.reads import folders_of
 from attnforge.compile.recall import Found, Recall, dependencies
+from attnforge.compile.shared import Sharing
 from attnforge.compile.steps import Step, Tool
 from attnforge.compile.work import Work
 from attnforge.model.graph import Language
@@ -24,11 +25,22 @@ _AT_ONCE = 3
 class Reuse:
     """Looks things up in a cache and keeps them there; without a cache it does neither. For many threads at once."""
 
-    def __init__(self, cache: StepCache | None = None, prefixes: Prefixes | None = None) -> None:
-        """Use ``cache``; ``prefixes`` are the folders that differ from machine to machine, with their names."""
+    def __init__(
+        self,
+        cache: StepCache | None = None,
+        prefixes: Prefixes | None = None,
+        sharing: Sharing | None = None,
+        *,
+        whole: bool = True,
+    ) -> None:
+        """Use ``cache``; ``prefixes`` are the folders that differ from machine to machine, with their names.
+
+        ``sharing`` are the proofs by which architectures share PTX. Without ``whole``, outputs of steps alone are used.
+        """
         self.prefixes = prefixes or Prefixes({})
         self._cache = cache
-        self._recall = Recall(cache, self.prefixes) if cache else None
+        self._sharing = sharing or Sharing()
+        self._recall = Recall(cache, self.prefixes) if cache and whole else None
         self._files = threading.BoundedSemaphore(_AT_ONCE)
 
     # --- steps
@@ -50,6 +62,16 @@ class Reuse:
         for role, path in wanted.items():
             Path(path).write_bytes(found[role])
         return True
+
+    def share_step(self, work: Work, step: Step) -> None:
+        """Write what a cicc would write from another architecture's PTX. UnprovenError where that is not proven.
+
+        The cache does not get it: there is what programs have written.
+        """
+        work.keys.pop(step.label, None)
+        with self._files, trimmed():
+            ptx = self._sharing.ptx(work, step, self.prefixes)
+            Path(keys.outputs(step)["output"]).write_bytes(ptx)
 
     def keep_step(self, work: Work, step: Step) -> None:
         """Keep what a step has made, if it is one that is looked up."""
