@@ -35,12 +35,14 @@ class Reuse:
     ) -> None:
         """Use ``cache``; ``prefixes`` are the folders that differ from machine to machine, with their names.
 
-        ``sharing`` are the proofs by which architectures share PTX. Without ``whole``, outputs of steps alone are used.
+        ``sharing`` are the proofs by which architectures share PTX. Without ``whole``, objects of nvcc are made
+        of the outputs of its steps alone.
         """
         self.prefixes = prefixes or Prefixes({})
         self._cache = cache
         self._sharing = sharing or Sharing()
-        self._recall = Recall(cache, self.prefixes) if cache and whole else None
+        self._recall = Recall(cache, self.prefixes) if cache else None
+        self._recalled = frozenset({Language.CUDA, Language.CXX} if whole else {Language.CXX})
         self._files = threading.BoundedSemaphore(_AT_ONCE)
 
     # --- steps
@@ -114,7 +116,7 @@ class Reuse:
         return folders_of(self.prefixes.name(path) for path in dependencies(depfiles, work.unit.cwd))
 
     def _recall_for(self, work: Work) -> Recall | None:
-        return self._recall if work.unit.language in (Language.CUDA, Language.CXX) else None
+        return self._recall if work.unit.language in self._recalled else None
 
 
 def _depfiles(work: Work) -> list[Path]:

@@ -26,15 +26,15 @@ Digests = Annotated[tuple[str, ...], AfterValidator(_parts)]
 
 
 class ProvenUnit(Value):
-    """A unit of upstream's that was compiled for both architectures, and what came of it.
+    """Units of upstream's that were compiled, as one, for both architectures, and what came of it.
 
-    ``unit`` is the name of its kernels, or its file name where the recipe knows none. ``versions`` are upstream's, with
-    whose sources that was done, and ``features`` the optional ones that it was compiled with. ``functions`` counts
-    those of the later architecture, ``left_out`` those that its code does without. ``ptx`` and ``code`` are the SHA-256
-    of the PTX and of the cubin for it.
+    ``units`` are the names of their kernels, or the file name where the recipe knows none. ``versions`` are upstream's,
+    with whose sources that was done, and ``features`` the optional ones that they were compiled with. ``functions``
+    counts those of the later architecture, ``left_out`` those that its code does without. ``ptx`` and ``code`` are the
+    SHA-256 of the PTX and of the cubin for it.
     """
 
-    unit: str
+    units: tuple[str, ...]
     versions: tuple[VersionText, ...]
     features: tuple[str, ...] = ()
     functions: int = Field(ge=1)
@@ -73,8 +73,35 @@ class Proof(Value):
         With fewer features a unit has fewer functions; those that stay are the same.
         """
         return any(
-            one.unit == unit and version in one.versions and set(features) <= set(one.features) for one in self.units
+            unit in one.units and version in one.versions and set(features) <= set(one.features) for one in self.units
         )
+
+
+def merged(one: Proof, other: Proof) -> Proof:
+    """Return what two proofs for the same compiler and architectures prove together; ValueError for others."""
+    if _subject(one) != _subject(other):
+        raise ValueError(f"proofs of {_subject(one)} and of {_subject(other)}")
+    return one.model_copy(
+        update={
+            "commands": tuple(dict.fromkeys((*one.commands, *other.commands))),
+            "units": _merged_units((*one.units, *other.units)),
+            "files": tuple(sorted({*one.files, *other.files})),
+            "parts": tuple(sorted({*one.parts, *other.parts})),
+        }
+    )
+
+
+def _subject(proof: Proof) -> tuple[str, ...]:
+    return proof.package, proof.nvcc, proof.of, proof.code
+
+
+def _merged_units(units: tuple[ProvenUnit, ...]) -> tuple[ProvenUnit, ...]:
+    """Return units in order; those that differ in nothing but their versions become one."""
+    versions: dict[ProvenUnit, set[str]] = {}
+    for unit in units:
+        versions.setdefault(unit.model_copy(update={"versions": ()}), set()).update(unit.versions)
+    found = [unit.model_copy(update={"versions": tuple(sorted(all_))}) for unit, all_ in versions.items()]
+    return tuple(sorted(found, key=lambda unit: (unit.units, unit.features, unit.ptx)))
 
 
 class Shared(Value):
