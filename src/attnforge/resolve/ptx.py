@@ -13,6 +13,7 @@ from attnforge.resolve.decisions import Notes
 
 _SUBJECT = "shared PTX"
 _COMMAND = "python bench/shared.py"
+_SHOWN = 3
 
 
 def choose_shared(
@@ -37,8 +38,10 @@ def choose_shared(
     units = units_of(recipe, selection)
     there = {architecture.digits: architecture for architecture in architectures}
     shared: list[Shared] = []
-    for proof in sorted(proofs, key=lambda proof: (proof.of, proof.code)):
-        if {proof.of, proof.code} <= there.keys() and _is_free(proof, shared):
+    order = list(there)
+    known = [proof for proof in proofs if {proof.of, proof.code} <= there.keys()]
+    for proof in sorted(known, key=lambda proof: (order.index(proof.of), order.index(proof.code))):
+        if _is_free(proof, shared):
             shared += _shared(proof, recipe, version, selection, units, there)
     for one, proof in ((one, proof) for one in shared for proof in proofs if proof.digest == one.proof):
         _decide(one, proof, units, notes)
@@ -77,9 +80,11 @@ def _shared(
 
 def _decide(one: Shared, proof: Proof, units: Sequence[str], notes: Notes) -> None:
     rest = [unit for unit in units if unit not in one.units]
+    more = f" and {len(rest) - _SHOWN} more" if len(rest) > _SHOWN else ""
+    told = f"in {', '.join(rest[:_SHOWN])}{more}"
     notes.decide(
         _SUBJECT,
         f"sm_{one.code} from compute_{one.of} in {len(one.units)} of {len(units)} units",
         f"proven with nvcc {proof.nvcc} that the PTX of both is the same; cicc runs once for both",
-        [(f"in {unit}", f"not proven for this version and these features; {_COMMAND} does that") for unit in rest],
+        [(told, f"not proven for this version and these features; {_COMMAND} does that")] if rest else (),
     )
