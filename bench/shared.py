@@ -78,7 +78,9 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("package", metavar="PACKAGE", help="a distribution, or NAME==VERSION")
     parser.add_argument("--arches", default="80,90", help="architectures, at least two: 80,90,100,120 (default 80,90)")
-    parser.add_argument("--units", default="", metavar="REGEX", help="those whose kernels' names begin so")
+    parser.add_argument(
+        "--units", default="", metavar="REGEX", help="those whose kernels' names, or file names, begin so"
+    )
     parser.add_argument("--out", type=Path, help="folder for the files (default: the recipe's folder shared)")
     for option in OPTIONS:
         if option.name in _PASSED_ON:

@@ -290,6 +290,7 @@ def test_architectures_share_what_is_proven_and_the_object_is_the_same(
     summary, error = project.build(codes=(SM80, SM90), proofs=[merged(two, three)])
     assert error is None
     assert ran(summary) == {"preprocess": 6, "cudafe++": 2, "cicc": 2, "ptxas": 4, "fatbinary": 2, "compile": 2}
+    assert [step.shared for step in summary.steps if step.tool == "cicc"] == [2]
     assert {name: project.object(name).read_bytes() for name in objects} == objects
     assert not [event for event in project.events if isinstance(event, Message)]
 

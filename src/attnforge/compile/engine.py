@@ -546,11 +546,14 @@ class Engine:
         self._mark(work, step)
         following = [other for other in work.steps.values() if step.label in other.needs]
         for other in following:
-            if self._seek(work, other) and (self._reuse.find_step(work, other) or self._share(work, other)):
+            if not self._seek(work, other):
+                continue
+            cached = self._reuse.find_step(work, other)
+            if cached or self._share(work, other):
                 with self._changed:
                     for job_id in self._scheduler.cancel([work.job(other.label)]):
                         del self._tasks[job_id]
-                    self._tally.step(other.tool, 0.0, cached=True)
+                    self._tally.step(other.tool, 0.0, cached=cached, shared=not cached)
                 self._advance(work, other)
 
     def _seek(self, work: Work, step: Step) -> bool:

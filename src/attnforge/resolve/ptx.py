@@ -52,7 +52,8 @@ def choose_shared(
 
 def units_of(recipe: Recipe, selection: Selection) -> tuple[str, ...]:
     """Return the names of upstream's units as proofs have them, as far as the recipe knows these."""
-    return selection.kept or tuple(dict.fromkeys(name for cost in recipe.costs for name in cost.units))
+    named = (name for cost in recipe.costs if "cicc" in cost.seconds for name in cost.units)
+    return selection.kept or tuple(dict.fromkeys(named))
 
 
 def _is_free(proof: Proof, shared: Sequence[Shared]) -> bool:

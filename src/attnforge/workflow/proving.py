@@ -68,8 +68,9 @@ def prove(
 ) -> None:
     """Compile a plan's units for each of its architectures and ``tell`` of each unit and pair of these.
 
-    ``units`` is a regular expression over the names of kernels; ``command`` is what made the proof, for people. Steps
-    come from the cache where they are there, objects do not. Raises what a build does.
+    ``units`` is a regular expression over the names of kernels, or over file names where the recipe knows none;
+    ``command`` is what made the proof, for people. Steps come from the cache where they are there, objects do not.
+    Raises what a build does.
     """
     plan, located = restricted(planned.plan, units), planned.located
     folder = machine.folders.ensure().builds / f"proof-{plan.slug}"
@@ -85,7 +86,12 @@ def prove(
         means = Means(planned.request.jobs or machine.host.cpus, memory_budget(planned.request, machine.host), cache)
         prover = Prover(plan, Prefixes(named_folders(ground, folder / "generated")), command, tell)
         job = Job(machine, plan, located.recipe, ground, folder, means, observe, stages.log, watch=prover.watch)
-        compile_upstream(job)
+        compile_upstream(job, unwanted(source, units) if units and not plan.selection.kept else ())
+
+
+def unwanted(source: Path, pattern: str) -> frozenset[str]:
+    """Return the CUDA sources, of a package whose kernels have no names, that a regular expression does not match."""
+    return frozenset(str(path) for path in source.rglob("*.cu") if not re.match(pattern, path.name))
 
 
 @dataclass(slots=True)
