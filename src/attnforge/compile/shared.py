@@ -44,25 +44,27 @@ class Sharing:
         pair = next((pair for pair in work.unit.shares if step.label == f"cicc {pair[0]}"), None)
         if pair is None or pair not in self._proofs:
             raise UnprovenError("no proof for these architectures")
-        unread = [name for path, name in files_read(work, prefixes) if path not in self._files[pair]]
-        if unread:
-            raise UnprovenError(f"another {unread[0]} was proven")
+        self._check_files(pair, files_read(work, prefixes))
         output = keys.outputs(step)["output"]
         if any(path != output for other in work.steps.values() for path in other.reads if path in step.writes):
             raise UnprovenError("more than its PTX is read")
         without = left_out(work.unit, pair[0])
         try:
             module = read_ptx(written(work.steps[f"cicc {pair[1]}"]))
-            unknown = [
-                name
-                for digest, name in parts(module, work.unit.module_id, without).items()
-                if digest not in self._parts[pair]
-            ]
-            if unknown:
-                raise UnprovenError(f"{len(unknown)} parts are not proven, the first is {unknown[0][:_SHOWN]}")
+            self._check_parts(pair, parts(module, work.unit.module_id, without))
             return derived(module, pair[0].removeprefix("sm_"), without)
         except UnknownPtxError as error:
             raise UnprovenError(str(error)) from error
+
+    def _check_files(self, pair: tuple[str, str], files: Iterable[tuple[str, str]]) -> None:
+        other = next((name for digest, name in files if digest not in self._files[pair]), None)
+        if other is not None:
+            raise UnprovenError(f"{other} is another one than in the proof")
+
+    def _check_parts(self, pair: tuple[str, str], found: Mapping[str, str]) -> None:
+        unknown = [name for digest, name in found.items() if digest not in self._parts[pair]]
+        if unknown:
+            raise UnprovenError(f"{len(unknown)} parts of the PTX are not in the proof, one is {unknown[0][:_SHOWN]}")
 
 
 def files_read(work: Work, prefixes: Prefixes) -> list[tuple[str, str]]:

@@ -83,7 +83,7 @@ def test_a_function_that_is_left_out_needs_no_proof(work: Work, prefixes: Prefix
 def test_an_unproven_function_is_not_shared(work: Work, prefixes: Prefixes, tmp_path: Path) -> None:
     proven = proof(work, prefixes)
     (tmp_path / "sm_80.ptx").write_bytes(ptx("80", [*FUNCTIONS, ("third", 9)], ID))
-    with pytest.raises(UnprovenError, match="1 parts are not proven, the first is third"):
+    with pytest.raises(UnprovenError, match="1 parts of the PTX are not in the proof, one is third"):
         Sharing([proven]).ptx(work, work.steps["cicc sm_90"], prefixes)
 
 
