@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ptx_texts import mark, ptx
 
@@ -15,6 +15,7 @@ FUNCTIONS = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(functions=FUNCTIONS, data=st.data())
 def test_what_is_derived_is_what_cicc_writes_for_the_later_architecture(
     functions: list[tuple[str, int]], data: st.DataObject
@@ -26,6 +27,7 @@ def test_what_is_derived_is_what_cicc_writes_for_the_later_architecture(
     assert made == ptx("90", kept)
 
 
+@settings(deadline=None)
 @given(functions=FUNCTIONS)
 def test_nothing_is_changed_for_the_same_architecture(functions: list[tuple[str, int]]) -> None:
     text = ptx("90", functions)
