@@ -15,7 +15,7 @@ class Request(Value):
     or folder that NVIDIA's archives are fetched from, "" for NVIDIA's own. ``store`` is the URL of a
     shared store of compile results, ``cache_limit`` the bytes of them that are kept on this machine. ``universal`` asks
     for one wheel for several pairs: ``python`` and ``torch`` may then be lists and ranges (``3.10-3.13``,
-    ``2.11,2.12``).
+    ``2.11,2.12``). ``no_share_ptx`` has cicc run for each architecture, also where one's PTX is proven to be another's.
     """
 
     package: str
@@ -38,3 +38,4 @@ class Request(Value):
     store: str = ""
     cache_limit: int = 20 * 2**30
     universal: bool = False
+    no_share_ptx: bool = False

@@ -11,6 +11,7 @@ from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan, Resolution, SourcePin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
+from attnforge.model.sharing import Proof
 from attnforge.model.target import Gpu, Target
 from attnforge.model.universal import Pair
 from attnforge.resolve.advice import apply_advisories
@@ -29,6 +30,7 @@ from attnforge.resolve.naming import (
     with_commit,
 )
 from attnforge.resolve.pairs import choose_pairs
+from attnforge.resolve.ptx import choose_shared
 from attnforge.resolve.pure import PURE, resolve_pure
 from attnforge.resolve.releases import check_release, warn_uncovered
 from attnforge.resolve.selection import choose_selection, settings_of
@@ -66,13 +68,15 @@ def resolve(
     made: Callable[[BuildPlan], Made] = lambda plan: Made(),
     pure: str = "",
     fetched: CudaRelease | None = None,
+    proofs: Callable[[str], Sequence[Proof]] = lambda nvcc: (),
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
 
     ``version`` and ``source`` are what the index or the folder holds; ``expect`` turns the recipe's predictions, by
     key, into this machine's (compile.cost), and ``made`` says what is left of earlier builds of a plan; both for the
     estimate alone. ``pure`` says how it is known of a source without a recipe that it compiles nothing, "" where that
-    is not known. ``fetched`` is NVIDIA's release that the request names, where it names one.
+    is not known. ``fetched`` is NVIDIA's release that the request names, where it names one. ``proofs`` returns what is
+    proven of architectures that share PTX, for a build of nvcc.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -93,6 +97,8 @@ def resolve(
     profile, selection = choose_selection(request, recipe, release, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)
+    proven = proofs(toolchain.nvcc)
+    shared = choose_shared(request, recipe, version, selection, target.architectures, proven, notes)
     requires_torch = torch_requirement(target, release, pairs)
     own = with_commit(local_label(target, profile, selection, recipe, release, pairs, toolchain.cuda), source)
     label = chosen_label(request.label, own)
@@ -112,6 +118,7 @@ def resolve(
         defines=defines,
         requires_torch=requires_torch,
         groups=groups,
+        shared=shared,
         recipe=recipe.rules_digest(),
         pairs=pairs,
         label=label,

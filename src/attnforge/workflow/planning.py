@@ -21,6 +21,7 @@ from attnforge.provision.indexes import SdistRelease, releases
 from attnforge.provision.source import LocalSource, empty_submodules, open_local, own_version
 from attnforge.recipes.catalogue import find_recipe, suggestions
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
+from attnforge.recipes.proofs import find_proofs
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.before import made_before
@@ -80,8 +81,9 @@ def plan(machine: Machine, request: Request) -> Planned:
     expect = CostModel(machine.folders.costs).expect
     made = partial(made_before, machine.folders)
     recipe, host = located.recipe, machine.host
+    proofs = partial(find_proofs, recipe.name)
     fetched = None if pure else asked_release(machine, request)
-    resolution = resolve(request, recipe, located.version, located.source, host, expect, made, pure, fetched)
+    resolution = resolve(request, recipe, located.version, located.source, host, expect, made, pure, fetched, proofs)
     resolution = _with_found(_with_finished(resolution, machine), located)
     return Planned(request, located, resolution)
 
