@@ -88,6 +88,23 @@ def find_torch(text: str) -> TorchRelease:
     )
 
 
+def known_torch(text: str) -> TorchRelease | None:
+    """Return the release of a version that is known, whatever its local part says; None for any other."""
+    version = as_version(text)
+    public = Version(version.public) if version else None
+    return next((release for release in torch_releases() if Version(release.version) == public), None)
+
+
+def cxx_standard(text: str) -> int:
+    """Return the C++ standard that the headers of a PyTorch need at least (17, 20).
+
+    Of a version that is not known it is that of the newest release before it: ``2.12.0a0+git1234`` comes after 2.11.1.
+    """
+    version = as_version(text)
+    before = [release for release in torch_releases() if version and Version(release.version) <= version]
+    return before[-1].cxx if before else 17
+
+
 def _neighbours(wanted: Version, releases: Sequence[TorchRelease]) -> Sequence[TorchRelease]:
     """Return the releases just below and just above a version, the one below first."""
     at = bisect([Version(release.version) for release in releases], wanted)

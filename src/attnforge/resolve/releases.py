@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from packaging.specifiers import SpecifierSet
 
 from attnforge.errors import RequestError
-from attnforge.knowledge.torch import TorchRelease, find_torch, torch_releases
+from attnforge.knowledge.torch import TorchRelease, known_torch, torch_releases
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.universal import numbers
 from attnforge.resolve.decisions import Notes
@@ -39,14 +39,22 @@ def check_release(
                 link=recipe.homepage,
             )
         cuda = torch_cuda or cuda
-        built = find_torch(torches[0])
         raise RequestError(
             f"{recipe.title} needs CUDA {release.cuda}, the target has {cuda}",
-            why=f"PyTorch {built.version} is built with {', '.join(built.cuda)}"
-            + ("" if any(_allows(release.cuda, other) for other in built.cuda) else ", none of which will do"),
-            hint=_listed(release, built.version, cuda) or "no PyTorch that attnforge knows is built with one of these",
+            why=_built_with(torches[0], release),
+            hint=_listed(release, torches[0], cuda) or "no PyTorch that attnforge knows is built with one of these",
             link=recipe.homepage,
         )
+
+
+def _built_with(torch: str, release: Release) -> str:
+    """Return which CUDA versions a PyTorch is built with, "" where that is not known."""
+    built = known_torch(torch)
+    if built is None:
+        return ""
+    suffice = any(_allows(release.cuda, other) for other in built.cuda)
+    told = f"PyTorch {built.version} is built with {', '.join(built.cuda)}"
+    return told if suffice else f"{told}, none of which will do"
 
 
 def warn_uncovered(recipe: Recipe, release: Release | None, version: str, notes: Notes) -> None:
@@ -78,7 +86,8 @@ def _distance(found: tuple[TorchRelease, str], torch: str, cuda: str) -> tuple[i
 
     Of PyTorch the place in the list of minors counts, as minors of two majors can't be subtracted.
     """
-    order = list(dict.fromkeys(_minor(release.version) for release in torch_releases()))
+    minors = {_minor(version) for version in (*(release.version for release in torch_releases()), torch)}
+    order = sorted(minors, key=numbers)
     between = order.index(_minor(found[0].version)) - order.index(_minor(torch))
     major, minor = (abs(one - other) for one, other in zip(numbers(found[1]), numbers(cuda), strict=False))
     return abs(between), between < 0, major, minor

@@ -12,6 +12,7 @@ from attnforge.model.request import Request
 from attnforge.model.versions import shortened
 from attnforge.resolve.form import check_single
 from attnforge.resolve.grouping import check_groups
+from attnforge.resolve.installed import check_named, wants_installed
 from attnforge.resolve.naming import NO_LABEL, check_label
 from attnforge.resolve.toolchain import PYPI, SYSTEM
 from attnforge.resolve.versions import expand_pythons, expand_torches, named_cuda
@@ -53,7 +54,8 @@ def check_early(request: Request, environ: Mapping[str, str]) -> None:
 
 def _check_versions(request: Request) -> None:
     check_single(request)
-    if request.torch:
+    check_named(request)
+    if request.torch and not wants_installed(request):
         expand_torches(request.torch)
         named_cuda(request.torch)
     if request.python and request.universal:
