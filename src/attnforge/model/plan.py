@@ -230,11 +230,13 @@ class Resolution(Value):
     """A plan, with all that explains it and nothing that is needed to name it.
 
     ``gpus`` are those that were asked for. They are no part of the plan: all that run the same machine code get the
-    same wheel.
+    same wheel. ``environment`` says whose PyTorch is compiled against, as people read it; "" where one is made for the
+    build.
     """
 
     plan: BuildPlan
     gpus: tuple[Gpu, ...] = ()
+    environment: str = ""
     decisions: tuple[Decision, ...]
     warnings: tuple[PlanWarning, ...]
     estimate: Estimate
@@ -248,6 +250,7 @@ class Resolution(Value):
         return {
             **plan,
             "digest": self.plan.digest,
+            "environment": self.environment,
             "decisions": [decision.to_json() for decision in self.decisions],
             "warnings": [warning.to_json() for warning in self.warnings],
             "estimate": self.estimate.to_json(),

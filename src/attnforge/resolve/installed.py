@@ -44,15 +44,20 @@ def asked_environment(active: Active, request: Request) -> Installed:
     """Return the environment that a request names; RequestError or HostError where its PyTorch can't be built for."""
     found = active.installed or active.unfit
     if found is None:
-        looked = "; ".join(f"{place}: {why}" for place, why in active.passed)
-        raise RequestError(
-            "no environment with a PyTorch is active",
-            why=looked or "VIRTUAL_ENV and CONDA_PREFIX are not set, and no python3 is on PATH",
-            hint=f"activate it, or name it with --env PATH; {_INDEX}",
-        )
+        raise no_active(active)
     check_installed(found)
     _check_agreement(request, found)
     return found
+
+
+def no_active(active: Active) -> RequestError:
+    """Return the error for a request that means the active environment where none has a PyTorch for CUDA."""
+    looked = "; ".join(f"{place}: {why}" for place, why in active.passed)
+    return RequestError(
+        "no environment with a PyTorch for CUDA is active",
+        why=looked or "VIRTUAL_ENV and CONDA_PREFIX are not set, and no python3 is on PATH",
+        hint=f"activate it, or name it with --env PATH; {_INDEX}",
+    )
 
 
 def usable(active: Active) -> Active:

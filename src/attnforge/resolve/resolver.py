@@ -131,6 +131,7 @@ def resolve(
     return Resolution(
         plan=plan,
         gpus=gpus,
+        environment=str(active.installed) if active.installed else "",
         decisions=notes.decisions,
         warnings=notes.warnings,
         estimate=estimate(expected, request, host, there).model_copy(update={"known": known}),

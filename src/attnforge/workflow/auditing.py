@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -14,24 +14,37 @@ from attnforge.audit.metadata import WheelName, is_foreign, serves
 from attnforge.audit.wheel import audit_wheel
 from attnforge.embedded import read_plan
 from attnforge.errors import HostError, RequestError
+from attnforge.host.active import interpreter_in
 from attnforge.knowledge.torch import TorchRelease, find_torch
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.model.universal import Pair
 from attnforge.recipes.catalogue import recipes
+from attnforge.workflow.beside import environment_beside
 from attnforge.workflow.machine import Machine
 
-_WHERE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+_WHERE = """\
+import importlib.util, pathlib
+found = importlib.util.find_spec("torch")
+print(pathlib.Path(found.origin).parent.parent if found and found.origin else "")
+"""
 
 
-def audit(machine: Machine, wheel: Path, python: str = "", torch: str = "") -> AuditReport:
-    """Audit a wheel against the PyTorch of an interpreter, of a version, or the one that the wheel itself names.
+def audit(
+    machine: Machine, wheel: Path, python: str = "", torch: str = "", tell: Callable[[str], object] = str
+) -> AuditReport:
+    """Audit a wheel against the PyTorch of an interpreter or environment, of a version, or the one that it is for.
 
-    A wheel of ours says in its plan which PyTorch it is for: a universal one several, and it is held against each.
-    Where nothing says so, its symbols stay unchecked and the report says that.
+    ``torch`` may be ``installed``. Where neither is given, the active environment counts if the wheel is for its
+    PyTorch. Else a wheel of ours says in its plan which PyTorch it is for: a universal one several, and it is held
+    against each. Where nothing says so, its symbols stay unchecked and the report says that. ``tell`` gets a line on
+    which environment was taken or passed over.
     """
     plan, recipe = read_plan(wheel), _recipe(wheel)
+    beside = environment_beside(machine, [wheel], python, torch, tell)
+    if beside:
+        return audit_wheel(wheel, torch_site=Path(beside.folder), recipe=recipe)
     if python:
         return audit_wheel(wheel, torch_site=_site_of(machine, python), recipe=recipe)
     if plan and plan.is_universal:
@@ -55,8 +68,10 @@ def _recipe(wheel: Path) -> Recipe | None:
 
 def _site_of(machine: Machine, python: str) -> Path:
     # A bare name is looked up on the user's PATH, which the child does not get.
-    program = shutil.which(python, path=machine.environ.get("PATH")) or python
-    command = process.Command((program, "-c", _WHERE), Path.cwd(), process.base_environment(machine.environ), 60)
+    program = interpreter_in(Path(python).expanduser()) or shutil.which(python, path=machine.environ.get("PATH"))
+    command = process.Command(
+        (str(program or python), "-B", "-c", _WHERE), Path.cwd(), process.base_environment(machine.environ), 60
+    )
     try:
         outcome = machine.runner(command)
     except OSError as error:
@@ -99,7 +114,8 @@ def cuda_of(plan: BuildPlan | None, release: TorchRelease) -> str:
 def _site_for(machine: Machine, wheel: Path, plan: BuildPlan | None, torch: str) -> Path | None:
     wanted = torch or (plan.target.torch if plan else "")
     name = WheelName.parse(wheel.name)
-    if not wanted or (name is not None and is_foreign(name)):
+    of_own = plan is not None and plan.installed is not None and not plan.installed.official
+    if not wanted or (of_own and not torch) or (name is not None and is_foreign(name)):
         return None
     release = find_torch(wanted)
     there = [".".join(found.version.split(".")[:2]) for found in machine.host.interpreters]
