@@ -74,7 +74,7 @@ def site_of(prefix: Path) -> Path:
 
 def state(prefix: Path) -> dict[str, tuple[object, ...]]:
     """Return all that can be told of the files in a folder: mode, time of change, content, where links lead."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for path in sorted((prefix, *prefix.rglob("*"))):
         about = path.lstat()
         if path.is_symlink():
