@@ -128,13 +128,21 @@ def test_a_pytorch_that_is_built_from_source_is_required_exactly(
     site = site_of(prefix)
     (site / "torch" / "version.py").write_text("__version__ = '2.11.0a0+git1234'\ncuda = '13.0'\n")
     shutil.rmtree(site / "torch-2.11.0.dist-info")
+    # Such a build has CUDA from the system and no package beside it.
+    cuda = forge.folder / "opt" / "cuda-13.0" / "lib64"
+    cuda.parent.mkdir(parents=True)
+    (site / "nvidia" / "cu13" / "lib").rename(cuda)
+    shutil.rmtree(site / "nvidia")
+    init = site / "torch" / "__init__.py"
+    init.write_text(init.read_text().replace('_HERE.parent.glob("nvidia/*/lib/', f'Path("{cuda}").glob("'))
     before = state(prefix)
     done = build(forge, folder, alone, "--env", str(prefix)).ok()
     assert state(prefix) == before
     wheel = forge.wheel()
     assert "+cu130torch2.11.0a0.git1234.unofficial.sm90-" in wheel.name
     assert "\nRequires-Dist: torch==2.11.0a0+git1234\n" in metadata(wheel)
-    assert done.seen("Audited")[0]["verdict"] == "good"
+    (audited,) = done.seen("Audited")
+    assert (audited["verdict"], "libcudart.so.13" in audited["modules"][0]["needed"]) == ("good", True)
     first = done.seen("Planned")[0]["digest"]
 
     # Another build of the same version is another plan.

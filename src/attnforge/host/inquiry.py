@@ -22,6 +22,9 @@ from typing import Any
 
 MARK = "attnforge-inquiry: "
 
+# PyTorch's own and CUDA's, without the driver's (libcuda, libnvidia-ml), which come with the machine.
+LIBRARY = re.compile(r"lib(?:c10|torch|shm|caffe2|cu(?!da\.so)|nv(?!idia)|nccl)[^/]*\.so[.\d]*")
+
 
 def say(**facts: Any) -> None:
     """Write facts as one line of their own, whatever else prints."""
@@ -112,7 +115,19 @@ def of_import() -> dict[str, Any]:
     import torch
 
     abi = getattr(getattr(torch, "_C", None), "_GLIBCXX_USE_CXX11_ABI", True)
-    return {"cxx11_abi": bool(abi), "cuda": torch.version.cuda or "", "trouble": ""}
+    return {"cxx11_abi": bool(abi), "cuda": torch.version.cuda or "", "libraries": libraries(), "trouble": ""}
+
+
+def libraries() -> list[str]:
+    """Return the libraries of PyTorch and CUDA in this process, by each name that they have in their folder.
+
+    Modules need them by one of these names, and a system's or conda's CUDA is in no folder that torch would tell.
+    """
+    lines = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace").splitlines()
+    mapped = {Path(line[line.index("/") :]) for line in lines if "/" in line}
+    found = {path for path in mapped if LIBRARY.fullmatch(path.name)}
+    alike = (other for path in found for other in path.parent.glob(path.name.partition(".so")[0] + ".so*"))
+    return sorted(str(other) for other in alike if other.resolve() in found)
 
 
 def main() -> None:

@@ -49,8 +49,8 @@ class Installed(Value):
     ``torch`` is PyTorch's version as installers see it (``2.11.0``), "" for none, and ``calls_itself`` what it says
     itself (``2.11.0+cu130``). ``cuda`` (``13.0``) and ``rocm`` are what it is built with, "" for neither. ``git`` is
     its commit, ``cxx11_abi`` its C++ ABI, ``cxx`` the C++ standard that its headers need (17). ``folder`` has the
-    package torch in it. ``digest`` is the SHA-256 of what is compiled against. ``trouble`` says why this PyTorch can't
-    be imported, "" where it can be.
+    package torch in it. ``digest`` is the SHA-256 of what is compiled against. ``libraries`` are those of
+    PyTorch and CUDA in a process that has imported it. ``trouble`` says why it can't be imported, "" where it can be.
     """
 
     python: str
@@ -70,6 +70,7 @@ class Installed(Value):
     cxx: int = 17
     folder: str = ""
     digest: str = ""
+    libraries: tuple[str, ...] = ()
     trouble: str = ""
 
     @property

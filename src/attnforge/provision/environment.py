@@ -59,7 +59,7 @@ class BuildEnvironment:
     """An environment that is ready: its interpreter, where PyTorch is, and what is in it, exactly.
 
     ``variables`` are those that its interpreter has to be run with. ``headers`` are folders with headers of CUDA's
-    libraries beside those that are in ``site_packages``.
+    libraries, and ``libraries`` shared libraries that its PyTorch loads, beside those that are in ``site_packages``.
     """
 
     python: Path
@@ -68,6 +68,7 @@ class BuildEnvironment:
     freeze: tuple[str, ...]
     variables: tuple[tuple[str, str], ...] = ()
     headers: tuple[Path, ...] = ()
+    libraries: tuple[Path, ...] = ()
 
 
 def provide_environment(

@@ -46,6 +46,7 @@ def provide_overlay(installed: Installed, requirements: Iterable[str], folders: 
         freeze=tuple(sorted((*facts["freeze"], own))),
         variables=tuple(sorted(variables.items())),
         headers=_headers(installed),
+        libraries=tuple(map(Path, installed.libraries)),
     )
 
 

@@ -44,7 +44,7 @@ def audit(
     plan, recipe = read_plan(wheel), _recipe(wheel)
     beside = environment_beside(machine, [wheel], python, torch, tell)
     if beside:
-        return audit_wheel(wheel, torch_site=Path(beside.folder), recipe=recipe)
+        return audit_against(wheel, Path(beside.folder), beside.libraries)
     if python:
         return audit_wheel(wheel, torch_site=_site_of(machine, python), recipe=recipe)
     if plan and plan.is_universal:
@@ -53,9 +53,12 @@ def audit(
     return audit_wheel(wheel, torch_site=_site_for(machine, wheel, plan, torch), recipe=recipe)
 
 
-def audit_against(wheel: Path, site: Path) -> AuditReport:
-    """Audit a wheel against the PyTorch in a site-packages folder: of a universal one, the modules for it."""
-    return audit_wheel(wheel, torch_site=site, recipe=_recipe(wheel))
+def audit_against(wheel: Path, site: Path, libraries: Sequence[str] = ()) -> AuditReport:
+    """Audit a wheel against the PyTorch in a site-packages folder: of a universal one, the modules for it.
+
+    ``libraries`` are those that this PyTorch has from elsewhere.
+    """
+    return audit_wheel(wheel, torch_site=site, libraries=[Path(one) for one in libraries], recipe=_recipe(wheel))
 
 
 def _recipe(wheel: Path) -> Recipe | None:

@@ -228,8 +228,9 @@ class _Build:
         expected = expected_of(self.plan, recipe)
         if self.plan.is_universal:
             sites = environments.sites(self.plan.pairs)
-            return audit_wheel(wheel, sites=sites, recipe=recipe, expected=expected)
-        return audit_wheel(wheel, torch_site=environment.site_packages, recipe=recipe, expected=expected)
+            return audit_wheel(wheel, sites=sites, libraries=environment.libraries, recipe=recipe, expected=expected)
+        site, libraries = environment.site_packages, environment.libraries
+        return audit_wheel(wheel, torch_site=site, libraries=libraries, recipe=recipe, expected=expected)
 
     def _deliver(
         self, wheel: Path, environment: BuildEnvironment, audit: AuditReport, summary: Summary | None, started: float

@@ -68,7 +68,7 @@ def check(
     beside = environment_beside(machine, [wheel], python, torch, tell)
     python = beside.python if beside else python
     with trial(machine, file, python, torch) as place, Child(place) as child:
-        run = _Check(file, child, quick, only, timeout, device, observe)
+        run = _Check(file, child, quick, only, timeout, device, observe, beside.libraries if beside else ())
         run.all()
     return CheckReport(
         wheel=wheel.name,
@@ -112,6 +112,7 @@ class _Check:
     timeout: float
     device: str
     observe: Callable[[CaseResult], None]
+    libraries: tuple[str, ...] = ()
     here: dict[str, Any] = field(default_factory=dict)
     results: list[CaseResult] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -130,7 +131,7 @@ class _Check:
                 why=f"{error['type']}: {error['text']}",
                 hint="nvidia-smi shows whether driver and GPU work; --python PATH names another interpreter",
             )
-        audited = audit_against(self.wheel.path, Path(self.here["site"]))
+        audited = audit_against(self.wheel.path, Path(self.here["site"]), self.libraries)
         modules = _modules_of(audited.modules, self.behaviour)
         imported = self._imports(modules)
         # What was imported has all its symbols: Python has them all bound at once.

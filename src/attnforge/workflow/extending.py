@@ -334,4 +334,6 @@ def _audit(extension: Extension, environments: PairEnvironments, wheel: Path) ->
     """Audit the wheel, and the new pairs' symbols: the others' were looked at when they were made."""
     plan, recipe = extension.plan, extension.located.recipe
     sites = environments.sites(extension.pairs)
-    return audit_wheel(wheel, sites=sites, recipe=recipe, expected=expected_of(plan, recipe))
+    libraries = [Path(path) for path in extension.installed.libraries] if extension.installed else []
+    expected = expected_of(plan, recipe)
+    return audit_wheel(wheel, sites=sites, libraries=libraries, recipe=recipe, expected=expected)

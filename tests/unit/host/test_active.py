@@ -355,3 +355,17 @@ def test_the_inquiry_says_what_it_says_without_a_site(tmp_path: Path) -> None:
     text = Path(inquiry.__file__).read_text(encoding="utf-8")
     done = subprocess.run([sys.executable, "-I", "-B", "-c", text], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout.strip().startswith(inquiry.MARK)
+
+
+@pytest.mark.parametrize(
+    "name", ["libcudart.so.12", "libcublasLt.so.13.1.0", "libc10.so", "libnvrtc.so.13", "libnccl.so.2"]
+)
+def test_libraries_of_pytorch_and_cuda(name: str) -> None:
+    assert inquiry.LIBRARY.fullmatch(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["libcuda.so.1", "libnvidia-ml.so.1", "libc.so.6", "libstdc++.so.6", "libcudart.so.py"]
+)
+def test_the_machines_own_libraries_are_not_pytorchs(name: str) -> None:
+    assert not inquiry.LIBRARY.fullmatch(name)
