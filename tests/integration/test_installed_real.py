@@ -41,13 +41,19 @@ def alone() -> Sequence[str]:
 
 @pytest.fixture
 def folder(forge: Forge) -> Path:
-    """A folder of wheels without a PyTorch, and with the source archive of a project."""
+    """A folder of wheels without a PyTorch, and with the source archive of a project.
+
+    One of its build requirements asks for a PyTorch: the one that is installed has to do.
+    """
     made = forge.folder / "archives"
     made.mkdir()
     for wheel in forge.wheels.iterdir():
         if not wheel.name.startswith("torch-"):
             (made / wheel.name).hardlink_to(wheel)
+    house.write_wheel(made, "helper", "1.0", "py3-none-any", {}, requires="torch>=2")
     project = house.tinykernels(forge.folder / "project")
+    toml = project / "pyproject.toml"
+    toml.write_text(toml.read_text().replace('["setuptools", "torch"]', '["setuptools", "torch", "helper==1.0"]'))
     house.archive(project, made, "tinykernels-1.2.0")
     return made
 
@@ -115,7 +121,7 @@ def test_the_active_environment_without_a_network_becomes_a_wheel(
     assert wheel.name.startswith(f"tinykernels-1.2.0+cu130torch2.11.sm90-cp{PYTHON.replace('.', '')}-")
     assert "\nRequires-Dist: torch==2.11.*\n" in metadata(wheel)
     report = json.loads(Path(f"{wheel}.report.json").read_text())
-    assert "torch==2.11.0" in report["environment"]
+    assert {"torch==2.11.0", "helper==1.0"} <= set(report["environment"])
     # The only other PyTorch would be in the environment that was made for the build.
     assert list(forge.cache.glob("environments/*/venv/lib/*/site-packages/torch")) == []
     assert forge.python(forge.install(wheel), RUN) == ANSWER

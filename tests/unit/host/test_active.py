@@ -345,12 +345,6 @@ def test_the_digest_of_a_pytorch_without_a_record_is_that_of_its_headers(
     assert second.digest != first.digest
 
 
-def test_the_inquiry_runs_on_an_old_python() -> None:
-    import ast
-
-    ast.parse(Path(inquiry.__file__).read_text(encoding="utf-8"), feature_version=(3, 9))
-
-
 def test_the_inquiry_says_what_it_says_without_a_site(tmp_path: Path) -> None:
     text = Path(inquiry.__file__).read_text(encoding="utf-8")
     done = subprocess.run([sys.executable, "-I", "-B", "-c", text], capture_output=True, text=True, cwd=tmp_path)
