@@ -15,6 +15,7 @@ from attnforge.errors import HostError, RequestError
 from attnforge.host import inquiry
 from attnforge.host.programs import Programs, is_executable
 from attnforge.model.host import Active, Installed
+from attnforge.model.versions import shortened
 from attnforge.process import Command, Outcome, base_environment
 
 SECONDS = 180.0
@@ -100,15 +101,17 @@ class Inquirer:
         return python.parent.resolve() == (self.own / "bin").resolve()
 
     def _interpreter_of(self, place: str) -> Path:
-        path = Path(place).expanduser().absolute()
-        found = interpreter_in(path) if path.is_dir() else path if is_executable(path) else None
+        try:
+            path = Path(place).expanduser().absolute()
+            is_folder = path.is_dir()
+            found = interpreter_in(path) if is_folder else path if is_executable(path) else None
+        except (OSError, RuntimeError, ValueError) as error:
+            raise _no_environment(place, str(error)) from error
         if found is None and "/" not in place:
             found = self.programs.find(place)
         if found is None:
-            raise RequestError(
-                f"there is no Python in {place}" if path.is_dir() else f"there is no environment {place}",
-                why="an environment has bin/python" if path.is_dir() else "it is neither a folder nor a program",
-                hint="--env PATH of a virtual environment, a conda environment or an interpreter",
+            raise _no_environment(
+                place, "it has no bin/python" if is_folder else "it is neither a folder nor a program"
             )
         # Not resolved: the link in a virtual environment is what makes it one.
         return found
@@ -126,6 +129,14 @@ class Inquirer:
         return read_answer(outcome, python, named_by)
 
 
+def _no_environment(place: str, why: str) -> RequestError:
+    return RequestError(
+        f"there is no environment {shortened(place)}",
+        why=why,
+        hint="--env PATH of a virtual environment, a conda environment or an interpreter",
+    )
+
+
 def _passing(seen: Active, found: Installed | str, place: str) -> Active:
     """Return what was seen so far with one environment more that does not count."""
     if isinstance(found, str):
@@ -137,6 +148,14 @@ def _passing(seen: Active, found: Installed | str, place: str) -> Active:
 def interpreter_in(prefix: Path) -> Path | None:
     """Return the interpreter of an environment, by the folder of it; None for a folder that is none."""
     return next((path for name in _NAMES[::-1] if is_executable(path := prefix / "bin" / name)), None)
+
+
+def interpreter_of(place: str) -> Path | None:
+    """Return the interpreter of an environment that is named by its folder; None for any other text."""
+    try:
+        return interpreter_in(Path(place).expanduser())
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def read_answer(outcome: Outcome, python: Path, named_by: str) -> Installed | str:

@@ -14,7 +14,7 @@ from attnforge.audit.metadata import WheelName, is_foreign, serves
 from attnforge.audit.wheel import audit_wheel
 from attnforge.embedded import read_plan
 from attnforge.errors import HostError, RequestError
-from attnforge.host.active import interpreter_in
+from attnforge.host.active import interpreter_of
 from attnforge.knowledge.torch import TorchRelease, find_torch
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import BuildPlan
@@ -71,7 +71,7 @@ def _recipe(wheel: Path) -> Recipe | None:
 
 def _site_of(machine: Machine, python: str) -> Path:
     # A bare name is looked up on the user's PATH, which the child does not get.
-    program = interpreter_in(Path(python).expanduser()) or shutil.which(python, path=machine.environ.get("PATH"))
+    program = interpreter_of(python) or shutil.which(python, path=machine.environ.get("PATH"))
     command = process.Command(
         (str(program or python), "-B", "-c", _WHERE), Path.cwd(), process.base_environment(machine.environ), 60
     )

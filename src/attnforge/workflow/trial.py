@@ -25,7 +25,7 @@ from attnforge import process
 from attnforge.audit.universal import told_pairs
 from attnforge.embedded import read_plan
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
-from attnforge.host.active import interpreter_in
+from attnforge.host.active import interpreter_of
 from attnforge.knowledge.torch import default_torch, find_torch
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
@@ -126,8 +126,7 @@ def unpack(wheel: Path, into: Path) -> tuple[Path, ...]:
 
 
 def _program(machine: Machine, python: str) -> Path:
-    folder = Path(python).expanduser()
-    found = interpreter_in(folder) if folder.is_dir() else shutil.which(python, path=machine.environ.get("PATH"))
+    found = interpreter_of(python) or shutil.which(python, path=machine.environ.get("PATH"))
     if found is None:
         raise RequestError(f"there is no interpreter {python}", hint="--python PATH of an interpreter with PyTorch")
     # Not resolved: the link in a virtual environment is what makes it one.

@@ -15,7 +15,7 @@ import pytest
 
 from attnforge.errors import HostError, RequestError
 from attnforge.host import active, inquiry
-from attnforge.host.active import Inquirer, interpreter_in, read_answer
+from attnforge.host.active import Inquirer, interpreter_in, interpreter_of, read_answer
 from attnforge.host.programs import Programs
 from attnforge.model.host import Installed
 from attnforge.process import Command, Outcome, run
@@ -163,10 +163,13 @@ def test_an_environment_is_named_by_its_folder_its_interpreter_or_a_name_on_path
 
 def test_a_place_without_an_interpreter_is_refused(made: Interpreters, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RequestError, match="there is no Python in"):
+    with pytest.raises(RequestError, match="there is no environment") as caught:
         made.inquirer().look_at(str(tmp_path / "empty"))
-    with pytest.raises(RequestError, match="there is no environment nothing"):
-        made.inquirer().look_at("nothing")
+    assert caught.value.why == "it has no bin/python"
+    for place in ("nothing", "/a/b", "~nobody/x", "a" * 5000, "/" + "b" * 300, "\0"):
+        with pytest.raises(RequestError, match="there is no environment"):
+            made.inquirer().look_at(place)
+        assert interpreter_of(place) is None
 
 
 def test_an_interpreter_that_does_not_answer_is_an_error_with_the_command_that_shows_it(made: Interpreters) -> None:
