@@ -16,7 +16,7 @@ from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import reproducible
 from attnforge.compile.passes.select import select
 from attnforge.compile.passes.standard import standard
-from attnforge.knowledge.torch import cxx_standard
+from attnforge.knowledge.torch import cxx_of
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
@@ -46,7 +46,7 @@ def passes_for(
         *own,
         *([group(plan.groups, folder, read_source)] if plan.groups else []),
         define(plan.defines),
-        *([standard(cxx_of(plan))] if plan.target.torch else []),
+        *([standard(standard_of(plan))] if plan.target.torch else []),
         architectures(plan.target.architectures, recipe.unit_architectures),
         compress(plan.toolchain.cuda),
         collect(plan.toolchain.host_compiler),
@@ -55,9 +55,9 @@ def passes_for(
     )
 
 
-def cxx_of(plan: BuildPlan) -> int:
+def standard_of(plan: BuildPlan) -> int:
     """Return the C++ standard that the headers of a plan's PyTorch need at least (17, 20)."""
-    return plan.installed.cxx if plan.installed else cxx_standard(plan.target.torch)
+    return plan.installed.cxx if plan.installed else cxx_of(plan.target.torch)
 
 
 def read_source(path: str) -> str:

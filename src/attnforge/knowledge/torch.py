@@ -95,14 +95,14 @@ def known_torch(text: str) -> TorchRelease | None:
     return next((release for release in torch_releases() if Version(release.version) == public), None)
 
 
-def cxx_standard(text: str) -> int:
+def cxx_of(text: str) -> int:
     """Return the C++ standard that the headers of a PyTorch need at least (17, 20).
 
-    Of a version that is not known it is that of the newest release before it: ``2.12.0a0+git1234`` comes after 2.11.1.
+    One that is not in the table needs what the release before it does: the standard has never been lowered.
     """
-    version = as_version(text)
-    before = [release for release in torch_releases() if version and Version(release.version) <= version]
-    return before[-1].cxx if before else 17
+    wanted = Version(text)
+    before = [release for release in torch_releases() if Version(release.version) <= wanted]
+    return before[-1].cxx if before else torch_releases()[0].cxx
 
 
 def _neighbours(wanted: Version, releases: Sequence[TorchRelease]) -> Sequence[TorchRelease]:

@@ -13,7 +13,7 @@ from attnforge import process
 from attnforge.compile.cache import StepCache
 from attnforge.compile.cost import CostModel
 from attnforge.compile.engine import Engine
-from attnforge.compile.pipeline import cxx_of, passes_for
+from attnforge.compile.pipeline import passes_for, standard_of
 from attnforge.compile.prefixes import Prefixes
 from attnforge.compile.reuse import Reuse
 from attnforge.compile.summary import Summary
@@ -150,7 +150,7 @@ def _own_temporary(seat: Path) -> Path:
 
 def answered(machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path) -> frozenset[str]:
     """Return which of the recipe's questions the PyTorch of a build answers with yes."""
-    return answers_to(find_adapter(recipe).questions(), ground, generated, machine, cxx_of(plan))
+    return answers_to(find_adapter(recipe).questions(), ground, generated, machine, standard_of(plan))
 
 
 def link_folder(machine: Machine, ground: Ground, generated: Path) -> tuple[Path, tuple[str, ...]]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from attnforge.errors import AttnforgeError, HostError, RequestError
-from attnforge.knowledge.torch import cxx_standard, known_torch
+from attnforge.knowledge.torch import cxx_of, known_torch
 from attnforge.model.host import Active, Host, Installed, Toolkit
 from attnforge.model.plan import BuildPlan, Resolution, SourcePin
 from attnforge.model.request import Request
@@ -287,7 +287,7 @@ def test_other_builds_are_no_releases(torch: str, calls_itself: str) -> None:
 
 
 def test_the_standard_of_a_version_that_is_not_known_is_that_of_the_one_before() -> None:
-    assert cxx_standard("2.13.0a0+git1") == cxx_standard("2.12.0")
-    assert cxx_standard("2.14.0.dev20260801+cu130") == 17
-    assert cxx_standard("2.99.0") == cxx_standard("2.14.0") == 20
-    assert cxx_standard("0.1") == cxx_standard("") == 17
+    assert cxx_of("2.13.0a0+git1") == cxx_of("2.12.0")
+    assert cxx_of("2.14.0.dev20260801+cu130") == 17
+    assert cxx_of("2.99.0") == cxx_of("2.14.0") == 20
+    assert cxx_of("0.1") == 17
