@@ -93,7 +93,8 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
     # The kernels are there already: what counts for them is the compiler that made them.
     compiler = plan.toolchain.cuda
     check_release(recipe, release, compiler, torches, plan.target.cuda)
-    apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, compiler, torches, notes)
+    built = plan.selection.features
+    apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, compiler, torches, built, notes)
     fetched = asked_release(machine, request)
     toolkit = choose_toolkit(plan.target.cuda, request.toolchain, machine.host, notes, fetched)
     pin = with_compiler(toolkit, (), machine.host, notes)
