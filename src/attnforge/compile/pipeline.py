@@ -16,7 +16,7 @@ from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import reproducible
 from attnforge.compile.passes.select import select
 from attnforge.compile.passes.standard import standard
-from attnforge.knowledge.torch import find_torch
+from attnforge.knowledge.torch import cxx_of
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
@@ -46,7 +46,7 @@ def passes_for(
         *own,
         *([group(plan.groups, folder, read_source)] if plan.groups else []),
         define(plan.defines),
-        *([standard(find_torch(plan.target.torch).cxx)] if plan.target.torch else []),
+        *([standard(cxx_of(plan.target.torch))] if plan.target.torch else []),
         architectures(plan.target.architectures, recipe.unit_architectures),
         compress(plan.toolchain.cuda),
         collect(plan.toolchain.host_compiler),

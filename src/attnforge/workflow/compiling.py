@@ -19,7 +19,7 @@ from attnforge.compile.reuse import Reuse
 from attnforge.compile.summary import Summary
 from attnforge.compile.work import Product
 from attnforge.errors import BuildError
-from attnforge.knowledge.torch import find_torch
+from attnforge.knowledge.torch import cxx_of
 from attnforge.model.events import Message, Observer
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
@@ -147,7 +147,7 @@ def _own_temporary(seat: Path) -> Path:
 
 def answered(machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path) -> frozenset[str]:
     """Return which of the recipe's questions the PyTorch of a build answers with yes."""
-    cxx = find_torch(plan.target.torch).cxx if plan.target.torch else 17
+    cxx = cxx_of(plan.target.torch) if plan.target.torch else 17
     return answers_to(find_adapter(recipe).questions(), ground, generated, machine, cxx)
 
 

@@ -24,11 +24,12 @@ from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.before import made_before
-from attnforge.workflow.early import check_early, check_place
+from attnforge.workflow.early import check_early, check_place, check_versions
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.purity import known_pure
 from attnforge.workflow.redist import asked_release
+from attnforge.workflow.torchindex import read_torches
 from attnforge.workflow.uptodate import finished_wheel
 
 _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".tar", ".zip")
@@ -74,6 +75,8 @@ def plan(machine: Machine, request: Request) -> Planned:
     name = _split(request.package)[0] if wish is None and not is_path(request.package) else ""
     request = with_target(request, name)
     check_early(request, machine.environ)
+    read = read_torches(request.torch, machine.settings)
+    check_versions(request, read)
     located = _from_git(machine, wish) if wish else locate(machine, request)
     located = replace(checked_names(located), recipe=located.recipe.at(located.version))
     pure = _why_pure(machine, located)
@@ -81,7 +84,7 @@ def plan(machine: Machine, request: Request) -> Planned:
     made = partial(made_before, machine.folders)
     recipe, host = located.recipe, machine.host
     fetched = None if pure else asked_release(machine, request)
-    resolution = resolve(request, recipe, located.version, located.source, host, expect, made, pure, fetched)
+    resolution = resolve(request, recipe, located.version, located.source, host, expect, made, pure, fetched, read)
     resolution = _with_found(_with_finished(resolution, machine), located)
     return Planned(request, located, resolution)
 
