@@ -14,13 +14,14 @@ from attnforge.audit.metadata import WheelName, is_foreign, serves
 from attnforge.audit.wheel import audit_wheel
 from attnforge.embedded import read_plan
 from attnforge.errors import HostError, RequestError
-from attnforge.knowledge.torch import TorchRelease, find_torch
+from attnforge.knowledge.torch import TorchRelease
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.model.universal import Pair
 from attnforge.recipes.catalogue import recipes
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.torchindex import release_for
 
 _WHERE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
 
@@ -76,13 +77,13 @@ def _sites_for(machine: Machine, plan: BuildPlan, torch: str) -> tuple[list[tupl
 
     Pairs of one PyTorch minor share that of their first Python: what its libraries provide is the same for all.
     """
-    chosen = find_torch(torch).version if torch else ""
+    chosen = release_for(torch, plan, machine.settings).version if torch else ""
     minor = ".".join(chosen.split(".")[:2])
     sites = []
     for torch_minor, pairs in groupby(plan.pairs, lambda pair: pair.torch_minor):
         if minor in ("", torch_minor):
             alike = list(pairs)
-            release = find_torch(chosen or alike[0].torch)
+            release = release_for(chosen or alike[0].torch, plan, machine.settings)
             cuda = cuda_of(plan, release)
             site = machine.environment(alike[0].python, release.version, cuda, plan.requirements).site_packages
             sites += [(pair, site) for pair in alike]
@@ -101,10 +102,15 @@ def _site_for(machine: Machine, wheel: Path, plan: BuildPlan | None, torch: str)
     name = WheelName.parse(wheel.name)
     if not wanted or (name is not None and is_foreign(name)):
         return None
-    release = find_torch(wanted)
+    release = release_for(wanted, plan, machine.settings)
     there = [".".join(found.version.split(".")[:2]) for found in machine.host.interpreters]
-    python, cuda = python_for(name, plan, release.pythons, there), cuda_of(plan, release)
+    python, cuda = python_for(name, plan, _offered(release), there), cuda_of(plan, release)
     return machine.environment(python, release.version, cuda, plan.requirements if plan else ()).site_packages
+
+
+def _offered(release: TorchRelease) -> tuple[str, ...]:
+    """Return the Pythons of a PyTorch; those with the global lock last, as the last that fits is taken."""
+    return (*release.free_threaded, *release.pythons)
 
 
 def python_for(name: WheelName | None, plan: BuildPlan | None, offered: Sequence[str], there: Collection[str]) -> str:

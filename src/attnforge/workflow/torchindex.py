@@ -11,6 +11,8 @@ from packaging.version import Version
 from attnforge.errors import AttnforgeError, HostError, RequestError
 from attnforge.knowledge.torch import TorchRelease, cuda_of_local, cxx_of, find_torch, is_listed
 from attnforge.knowledge.torchwheel import cuda_in, is_for_linux, pythons_in
+from attnforge.model.plan import BuildPlan
+from attnforge.model.target import is_free_threaded
 from attnforge.model.universal import numbers
 from attnforge.model.versions import as_version
 from attnforge.provision.indexes import NETWORK_HINT, IndexSettings
@@ -33,6 +35,30 @@ def read_torches(text: str, settings: IndexSettings) -> tuple[TorchRelease, ...]
     wanted = dict.fromkeys((*unknown, *(minor for word in words for minor in _between(word, wheels))))
     read = {release.version: release for release in (_read(one, wheels, settings) for one in wanted)}
     return tuple(read.values())
+
+
+def release_for(text: str, plan: BuildPlan | None, settings: IndexSettings) -> TorchRelease:
+    """Return the release that a version means: of the table, of a wheel's own plan, or of the index.
+
+    What a plan says of its PyTorch is enough to make the environment that its wheel was built for. RequestError and
+    HostError as ``read_torches`` raises them.
+    """
+    if is_listed(text) or as_version(text) is None:
+        return find_torch(text)
+    public = Version(text).public
+    pythons = _pythons_with(public, plan) if plan else ()
+    if plan and pythons:
+        cuda = plan.target.cuda
+        locked = tuple(python for python in pythons if not is_free_threaded(python))
+        free = tuple(python for python in pythons if is_free_threaded(python))
+        return TorchRelease(version=public, cuda=(cuda,), index_cuda=cuda, pythons=locked, free_threaded=free)
+    return find_torch(text, read_torches(text, settings))
+
+
+def _pythons_with(torch: str, plan: BuildPlan) -> tuple[str, ...]:
+    """Return the Pythons that a plan is for with a PyTorch."""
+    pairs = [(pair.python, pair.torch) for pair in plan.pairs] or [(plan.target.python, plan.target.torch)]
+    return tuple(python for python, other in pairs if other == torch)
 
 
 def _ends(word: str) -> list[str]:

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from attnforge.errors import HostError, RequestError
+from attnforge.knowledge.torch import find_torch
 from attnforge.model.host import Host, Toolkit
+from attnforge.model.plan import BuildPlan
 from attnforge.model.request import Request
 from attnforge.provision.indexes import IndexSettings
 from attnforge.workflow import machine as machines
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
-from attnforge.workflow.torchindex import read_torches
+from attnforge.workflow.torchindex import read_torches, release_for
 from standins.house import write_wheel
 from standins.index import Index, closed_url, serve
 
@@ -165,3 +167,17 @@ def test_a_package_that_needs_another_is_refused_all_the_same(machine: Machine) 
     with pytest.raises(RequestError, match=r"Mamba needs PyTorch >=2.9, the target has 2.3.1") as caught:
         plan(machine, Request(package="mamba-ssm", gpus=("H100",), torch="2.3"))
     assert "--torch 2." in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "cuda", "pythons"),
+    [("2.98.1", ("12.9",), ("3.12",)), ("2.98.1+cu129", ("12.9",), ("3.12",)), ("2.99.0", ("13.2",), ("3.12",))],
+)
+def test_a_wheel_says_itself_what_it_was_built_for(
+    index: Index, make_plan: Callable[..., BuildPlan], text: str, cuda: tuple[str, ...], pythons: tuple[str, ...]
+) -> None:
+    plan = make_plan()
+    plan = plan.model_copy(update={"target": plan.target.model_copy(update={"torch": "2.98.1", "cuda": "12.9"})})
+    release = release_for(text, plan, settings(index))
+    assert (release.cuda, release.pythons) == (cuda, pythons)
+    assert release_for("2.11", plan, settings(index)) == find_torch("2.11.0")
