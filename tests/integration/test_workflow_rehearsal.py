@@ -345,7 +345,7 @@ def test_modules_that_share_objects_are_answered_early_together(forge: Forge, so
     assert [graph["reused"] for graph in running.seen("GraphReceived")] == [0]
     go.touch()
     assert running.end() == 0
-    # Upstream's second run makes both calls again. The first stands for that of the rehearsal; all of the other is there.
+    # Upstream's second run makes both again: the first stands for the rehearsal's, and all of the other is there.
     assert [graph["reused"] for graph in running.seen("GraphReceived")] == [0, 4]
     assert forge.toolkit.calls() == UNITS
     assert forge.python(forge.install(forge.wheel()), "import b; print(b.run(3.0))") == "50.0"

@@ -79,7 +79,7 @@ def _show(report: AuditReport, as_json: bool, out: Terminal) -> int:
 def _audited(machine: Machine, wheel: Path, arguments: argparse.Namespace) -> _Audited:
     """Audit one of several: a wheel that can't be read must not keep the others from being looked at."""
     try:
-        report = audit(machine, wheel, arguments.python or "", arguments.torch or "")
+        report = audit(machine, wheel, arguments.python or "", arguments.torch or "", arguments.wheels)
     except AttnforgeError as error:
         caught = error
         return (

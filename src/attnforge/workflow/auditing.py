@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from attnforge import process
 from attnforge.audit.metadata import WheelName, is_foreign, serves
+from attnforge.audit.owners import check_owners, owner_of_wheel, owners_in
 from attnforge.audit.wheel import audit_wheel
 from attnforge.embedded import read_plan
 from attnforge.errors import HostError, RequestError
@@ -26,12 +27,25 @@ from attnforge.workflow.torchindex import release_for
 _WHERE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
 
 
-def audit(machine: Machine, wheel: Path, python: str = "", torch: str = "") -> AuditReport:
+def audit(machine: Machine, wheel: Path, python: str = "", torch: str = "", beside: Iterable[Path] = ()) -> AuditReport:
     """Audit a wheel against the PyTorch of an interpreter, of a version, or the one that the wheel itself names.
 
     A wheel of ours says in its plan which PyTorch it is for: a universal one several, and it is held against each.
-    Where nothing says so, its symbols stay unchecked and the report says that.
+    Where nothing says so, its symbols stay unchecked and the report says that. ``beside`` are wheels that it is to be
+    installed with, and ``python`` an interpreter that it is to be installed for: the report names files that it and
+    one of these own.
     """
+    report = _audit(machine, wheel, python, torch)
+    owner = owner_of_wheel(wheel)
+    if owner is None:
+        return report
+    others = [other for path in beside if path != wheel and (other := owner_of_wheel(path)) is not None]
+    there = owners_in(_site_of(machine, python)) if python else ()
+    shared = tuple(check_owners(owner, (*others, *there)))
+    return report.model_copy(update={"findings": (*report.findings, *shared)}) if shared else report
+
+
+def _audit(machine: Machine, wheel: Path, python: str, torch: str) -> AuditReport:
     plan, recipe = read_plan(wheel), _recipe(wheel)
     if python:
         return audit_wheel(wheel, torch_site=_site_of(machine, python), recipe=recipe)
