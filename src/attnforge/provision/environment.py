@@ -137,9 +137,10 @@ def _look(python: Path, uv: Uv) -> dict[str, Any]:
 
 
 def _check_interpreter(python: str, seen: dict[str, Any]) -> None:
-    found = _named(seen["version"], bool(seen.get("free_threaded")))
-    if found != python:
-        told = f"Python {python} was asked for and is {found} ({seen['version']})"
+    free_threaded = bool(seen.get("free_threaded"))
+    if _named(seen["version"], free_threaded) != python:
+        kind = ", without the global interpreter lock" if free_threaded else ""
+        told = f"Python {python} was asked for and is {seen['version']}{kind}"
         raise HostError(told, hint=f"uv python install {python}")
     if not seen["headers"]:
         raise HostError(

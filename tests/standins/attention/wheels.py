@@ -175,8 +175,9 @@ def pack(
     public = {"flash-attn": "2.8.3", "flash-attn-4": "4.0.0b36"}.get(package, "1.0.6")
     version = f"{public}+{label.replace('-', '.')}"
     text = text.replace("LEFT_OUT = ()", f"LEFT_OUT = {left_out if raises else ()!r}")
-    text = text.replace("HEAD_DIMS = (32, 64, 96, 128, 192, 256)", f"HEAD_DIMS = {head_dims!r}")
-    text = text.replace('DTYPES = ("fp16", "bf16")', f"DTYPES = {dtypes!r}")
+    if package == "flash-attn":
+        text = text.replace("HEAD_DIMS = (32, 64, 96, 128, 192, 256)", f"HEAD_DIMS = {head_dims!r}")
+        text = text.replace('DTYPES = ("fp16", "bf16")', f"DTYPES = {dtypes!r}")
     info = f"{name}-{version}.dist-info"
     files = {f"{_FOLDERS.get(package, name)}/__init__.py": text}
     files |= {"flash_attn_2_cuda.py": ""} if package == "flash-attn" else {}
