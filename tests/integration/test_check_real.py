@@ -37,6 +37,7 @@ def run(machine: Machine, python: str, wheel: Path, only: tuple[str, ...], timeo
 
 TOPICS = {
     "flash-attn": ("strided", "softcap", "alibi", "paged", "append", "dropout", "left-out", "errors", "compile"),
+    "flash-attn-4": ("strided", "softcap", "window", "varlen", "backward"),
     "sageattention": ("strided", "compile"),
 }
 
@@ -49,9 +50,8 @@ def test_what_is_right_passes(machine: Machine, python: str, tmp_path: Path, pac
     assert not [one for one in report.findings if one.severity.value == "warning"]
     assert report.smoke == "output = torch.Size([2, 4, 128, 64])"
     statuses = {result.topic: result.status for result in report.results}
-    assert statuses["strided"] == statuses["compile"] == "passed"
+    assert {statuses[topic] for topic in TOPICS[package] if topic not in ("alibi", "left-out")} == {"passed"}
     if package == "flash-attn":
-        assert statuses["paged"] == statuses["append"] == statuses["dropout"] == "passed"
         assert statuses["alibi"] == statuses["left-out"] == "raised"
         assert all(result.figures["bound"] > 0 for result in report.results if result.topic == "softcap")
 

@@ -50,7 +50,7 @@ def folder(forge: Forge) -> Path:
     for wheel in forge.wheels.iterdir():
         if not wheel.name.startswith("torch-"):
             (made / wheel.name).hardlink_to(wheel)
-    house.write_wheel(made, "helper", "1.0", "py3-none-any", {}, requires="torch>=2")
+    house.write_wheel(made, "helper", "1.0", "py3-none-any", {}, requires=["torch>=2"])
     project = house.tinykernels(forge.folder / "project")
     toml = project / "pyproject.toml"
     toml.write_text(toml.read_text().replace('["setuptools", "torch"]', '["setuptools", "torch", "helper==1.0"]'))

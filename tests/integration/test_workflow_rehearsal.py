@@ -337,12 +337,30 @@ def test_all_graphs_are_known_before_the_first_kernel_is_done(forge: Forge, sour
     assert forge.python(python, "import a, d; print(a.run(3.0), d.run(3.0))") == "50.0 50.0"
 
 
-def test_modules_that_share_objects(forge: Forge, source: Path) -> None:
+def test_modules_that_share_objects_are_answered_early_together(forge: Forge, source: Path, go: Path) -> None:
     with_modules(source, "ab", shared=True)
-    done = forge.build(source).ok()
+    running = start(forge, source)
+    running.until("Rehearsed")
+    # The second module's call asks for the very same, and gets the answer of the first.
+    assert [graph["reused"] for graph in running.seen("GraphReceived")] == [0]
+    go.touch()
+    assert running.end() == 0
+    # Upstream's second run makes both again: the first stands for the rehearsal's, and all of the other is there.
+    assert [graph["reused"] for graph in running.seen("GraphReceived")] == [0, 4]
     assert forge.toolkit.calls() == UNITS
-    # The second call asks for the very same. Where the first was not answered early, it is recognized by that.
-    assert [graph["reused"] for graph in done.seen("GraphReceived")] in ([0], [0, 4])
+    assert forge.python(forge.install(forge.wheel()), "import b; print(b.run(3.0))") == "50.0"
+
+
+def test_modules_that_share_objects_without_a_rehearsal(
+    forge: Forge, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_modules(source, "ab", shared=True)
+    monkeypatch.setattr(engine, "LEAST_SECONDS", float("inf"))
+    done = forge.main("build", source, *TARGET, "--json", "--out", forge.out).ok()
+    assert done.seen("Rehearsed") == []
+    # The first call was answered when all was there, and the second by that.
+    assert [graph["reused"] for graph in done.seen("GraphReceived")] == [0]
+    assert forge.toolkit.calls() == UNITS
     assert forge.python(forge.install(forge.wheel()), "import b; print(b.run(3.0))") == "50.0"
 
 

@@ -112,14 +112,14 @@ def static_library(source: Path) -> bytes:
 
 
 def write_wheel(
-    folder: Path, name: str, version: str, tag: str, files: Mapping[str, bytes], requires: str = ""
+    folder: Path, name: str, version: str, tag: str, files: Mapping[str, bytes], requires: Iterable[str] = ()
 ) -> Path:
-    """Write a wheel with those files; ``requires`` is what it asks for."""
-    asks = f"Requires-Dist: {requires}\n" if requires else ""
+    """Write a wheel with those files, and METADATA with those requirements."""
     info = f"{name}-{version}.dist-info"
+    required = "".join(f"Requires-Dist: {one}\n" for one in requires)
     members = {
         **files,
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{asks}".encode(),
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{required}".encode(),
         f"{info}/WHEEL": f"Wheel-Version: 1.0\nGenerator: stand-in\nRoot-Is-Purelib: false\nTag: {tag}\n".encode(),
     }
     rows = [*(f"{path},sha256={_digest(data)},{len(data)}" for path, data in members.items()), f"{info}/RECORD,,", ""]

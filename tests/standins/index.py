@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import socket
 import threading
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,7 +23,8 @@ class Index:
     """An index that is being served.
 
     ``hashes`` are stated in place of the true ones, by file name. A file whose name is in ``held`` is not delivered
-    until it is taken out; ``asked`` is set when it is asked for.
+    until it is taken out; ``asked`` is set when it is asked for. ``metadata`` has the index serve each wheel's METADATA
+    apart (PEP 658), ``ranges`` parts of files; ``sent`` counts the bytes of files.
     """
 
     url: str
@@ -29,6 +32,9 @@ class Index:
     hashes: dict[str, str] = field(default_factory=dict)
     held: set[str] = field(default_factory=set)
     asked: threading.Event = field(default_factory=threading.Event)
+    metadata: bool = False
+    ranges: bool = False
+    sent: int = 0
 
     def page(self, project: str) -> str:
         """Return a project's page of links (PEP 503), or "" for one that is not there."""
@@ -37,7 +43,14 @@ class Index:
 
     def _link(self, name: str) -> str:
         digest = self.hashes.get(name) or hashlib.sha256(self.files[name].read_bytes()).hexdigest()
-        return f'<a href="/files/{name}#sha256={digest}">{name}</a>\n'
+        apart = ' data-dist-info-metadata="true"' if self.metadata and name.endswith(".whl") else ""
+        return f'<a href="/files/{name}#sha256={digest}"{apart}>{name}</a>\n'
+
+    def metadata_of(self, name: str) -> bytes:
+        """Return the METADATA of a wheel that is served."""
+        with zipfile.ZipFile(self.files[name]) as wheel:
+            (path,) = (path for path in wheel.namelist() if path.endswith(".dist-info/METADATA"))
+            return wheel.read(path)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -54,14 +67,30 @@ class _Handler(BaseHTTPRequestHandler):
             while name in self.index.held:
                 self.index.asked.set()
                 time.sleep(0.02)
-            self._answer("application/octet-stream", self.index.files[name].read_bytes())
+            self._send(self.index.files[name].read_bytes())
+        elif kind == "files" and self.index.metadata and name.removesuffix(".metadata") in self.index.files:
+            self._answer("text/plain", self.index.metadata_of(name.removesuffix(".metadata")))
         elif kind == "simple" and self.index.page(name):
             self._answer("text/html", self.index.page(name).encode())
         else:
             self.send_error(404)
 
-    def _answer(self, kind: str, data: bytes) -> None:
-        self.send_response(200)
+    def _send(self, data: bytes) -> None:
+        """Send a file, or the part of it that is asked for."""
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
+        if asked is None or not self.index.ranges:
+            self.index.sent += len(data)
+            self._answer("application/octet-stream", data)
+            return
+        part = data[int(asked[1]) : int(asked[2]) + 1]
+        self.index.sent += len(part)
+        told = f"bytes {asked[1]}-{int(asked[1]) + len(part) - 1}/{len(data)}"
+        self._answer("application/octet-stream", part, {"Content-Range": told})
+
+    def _answer(self, kind: str, data: bytes, more: Mapping[str, str] | None = None) -> None:
+        self.send_response(206 if more else 200)
+        for name, value in (more or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -135,9 +135,16 @@ _SCHEMES = ("platlib", "purelib")
 
 
 def serves(name: WheelName, python: str) -> bool:
-    """Say whether a wheel installs on an interpreter, ``cp312``: by its own tag, or by a stable ABI from below it."""
+    """Say whether a wheel installs on a Python: by its own tag, or by a stable ABI from below it.
+
+    ``python`` is ``cp312``, or ``cp314t`` for one without the global interpreter lock, which loads no stable ABI.
+    """
+    free = python.endswith("t")
+    interpreter = python.removesuffix("t")
     return any(
-        tag.interpreter in (python, "py3") or (tag.abi == "abi3" and _minor(tag.interpreter) <= _minor(python))
+        tag.interpreter == "py3"
+        or (tag.interpreter == interpreter and tag.abi.endswith("t") == free)
+        or (not free and tag.abi == "abi3" and _minor(tag.interpreter) <= _minor(python))
         for tag in name.tags
     )
 

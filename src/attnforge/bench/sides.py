@@ -13,6 +13,7 @@ TITLES = {
     "flash-attn": "FlashAttention 2",
     "flash-attn-3": "FlashAttention 3",
     "flashattn-hopper": "FlashAttention 3",
+    "flash-attn-4": "FlashAttention 4",
     "sageattention": "SageAttention {}",
 }
 

@@ -89,7 +89,7 @@ def _show(report: AuditReport, as_json: bool, out: Terminal) -> int:
 def _report(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> AuditReport:
     """Audit a wheel; unless JSON is asked for, tell which environment it is compared with."""
     tell = (lambda line: None) if arguments.json else (lambda line: out.lines([line]))
-    return audit(machine, wheel, arguments.python or "", arguments.torch or "", tell)
+    return audit(machine, wheel, arguments.python or "", arguments.torch or "", arguments.wheels, tell)
 
 
 def _audited(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> _Audited:

@@ -18,9 +18,10 @@ _OLDEST = (3, 9)
 
 _QUESTION = (
     "import sys, sysconfig, os; include = sysconfig.get_paths()['include'];"
-    "print('%d.%d.%d' % sys.version_info[:3], int(os.path.isfile(os.path.join(include, 'Python.h'))))"
+    "free = 't' if sysconfig.get_config_var('Py_GIL_DISABLED') else '';"
+    "print('%d.%d.%d' % sys.version_info[:3] + free, int(os.path.isfile(os.path.join(include, 'Python.h'))))"
 )
-_ANSWER = re.compile(r"^(?P<version>3\.\d+\.\d+) (?P<headers>[01])$", re.MULTILINE)
+_ANSWER = re.compile(r"^(?P<version>3\.\d+\.\d+)(?P<free>t?) (?P<headers>[01])$", re.MULTILINE)
 
 
 def find_interpreters(programs: Programs, uv: str, each: Map = map) -> tuple[Interpreter, ...]:
@@ -69,7 +70,8 @@ def _interpreter(programs: Programs, path: Path) -> Interpreter | None:
     match = _ANSWER.search(programs.ask(path, "-I", "-S", "-c", _QUESTION))
     if match is None or not _recent(match["version"]):
         return None
-    return Interpreter(path=str(path), version=match["version"], has_headers=match["headers"] == "1")
+    headers, free = match["headers"] == "1", bool(match["free"])
+    return Interpreter(path=str(path), version=match["version"], has_headers=headers, free_threaded=free)
 
 
 def _recent(version: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import Literal
 
@@ -19,7 +19,7 @@ class Advisory(Value):
 
     ``commits`` are those of a source from git; "" among them is a source whose commit is not known. ``file`` is a
     path in the source and ``pattern`` a regular expression that finds what is wrong in its text: no commit has to be
-    known for that, but the source has to be at hand.
+    known for that, but the source has to be at hand. ``features`` are the recipe's: one of them has to be built.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Advisory(Value):
     gpus: tuple[str, ...] = ()
     gpus_below: str = ""
     gpus_from: str = ""
+    features: tuple[str, ...] = ()
 
     def concerns(
         self,
@@ -46,8 +47,9 @@ class Advisory(Value):
         cuda: str,
         capabilities: tuple[Architecture, ...],
         commit: str = "",
+        features: Collection[str] = (),
     ) -> bool:
-        """Say whether the combination is this one."""
+        """Say whether the combination is this one. ``features`` are those that are built."""
         return (
             (not self.packages or package in self.packages)
             and _matches(self.versions, version)
@@ -55,6 +57,7 @@ class Advisory(Value):
             and _matches(self.torch, torch)
             and _matches(self.cuda, cuda)
             and self._gpu(capabilities)
+            and (not self.features or bool({*self.features} & {*features}))
         )
 
     def found_in(self, read: Callable[[str], str]) -> bool:

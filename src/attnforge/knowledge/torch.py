@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from packaging.version import Version
@@ -25,14 +25,18 @@ _OTHER_DEVICES = {"cpu": "the processor alone", "rocm": "AMD GPUs", "xpu": "Inte
 class TorchRelease(Value):
     """One PyTorch version: the toolkits it is built with, the one of its build on the package index, the Pythons.
 
-    ``cxx`` is the C++ standard that its headers need at least (17, 20).
+    ``pythons`` have the global interpreter lock (``3.14``), ``free_threaded`` are those without it (``3.14t``). ``cxx``
+    is the C++ standard that its headers need at least (17, 20). ``read_from`` is the wheel that this was read from,
+    "" for a release of the table.
     """
 
     version: str
     cuda: tuple[str, ...]
     index_cuda: str
     pythons: tuple[str, ...]
+    free_threaded: tuple[str, ...] = ()
     cxx: int = 17
+    read_from: str = ""
 
 
 class _Row(Value):
@@ -40,6 +44,7 @@ class _Row(Value):
     cuda: tuple[str, ...]
     index_cuda: str
     pythons: tuple[str, ...]
+    free_threaded: tuple[str, ...] = ()
     cxx: int = 17
 
 
@@ -65,15 +70,21 @@ def default_torch() -> TorchRelease:
     return find_torch(load("torch.toml", _Table).default)
 
 
-def find_torch(text: str) -> TorchRelease:
+def torch_releases_with(read: Iterable[TorchRelease]) -> tuple[TorchRelease, ...]:
+    """Return every PyTorch that is known, oldest first, and those that were read besides."""
+    return tuple(sorted({*torch_releases(), *read}, key=lambda release: Version(release.version)))
+
+
+def find_torch(text: str, read: Iterable[TorchRelease] = ()) -> TorchRelease:
     """Return the release for ``2.11.0``, or the newest patch of ``2.11``; RequestError that names the nearest ones.
 
-    A local version, ``+cu128``, says nothing of the release: ``torch_cuda`` reads it.
+    ``read`` are releases that the table does not have. A local version, ``+cu128``, says nothing of the release:
+    ``torch_cuda`` reads it.
     """
     wanted = as_version(text)
     if wanted is None:
         raise RequestError(f"{shortened(text)!r} is not a PyTorch version", hint="write it as --torch 2.11.0")
-    releases = torch_releases()
+    releases = torch_releases_with(read)
     same_minor = [release for release in releases if Version(release.version).release[:2] == wanted.release[:2]]
     if len(wanted.release) == 2 and same_minor and not wanted.is_prerelease:
         return same_minor[-1]
@@ -95,6 +106,14 @@ def known_torch(text: str) -> TorchRelease | None:
     return next((release for release in torch_releases() if Version(release.version) == public), None)
 
 
+def is_listed(text: str) -> bool:
+    """Say whether the table has the release that a version means: ``2.11.0``, ``2.11``, ``2.11.0+cu128``."""
+    try:
+        return bool(find_torch(text))
+    except RequestError:
+        return False
+
+
 def cxx_of(text: str) -> int:
     """Return the C++ standard that the headers of a PyTorch need at least (17, 20).
 
@@ -111,7 +130,7 @@ def _neighbours(wanted: Version, releases: Sequence[TorchRelease]) -> Sequence[T
     return releases[max(at - 1, 0) : at + 1]
 
 
-def torch_cuda(text: str) -> str:
+def torch_cuda(text: str, read: Iterable[TorchRelease] = ()) -> str:
     """Return the CUDA (``12.8``) that a version's local part says, ``2.11.0+cu128``; "" for a version without one.
 
     RequestError for a build without CUDA (``+cpu``, ``+rocm6.4``), for a local part that is no CUDA, and for a CUDA
@@ -121,11 +140,10 @@ def torch_cuda(text: str) -> str:
     local = version.local if version else None
     if not local:
         return ""
-    release = find_torch(text)
-    match = _CUDA.fullmatch(local)
-    if match is None:
+    release = find_torch(text, read)
+    cuda = cuda_of_local(local)
+    if not cuda:
         raise _no_cuda(text, local, release)
-    cuda = f"{match['major']}.{match['minor']}"
     if cuda not in release.cuda:
         raise RequestError(
             f"PyTorch {release.version} has no build with CUDA {cuda}",
@@ -134,6 +152,12 @@ def torch_cuda(text: str) -> str:
             link=_BUILDS,
         )
     return cuda
+
+
+def cuda_of_local(local: str) -> str:
+    """Return the CUDA (``12.8``) of a local version, ``cu128``; "" for any other."""
+    match = _CUDA.fullmatch(local)
+    return f"{match['major']}.{match['minor']}" if match else ""
 
 
 def _no_cuda(text: str, local: str, release: TorchRelease) -> RequestError:

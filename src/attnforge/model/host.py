@@ -31,11 +31,15 @@ class HostCompiler(Value):
 
 
 class Interpreter(Value):
-    """A Python interpreter: ``version`` ``3.12.1``; ``has_headers`` whether Python.h is there to compile against."""
+    """A Python interpreter: ``version`` ``3.12.1``; ``has_headers`` whether Python.h is there to compile against.
+
+    ``free_threaded`` is whether it was built without the global interpreter lock: modules are for one or the other.
+    """
 
     path: str
     version: str
     has_headers: bool
+    free_threaded: bool = False
 
 
 class Installed(Value):

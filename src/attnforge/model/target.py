@@ -69,6 +69,11 @@ class Architecture(Value):
         return self.sm
 
 
+def is_free_threaded(python: str) -> bool:
+    """Say whether a Python (``3.14t``) is one without the global interpreter lock."""
+    return python.endswith("t")
+
+
 class Gpu(Value):
     """A GPU that the wheel must serve: the name that was asked for and its compute capability (``sm_90`` for 9.0)."""
 
@@ -79,11 +84,11 @@ class Gpu(Value):
 class Target(Value):
     """The machine that the wheel is for.
 
-    ``python`` is ``3.12``, ``torch`` a full version ``2.11.0``, ``cuda`` the toolkit that torch was built with
-    (``13.0``). ``architectures`` is the machine code that the package is compiled to, which need not be the
-    capabilities of the GPUs that were named: FlashAttention 2 serves an L40S (8.9) with sm_80 code. A pure Python
-    package is for any of these: ``torch`` and ``cuda`` are "", ``platform`` is ``any``, and ``python`` is the one that
-    runs its build.
+    ``python`` is ``3.12``, or ``3.14t`` without the global interpreter lock, ``torch`` a full version ``2.11.0``,
+    ``cuda`` the toolkit that torch was built with (``13.0``). ``architectures`` is the machine code that the package is
+    compiled to, which need not be the capabilities of the GPUs that were named: FlashAttention 2 serves an L40S (8.9)
+    with sm_80 code. A pure Python package is for any of these: ``torch`` and ``cuda`` are "", ``platform`` is ``any``,
+    and ``python`` is the one that runs its build.
     """
 
     python: str
@@ -101,7 +106,7 @@ class Target(Value):
     @field_validator("python")
     @classmethod
     def _two_numbers(cls, value: str) -> str:
-        if not re.fullmatch(r"3\.\d+", value):
+        if not re.fullmatch(r"3\.\d+t?", value):
             raise ValueError(f"{value!r} is not a Python version such as 3.12")
         return value
 
@@ -117,7 +122,12 @@ class Target(Value):
 
     @property
     def python_tag(self) -> str:
-        """``cp312``."""
+        """``cp312``; ``cp314`` of the free-threaded 3.14t."""
+        return self.abi_tag.removesuffix("t")
+
+    @property
+    def abi_tag(self) -> str:
+        """``cp312``, ``cp314t``: what the file names of its modules and wheels say beside ``python_tag``."""
         return "cp" + self.python.replace(".", "")
 
     @property

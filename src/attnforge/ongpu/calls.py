@@ -1,4 +1,4 @@
-"""One way to call every package: FlashAttention 2 and 3, SageAttention 1 and 2, PyTorch's own attention (SDPA).
+"""One way to call every package: FlashAttention 2, 3 and 4, SageAttention 1 and 2, PyTorch's own attention (SDPA).
 
 ``open_package`` imports one and returns a ``Package``. Its calls take q of (batch, rows, heads, head_dim), k and v of
 (batch, columns, kv_heads, head_dim), and give out of q's shape, whatever layout the package itself likes best.
@@ -6,12 +6,13 @@ Options have one name for all packages, which ``_FLASH_2`` and the tables after 
 with an option that the package's own function lacks raises ``UnsupportedError``.
 
 Signatures: flash_attn/flash_attn_interface.py of the 2.8.3 sdist, hopper/flash_attn_interface.py of FlashAttention,
-sageattention/core.py of 1.0.6 and of https://github.com/thu-ml/SageAttention.
+interface.py of the flash-attn-4 4.0.0b36 sdist, sageattention/core.py of 1.0.6 and of https://github.com/thu-ml/SageAttention.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -89,12 +90,26 @@ _FLASH_3 = {
     "descale_v": "v_descale",
 }
 _FLASH_3_CACHE = {**_FLASH_2_CACHE, **_FLASH_3, "table": "page_table"}
+_FLASH_4 = {
+    "causal": "causal",
+    "scale": "softmax_scale",
+    "window": "window_size",
+    "softcap": "softcap",
+    "deterministic": "deterministic",
+}
+# Behind q, k and v its calls have others than FlashAttention 2: what is packed is told by name.
+_FLASH_4_PACKED = {
+    "starts_q": "cu_seqlens_q",
+    "starts_k": "cu_seqlens_k",
+    "longest_q": "max_seqlen_q",
+    "longest_k": "max_seqlen_k",
+}
 _SAGE = {"causal": "is_causal", "scale": "sm_scale", "layout": "tensor_layout"}
 
 
 def open_package(name: str) -> Package:
-    """Import a package by its distribution name: flash-attn, flash-attn-3, flashattn-hopper, sageattention; or
-    ``sdpa``.
+    """Import a package by its distribution name: flash-attn, flash-attn-3, flashattn-hopper, flash-attn-4,
+    sageattention; or ``sdpa``.
 
     Raises ImportError where it can't be imported, KeyError for a name that is not known here.
     """
@@ -114,6 +129,35 @@ def _flash_2() -> Package:
 def _flash_3() -> Package:
     module = importlib.import_module("flash_attn_interface")
     return _flash("flash-attn-3", module, "", _FLASH_3, _FLASH_3_CACHE)
+
+
+def _flash_4() -> Package:
+    module = importlib.import_module("flash_attn.cute")
+    dense = _translated(module.flash_attn_func, _FLASH_4)
+    packed = _translated(module.flash_attn_varlen_func, {**_FLASH_4, **_FLASH_4_PACKED})
+
+    def varlen(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *where: Any, **options: Any) -> torch.Tensor:
+        return packed(q, k, v, **dict(zip(_FLASH_4_PACKED, where)), **options)
+
+    return Package(
+        name="flash-attn-4",
+        version=_installed("flash-attn-4"),
+        main="flash_attn_func",
+        function=module.flash_attn_func,
+        dense=dense,
+        varlen=varlen,
+        kernels={"flash_attn_func": dense},
+        varlen_takes=_taken(module.flash_attn_varlen_func, _FLASH_4),
+        takes=_taken(module.flash_attn_func, _FLASH_4),
+    )
+
+
+def _installed(name: str) -> str:
+    """Return the version that a distribution's metadata states; its ``__version__`` asks for another name's."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
 
 
 def _flash(name: str, module: Any, version: str, names: Mapping[str, str], cache_names: Mapping[str, str]) -> Package:
@@ -179,6 +223,7 @@ _OPENERS: dict[str, Callable[[], Package]] = {
     "flash-attn": _flash_2,
     "flash-attn-3": _flash_3,
     "flashattn-hopper": _flash_3,
+    "flash-attn-4": _flash_4,
     "sageattention": _sage,
     "sdpa": _sdpa,
 }

@@ -25,6 +25,7 @@ print(json.dumps({
     "version": platform.python_version(),
     "site_packages": paths["purelib"],
     "headers": os.path.exists(os.path.join(paths["include"], "Python.h")),
+    "free_threaded": bool(sysconfig.get_config_var("Py_GIL_DISABLED")),
 }))
 """
 
@@ -88,13 +89,16 @@ def provide_environment(
 
 
 def choose_interpreter(python: str, interpreters: Iterable[Interpreter]) -> Interpreter | None:
-    """Return the newest interpreter of a minor version (``3.12``) that can compile extension modules, or None."""
-    fitting = [found for found in interpreters if found.has_headers and _minor(found.version) == python]
+    """Return the newest interpreter of a minor version (``3.12``, ``3.14t``) that can compile extensions, or None."""
+    fitting = [
+        found for found in interpreters if found.has_headers and _named(found.version, found.free_threaded) == python
+    ]
     return max(fitting, key=lambda found: _numbers(found.version), default=None)
 
 
-def _minor(version: str) -> str:
-    return ".".join(version.split(".")[:2])
+def _named(version: str, free_threaded: bool) -> str:
+    """Return ``3.12`` of 3.12.7, and ``3.14t`` of a 3.14.2 without the global interpreter lock."""
+    return ".".join(version.split(".")[:2]) + ("t" if free_threaded else "")
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -140,8 +144,11 @@ def _look(python: Path, uv: Uv) -> dict[str, Any]:
 
 
 def _check_interpreter(python: str, seen: dict[str, Any]) -> None:
-    if _minor(seen["version"]) != python:
-        raise HostError(f"Python {python} was asked for and is {seen['version']}", hint=f"uv python install {python}")
+    free_threaded = bool(seen.get("free_threaded"))
+    if _named(seen["version"], free_threaded) != python:
+        kind = ", without the global interpreter lock" if free_threaded else ""
+        told = f"Python {python} was asked for and is {seen['version']}{kind}"
+        raise HostError(told, hint=f"uv python install {python}")
     if not seen["headers"]:
         raise HostError(
             f"Python {python} has no headers (Python.h), which extension modules are compiled against",

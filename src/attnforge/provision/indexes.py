@@ -62,12 +62,22 @@ def releases(name: str, settings: IndexSettings, suggestions: Sequence[str] = ()
     RequestError, with ``suggestions`` in its hint, where no index knows the name or none has a source archive of it;
     HostError where an index could not be asked.
     """
-    with _complaints() as complaints, network_errors(f"the package index can't be asked for {name}"):
+    with _complaints() as said, network_errors(f"the package index can't be asked for {name}"):
         packages = _find(name, settings)
     found = [_release(package) for package in packages if not package.link.is_wheel and _is_version(package.version)]
     if not found:
-        raise _nothing(name, bool(packages), [text for text in complaints if _matters(text)], suggestions)
+        raise _nothing(name, bool(packages), [text for text in said if _matters(text)], suggestions)
     return tuple(sorted(found, key=_newest_last, reverse=True))
+
+
+def find_packages(name: str, settings: IndexSettings) -> Sequence[Package]:
+    """Return all files of a package on the indexes, empty where none has it; HostError where one can't be asked."""
+    with _complaints() as said, network_errors(f"the package index can't be asked for {name}"):
+        packages = _find(name, settings)
+    failed = [text for text in said if _matters(text)]
+    if not packages and failed:
+        raise HostError(f"no index could be asked for {name}", why="; ".join(failed), hint=NETWORK_HINT)
+    return packages
 
 
 def _find(name: str, settings: IndexSettings) -> Sequence[Package]:

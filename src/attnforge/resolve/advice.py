@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from packaging.specifiers import SpecifierSet
 
@@ -15,14 +15,21 @@ from attnforge.resolve.spans import torches_of
 
 
 def apply_advisories(
-    package: str, version: str, commit: str, target: Target, cuda: str, torches: Sequence[str], notes: Notes
+    package: str,
+    version: str,
+    commit: str,
+    target: Target,
+    cuda: str,
+    torches: Sequence[str],
+    features: Collection[str],
+    notes: Notes,
 ) -> None:
     """Warn of what is known to be bad with any of these PyTorch versions; RequestError for what must not be built.
 
-    ``cuda`` is the CUDA of the compiler (``12.4``), which may be another minor than PyTorch's. What the source alone
-    shows is left to ``check_source``.
+    ``cuda`` is the CUDA of the compiler (``12.4``), which may be another minor than PyTorch's, ``features`` what is
+    built of the recipe's. What the source alone shows is left to ``check_source``.
     """
-    for advisory in _concerning(package, version, commit, target, cuda, torches):
+    for advisory in _concerning(package, version, commit, target, cuda, torches, features):
         if advisory.file:
             continue
         advisory = _for_compiler(advisory, target.cuda)
@@ -45,7 +52,8 @@ def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]
     """
     torches = torches_of(plan.pairs) or (plan.target.torch,)
     cuda = plan.toolchain.cuda
-    found = _concerning(plan.package, plan.version, plan.source.commit, plan.target, cuda, torches)
+    features = plan.selection.features
+    found = _concerning(plan.package, plan.version, plan.source.commit, plan.target, cuda, torches, features)
     shown = [advisory for advisory in found if advisory.found_in(read)]
     for advisory in shown:
         _refuse(advisory, plan.package, plan.version)
@@ -53,10 +61,17 @@ def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]
 
 
 def _concerning(
-    package: str, version: str, commit: str, target: Target, cuda: str, torches: Sequence[str]
+    package: str,
+    version: str,
+    commit: str,
+    target: Target,
+    cuda: str,
+    torches: Sequence[str],
+    features: Collection[str],
 ) -> Iterator[Advisory]:
+    gpus = target.capabilities
     for advisory in advisories():
-        if any(advisory.concerns(package, version, one, cuda, target.capabilities, commit) for one in torches):
+        if any(advisory.concerns(package, version, one, cuda, gpus, commit, features) for one in torches):
             yield advisory
 
 

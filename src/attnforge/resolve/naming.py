@@ -147,6 +147,6 @@ def wheel_name(
     full = Version(version) if not label else Version(f"{Version(version).public}+{label}")
     name = canonicalize_name(package).replace("-", "_")
     limited = release.limited_api if release else ""
-    tags = f"{limited}-abi3" if limited else f"{target.python_tag}-{target.python_tag}"
+    tags = f"{limited}-abi3" if limited else f"{target.python_tag}-{target.abi_tag}"
     tags = "py3-none" if universal or target.platform == "any" else tags
     return f"{name}-{full}-{tags}-{target.platform}.whl"

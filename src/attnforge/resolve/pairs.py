@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.torch import TorchRelease, torch_releases
@@ -15,17 +15,19 @@ from attnforge.resolve.decisions import Notes
 from attnforge.resolve.naming import local_label, torch_requirement, wheel_name, with_commit
 from attnforge.resolve.sharing import check_cuda, choose_shared_cuda
 from attnforge.resolve.spans import described
-from attnforge.resolve.torch import choose_torch, default_python, nearest
+from attnforge.resolve.torch import choose_torch, default_python, nearest, tell_read
 from attnforge.resolve.versions import expand_pythons, expand_torches
 
 
-def choose_pairs(request: Request, host: Host, notes: Notes) -> tuple[tuple[Pair, ...], str]:
+def choose_pairs(
+    request: Request, host: Host, notes: Notes, read: Iterable[TorchRelease] = ()
+) -> tuple[tuple[Pair, ...], str]:
     """Return the pairs of a universal request, in order, and the one CUDA of them all.
 
     What it does not say, PyTorch or Python, is the single one that any other build chooses. Raises RequestError as
     ``pairs_for`` does, and where the PyTorch versions share no CUDA that can be compiled here.
     """
-    releases = _asked_torches(request.torch, notes) if request.torch else (choose_torch(request, host, notes),)
+    releases = _asked_torches(request.torch, notes, read) if request.torch else (choose_torch(request, host, notes),)
     if request.python:
         pythons = _asked_pythons(request.python, notes)
     else:
@@ -34,14 +36,16 @@ def choose_pairs(request: Request, host: Host, notes: Notes) -> tuple[tuple[Pair
     return pairs, choose_shared_cuda(request, releases, host, notes)
 
 
-def pairs_for(torches: str, pythons: str, cuda: str, notes: Notes) -> tuple[Pair, ...]:
+def pairs_for(
+    torches: str, pythons: str, cuda: str, notes: Notes, read: Iterable[TorchRelease] = ()
+) -> tuple[Pair, ...]:
     """Return, in order, the pairs of these lists or ranges (``2.11-2.13``; ``3.10,3.12``) for a CUDA that is settled.
 
     A pair that PyTorch has no build for is left out, with a reason and a warning. Raises RequestError for what can't
     be read or is not known, for two patches of one PyTorch minor, for a PyTorch without builds with that CUDA, and for
     a PyTorch or Python that ends up in no pair.
     """
-    releases, wanted = _asked_torches(torches, notes), _asked_pythons(pythons, notes)
+    releases, wanted = _asked_torches(torches, notes, read), _asked_pythons(pythons, notes)
     check_cuda(cuda, releases)
     return _combined(releases, wanted, notes)
 
@@ -74,9 +78,10 @@ def own_label(plan: BuildPlan, recipe: Recipe, release: Release | None) -> str:
 # --- which go together
 
 
-def _asked_torches(text: str, notes: Notes) -> tuple[TorchRelease, ...]:
-    releases = expand_torches(text)
+def _asked_torches(text: str, notes: Notes, read: Iterable[TorchRelease]) -> tuple[TorchRelease, ...]:
+    releases = expand_torches(text, read)
     notes.decide("torch", ", ".join(release.version for release in releases), "asked for")
+    tell_read(releases, notes)
     return releases
 
 

@@ -9,7 +9,7 @@ from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan, Estimate, Resolution, SourcePin, ToolchainPin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
-from attnforge.model.target import Target
+from attnforge.model.target import Target, is_free_threaded
 from attnforge.model.versions import shortened
 from attnforge.resolve.architectures import check_served
 from attnforge.resolve.decisions import Notes
@@ -34,6 +34,9 @@ def resolve_pure(
     """
     check_served(request.gpus, recipe, release, notes)
     python = read_python(request.python) or ".".join(host.python.split(".")[:2])
+    if is_free_threaded(python):
+        # It runs the build alone, and the wheel serves either Python.
+        python = python.removesuffix("t")
     if not re.fullmatch(r"3\.\d{1,3}", python):
         raise RequestError(f"--python can't be {shortened(python)!r}", hint="for example --python 3.12")
     notes.decide("python", python, "runs the build; the wheel is for any")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from packaging.specifiers import SpecifierSet
 
@@ -14,11 +14,17 @@ from attnforge.resolve.decisions import Notes
 
 
 def check_release(
-    recipe: Recipe, release: Release | None, cuda: str, torches: Sequence[str], torch_cuda: str = ""
+    recipe: Recipe,
+    release: Release | None,
+    cuda: str,
+    torches: Sequence[str],
+    torch_cuda: str = "",
+    read: Iterable[TorchRelease] = (),
 ) -> None:
     """Raise RequestError where the release needs another CUDA, or another PyTorch than one of these.
 
-    ``cuda`` is the compiler's (``12.4``), ``torch_cuda`` that of PyTorch, "" for the same. The error names the nearest
+    ``cuda`` is the compiler's (``12.4``), ``torch_cuda`` that of PyTorch, "" for the same. ``read`` are releases that
+    the table of known ones does not have. The error names the nearest
     target that can be built, or says that only the compiler is in the way.
     """
     if release is None:
@@ -86,7 +92,7 @@ def _distance(found: tuple[TorchRelease, str], torch: str, cuda: str) -> tuple[i
 
     Of PyTorch the place in the list of minors counts, as minors of two majors can't be subtracted.
     """
-    minors = {_minor(version) for version in (*(release.version for release in torch_releases()), torch)}
+    minors = {_minor(release.version) for release in torch_releases()} | {_minor(torch)}
     order = sorted(minors, key=numbers)
     between = order.index(_minor(found[0].version)) - order.index(_minor(torch))
     major, minor = (abs(one - other) for one, other in zip(numbers(found[1]), numbers(cuda), strict=False))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from attnforge.knowledge.redist import CudaRelease
 from attnforge.knowledge.targets import find_target
+from attnforge.knowledge.torch import TorchRelease
 from attnforge.model.cost import Prediction
 from attnforge.model.host import Active, Host
 from attnforge.model.plan import BuildPlan, Resolution, SourcePin, TorchPin
@@ -69,6 +70,7 @@ def resolve(
     pure: str = "",
     fetched: CudaRelease | None = None,
     active: Active | None = None,
+    read: Sequence[TorchRelease] = (),
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
 
@@ -76,7 +78,8 @@ def resolve(
     key, into this machine's (compile.cost), and ``made`` says what is left of earlier builds of a plan; both for the
     estimate alone. ``pure`` says how it is known of a source without a recipe that it compiles nothing, "" where that
     is not known. ``fetched`` is NVIDIA's release that the request names, where it names one. ``active`` is the
-    environment whose PyTorch is the target, where the request means one, and those that were passed over.
+    environment whose PyTorch is the target, where the request means one, and those that were passed over; ``read`` are
+    releases of PyTorch that the request names, the index has and the table of known ones has not.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -84,18 +87,19 @@ def resolve(
     notes.decide("source", f"{source.kind} {source.name}", source.pinned_by)
     if pure:
         notes.decide("kind", "pure Python", pure)
-    check_form(request, recipe, release, version)
+    check_form(request, recipe, release, version, read)
     warn_uncovered(recipe, release, version, notes)
     if release is not None and not release.compiled:
         return resolve_pure(request, recipe, release, version, source, host, notes)
     active = active or Active()
-    target, pairs, gpus, installed = _target(request, recipe, release, host, active, notes)
+    target, pairs, gpus, installed = _target(request, recipe, release, host, active, notes, read)
     torches = torches_of(pairs) or (target.torch,)
     toolkit = choose_toolkit(target.cuda, request.toolchain, host, notes, fetched)
-    check_release(recipe, release, toolkit.cuda, torches, target.cuda)
-    apply_advisories(recipe.name, version, source.commit, target, toolkit.cuda, torches, notes)
-    toolchain = with_compiler(toolkit, target.architectures, host, notes)
+    check_release(recipe, release, toolkit.cuda, torches, target.cuda, read)
     profile, selection = choose_selection(request, recipe, release, notes)
+    built = selection.features
+    apply_advisories(recipe.name, version, source.commit, target, toolkit.cuda, torches, built, notes)
+    toolchain = with_compiler(toolkit, target.architectures, host, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)
     requires_torch = torch_requirement(target, release, pairs, installed)
@@ -139,7 +143,13 @@ def resolve(
 
 
 def _target(
-    request: Request, recipe: Recipe, release: Release | None, host: Host, active: Active, notes: Notes
+    request: Request,
+    recipe: Recipe,
+    release: Release | None,
+    host: Host,
+    active: Active,
+    notes: Notes,
+    read: Sequence[TorchRelease],
 ) -> tuple[Target, tuple[Pair, ...], tuple[Gpu, ...], TorchPin | None]:
     """Return the target, the pairs of a universal wheel, the GPUs that are asked for, and a PyTorch that is installed.
 
@@ -158,10 +168,10 @@ def _target(
         if request.universal:
             pairs, pin = (pair_of_installed(active.installed, pin),), None
     elif request.universal:
-        pairs, cuda = choose_pairs(request, host, notes)
+        pairs, cuda = choose_pairs(request, host, notes, read)
         python, torch = pairs[0].python, pairs[0].torch
     else:
-        chosen = choose_torch(request, host, notes, active.passed)
+        chosen = choose_torch(request, host, notes, read, active.passed)
         python, torch = choose_python(request, chosen, host, notes), chosen.version
         cuda = choose_cuda(request, chosen, host, notes)
     return Target(python=python, torch=torch, cuda=cuda, architectures=architectures), pairs, gpus, pin

@@ -25,7 +25,7 @@ def choose_shared_cuda(request: Request, releases: Sequence[TorchRelease], host:
     if len(releases) == 1:
         return choose_cuda(request, releases[0], host, notes)
     shared = _shared(releases)
-    built_with = named_cuda(request.torch)
+    built_with = named_cuda(request.torch, releases)
     if request.cuda or built_with:
         asked = read_cuda(request.cuda, shared) if request.cuda else built_with
         if built_with not in ("", asked):

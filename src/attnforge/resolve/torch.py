@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.redist import pinned_release
@@ -11,18 +11,33 @@ from attnforge.knowledge.toolchains import pypi_toolchain
 from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_cuda, torch_releases
 from attnforge.model.host import Host
 from attnforge.model.request import Request
+from attnforge.model.target import is_free_threaded
 from attnforge.model.versions import shortened
 from attnforge.resolve.decisions import Notes
 
+_FREE_THREADING = "https://docs.python.org/3/howto/free-threading-extensions.html"
+_LOCK_RETURNS = (
+    "importing a module that does not declare that it runs without the global interpreter lock turns the lock on for "
+    "the whole process"
+)
 
-def choose_torch(request: Request, host: Host, notes: Notes, passed: Sequence[tuple[str, str]] = ()) -> TorchRelease:
+
+def choose_torch(
+    request: Request,
+    host: Host,
+    notes: Notes,
+    read: Iterable[TorchRelease] = (),
+    passed: Sequence[tuple[str, str]] = (),
+) -> TorchRelease:
     """Return the PyTorch to build for: the one asked for, the one installed here, else the one that was proven.
 
-    ``passed`` are the environments that were looked at and whose PyTorch does not count, with the reason.
+    ``read`` are releases that the index has and the table of known ones does not. ``passed`` are the environments that
+    were looked at and whose PyTorch does not count, with the reason.
     """
     if request.torch:
-        release = find_torch(request.torch)
+        release = find_torch(request.torch, read)
         notes.decide("torch", release.version, "asked for")
+        tell_read((release,), notes)
         return release
     installed = host.torch.split("+")[0]
     known = {release.version: release for release in torch_releases()}
@@ -39,6 +54,16 @@ def choose_torch(request: Request, host: Host, notes: Notes, passed: Sequence[tu
         told = f"the PyTorch {host.torch} beside attnforge is not known: the wheel is for PyTorch {release.version}"
         notes.warn("torch", told, "name the PyTorch that the wheel is for: --torch VERSION")
     return release
+
+
+def tell_read(releases: Iterable[TorchRelease], notes: Notes) -> None:
+    """Say of each release that no table of attnforge's has it, and what was read of it where."""
+    for release in releases:
+        if release.read_from:
+            pythons = ", ".join((*release.pythons, *release.free_threaded))
+            told = f"PyTorch {release.version}: CUDA {release.index_cuda}; Python {pythons}"
+            reason = f"this version of attnforge does not list it: read from {release.read_from} on the package index"
+            notes.decide("torch release", told, reason)
 
 
 def installed_cuda(request: Request, host: Host) -> str:
@@ -60,13 +85,16 @@ def choose_python(request: Request, release: TorchRelease, host: Host, notes: No
     asked = read_python(request.python)
     if not asked:
         return default_python(release.pythons, host, notes)
-    if asked not in release.pythons:
+    offered = release.free_threaded if is_free_threaded(asked) else release.pythons
+    if asked not in offered:
         raise RequestError(
             f"PyTorch {release.version} has no build for Python {shortened(asked)}",
-            why=f"it is built for {', '.join(release.pythons)}",
-            hint=f"--python {nearest(asked, release.pythons)}",
+            why=f"it is built for {', '.join((*release.pythons, *release.free_threaded))}",
+            hint=f"--python {nearest(asked, offered or release.pythons)}",
         )
     notes.decide("python", asked, "asked for")
+    if is_free_threaded(asked):
+        notes.warn("python", _LOCK_RETURNS, "PYTHON_GIL=0 keeps it off, at your own risk", _FREE_THREADING)
     return asked
 
 
@@ -79,20 +107,16 @@ def default_python(offered: Sequence[str], host: Host, notes: Notes) -> str:
 
 
 def read_python(text: str) -> str:
-    """Return ``3.12`` of ``3.12.7``; other texts as they are. RequestError for a build that PyTorch's is not for."""
-    if re.fullmatch(r"\d+\.\d+t(?:\.\d+)?|\d+\.\d+\.\d+t", text):
-        plain = text.replace("t", "")
-        raise RequestError(
-            f"wheels for the free-threaded Python {text} can't be built",
-            why="attnforge knows PyTorch's builds for Python with the GIL alone",
-            hint=f"--python {'.'.join(plain.split('.')[:2])}",
-        )
+    """Return ``3.12`` of ``3.12.7``, ``3.14t`` of ``3.14.2t``; other texts as they are."""
+    free = re.fullmatch(r"(\d+\.\d+)(?:t(?:\.\d+)?|\.\d+t)", text)
+    if free:
+        return f"{free[1]}t"
     return ".".join(text.split(".")[:2]) if re.fullmatch(r"\d+(?:\.\d+){1,2}", text) else text
 
 
 def choose_cuda(request: Request, release: TorchRelease, host: Host, notes: Notes) -> str:
     """Return the CUDA minor that torch is built with; RequestError if that PyTorch has no such build."""
-    of_build, whose = torch_cuda(request.torch) if request.torch else "", f"--torch {request.torch}"
+    of_build, whose = torch_cuda(request.torch, (release,)) if request.torch else "", f"--torch {request.torch}"
     if not request.torch and (of_build := installed_cuda(request, host)):
         whose = f"the installed PyTorch {host.torch}"
     if request.cuda:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TypeVar
 
 from attnforge.errors import RequestError
-from attnforge.knowledge.torch import TorchRelease, find_torch, torch_cuda, torch_releases
+from attnforge.knowledge.torch import TorchRelease, find_torch, torch_cuda, torch_releases, torch_releases_with
+from attnforge.model.target import is_free_threaded
 from attnforge.model.universal import numbers
 from attnforge.model.versions import shortened
 from attnforge.resolve.torch import nearest, read_python
@@ -22,13 +24,15 @@ def names_several(text: str) -> bool:
     return _SEVERAL.search(text) is not None
 
 
-def expand_torches(text: str) -> tuple[TorchRelease, ...]:
+def expand_torches(text: str, read: Iterable[TorchRelease] = ()) -> tuple[TorchRelease, ...]:
     """Return the releases that a list names, oldest first: of a minor, and of each minor of a range, the newest patch.
 
-    RequestError for what can't be read or is not known, and for two patches of one minor.
+    ``read`` are releases that the index has and the table does not. RequestError for what can't be read or is not
+    known, and for two patches of one minor.
     """
     by_minor: dict[str, TorchRelease] = {}
-    for release in _expanded(text, "--torch", find_torch, _torches_between):
+    find, between = partial(find_torch, read=read), partial(_torches_between, read=read)
+    for release in _expanded(text, "--torch", find, between):
         minor = minor_of(release)
         other = by_minor.setdefault(minor, release)
         if other != release:
@@ -40,13 +44,13 @@ def expand_torches(text: str) -> tuple[TorchRelease, ...]:
     return tuple(sorted(by_minor.values(), key=lambda release: numbers(minor_of(release))))
 
 
-def named_cuda(text: str) -> str:
+def named_cuda(text: str, read: Iterable[TorchRelease] = ()) -> str:
     """Return the CUDA that the local versions in a list of PyTorch say (``2.11.0+cu128,2.12.1+cu128``), or "".
 
     RequestError where two say different ones, and as ``torch_cuda`` raises it.
     """
     words = [word.strip() for word in text.replace(";", ",").split(",") if "+" in word]
-    named = {cuda: word for word in words if (cuda := torch_cuda(word))}
+    named = {cuda: word for word in words if (cuda := torch_cuda(word, read))}
     if len(named) > 1:
         raise RequestError(
             f"{' and '.join(named.values())} are built with different CUDA versions",
@@ -57,7 +61,10 @@ def named_cuda(text: str) -> str:
 
 
 def expand_pythons(text: str) -> tuple[str, ...]:
-    """Return the Python minors that a list names, lowest first; RequestError for one that no PyTorch is built for."""
+    """Return the Python minors that a list names, lowest first.
+
+    RequestError for one that no PyTorch is built for, and for a free-threaded one: their modules have no loader.
+    """
     found = set(_expanded(text, "--python", _known_python, _pythons_between))
     return tuple(sorted(found, key=numbers))
 
@@ -86,11 +93,11 @@ def _expanded(
     return found
 
 
-def _torches_between(first: str, last: str) -> list[TorchRelease]:
-    known = {minor_of(release): release for release in torch_releases()}
+def _torches_between(first: str, last: str, read: Iterable[TorchRelease]) -> list[TorchRelease]:
+    known = {minor_of(release): release for release in torch_releases_with(read)}
     for end in (first, last):
         if end not in known:
-            minor = minor_of(find_torch(end))
+            minor = minor_of(find_torch(end, read))
             raise RequestError(
                 f"a range of PyTorch can't end at {end}",
                 why="it means the newest patch of each minor in it",
@@ -107,6 +114,12 @@ def _pythons_between(first: str, last: str) -> list[str]:
 def _known_python(word: str) -> str:
     """Return the minor of a Python (``3.12`` of ``3.12.1``) that some PyTorch is built for."""
     minor, known = read_python(word), _known_pythons()
+    if is_free_threaded(minor):
+        raise RequestError(
+            f"a universal wheel can't be for the free-threaded Python {shortened(word)}",
+            why="its loader tells Pythons apart by their version, which is the same with and without the lock",
+            hint=f"a wheel of its own: --python {shortened(word)}, without --universal",
+        )
     if minor not in known:
         raise RequestError(
             f"no PyTorch that is known is built for Python {shortened(word)}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -11,18 +11,21 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from attnforge import process
 from attnforge.audit.metadata import WheelName, is_foreign, serves
+from attnforge.audit.owners import check_owners, owner_of_wheel, owners_in
 from attnforge.audit.wheel import audit_wheel
 from attnforge.embedded import read_plan
 from attnforge.errors import HostError, RequestError
 from attnforge.host.active import interpreter_of
-from attnforge.knowledge.torch import TorchRelease, find_torch
+from attnforge.knowledge.torch import TorchRelease
 from attnforge.model.audit import AuditReport
+from attnforge.model.host import Installed
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.model.universal import Pair
 from attnforge.recipes.catalogue import recipes
 from attnforge.workflow.beside import environment_beside
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.torchindex import release_for
 
 _WHERE = """\
 import importlib.util, pathlib
@@ -32,19 +35,37 @@ print(pathlib.Path(found.origin).parent.parent if found and found.origin else ""
 
 
 def audit(
-    machine: Machine, wheel: Path, python: str = "", torch: str = "", tell: Callable[[str], object] = str
+    machine: Machine,
+    wheel: Path,
+    python: str = "",
+    torch: str = "",
+    beside: Iterable[Path] = (),
+    tell: Callable[[str], object] = str,
 ) -> AuditReport:
     """Audit a wheel against the PyTorch of an interpreter or environment, of a version, or the one that it is for.
 
     ``torch`` may be ``installed``. Where neither is given, the active environment counts if the wheel is for its
     PyTorch. Else a wheel of ours says in its plan which PyTorch it is for: a universal one several, and it is held
     against each. Where nothing says so, its symbols stay unchecked and the report says that. ``tell`` gets a line on
-    which environment was taken or passed over.
+    which environment was taken or passed over. ``beside`` are wheels that it is to be installed with: the report names
+    files that it and one of these own, or a distribution in the environment.
     """
+    installed = environment_beside(machine, [wheel], python, torch, tell)
+    report = _audit(machine, wheel, python, torch, installed)
+    owner = owner_of_wheel(wheel)
+    if owner is None:
+        return report
+    others = [other for path in beside if path != wheel and (other := owner_of_wheel(path)) is not None]
+    site = Path(installed.folder) if installed else _site_of(machine, python) if python else None
+    there = owners_in(site) if site else ()
+    shared = tuple(check_owners(owner, (*others, *there)))
+    return report.model_copy(update={"findings": (*report.findings, *shared)}) if shared else report
+
+
+def _audit(machine: Machine, wheel: Path, python: str, torch: str, installed: Installed | None) -> AuditReport:
     plan, recipe = read_plan(wheel), _recipe(wheel)
-    beside = environment_beside(machine, [wheel], python, torch, tell)
-    if beside:
-        return audit_against(wheel, Path(beside.folder), beside.libraries)
+    if installed:
+        return audit_against(wheel, Path(installed.folder), installed.libraries)
     if python:
         return audit_wheel(wheel, torch_site=_site_of(machine, python), recipe=recipe)
     if plan and plan.is_universal:
@@ -94,13 +115,13 @@ def _sites_for(machine: Machine, plan: BuildPlan, torch: str) -> tuple[list[tupl
 
     Pairs of one PyTorch minor share that of their first Python: what its libraries provide is the same for all.
     """
-    chosen = find_torch(torch).version if torch else ""
+    chosen = release_for(torch, plan, machine.settings).version if torch else ""
     minor = ".".join(chosen.split(".")[:2])
     sites = []
     for torch_minor, pairs in groupby(plan.pairs, lambda pair: pair.torch_minor):
         if minor in ("", torch_minor):
             alike = list(pairs)
-            release = find_torch(chosen or alike[0].torch)
+            release = release_for(chosen or alike[0].torch, plan, machine.settings)
             cuda = cuda_of(plan, release)
             site = machine.environment(alike[0].python, release.version, cuda, plan.requirements).site_packages
             sites += [(pair, site) for pair in alike]
@@ -120,10 +141,15 @@ def _site_for(machine: Machine, wheel: Path, plan: BuildPlan | None, torch: str)
     of_own = plan is not None and plan.installed is not None and not plan.installed.official
     if not wanted or (of_own and not torch) or (name is not None and is_foreign(name)):
         return None
-    release = find_torch(wanted)
+    release = release_for(wanted, plan, machine.settings)
     there = [".".join(found.version.split(".")[:2]) for found in machine.host.interpreters]
-    python, cuda = python_for(name, plan, release.pythons, there), cuda_of(plan, release)
+    python, cuda = python_for(name, plan, _offered(release), there), cuda_of(plan, release)
     return machine.environment(python, release.version, cuda, plan.requirements if plan else ()).site_packages
+
+
+def _offered(release: TorchRelease) -> tuple[str, ...]:
+    """Return the Pythons of a PyTorch; those with the global lock last, as the last that fits is taken."""
+    return (*release.free_threaded, *release.pythons)
 
 
 def python_for(name: WheelName | None, plan: BuildPlan | None, offered: Sequence[str], there: Collection[str]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from attnforge.compile.cache.remote import open_remote
 from attnforge.errors import RequestError
 from attnforge.knowledge.targets import find_profile, find_target
+from attnforge.knowledge.torch import TorchRelease
 from attnforge.model.request import Request
 from attnforge.model.versions import shortened
 from attnforge.resolve.form import check_single
@@ -49,14 +50,17 @@ def check_early(request: Request, environ: Mapping[str, str]) -> None:
         check_label(request.label)
     if request.store:
         open_remote(request.store, environ)
-    _check_versions(request)
-
-
-def _check_versions(request: Request) -> None:
     check_single(request)
     check_named(request)
+
+
+def check_versions(request: Request, read: Sequence[TorchRelease]) -> None:
+    """Raise RequestError for versions of PyTorch and Python that no build could have.
+
+    ``read`` are releases of PyTorch that the index has and the table of known ones has not.
+    """
     if request.torch and not wants_installed(request):
-        expand_torches(request.torch)
-        named_cuda(request.torch)
+        expand_torches(request.torch, read)
+        named_cuda(request.torch, read)
     if request.python and request.universal:
         expand_pythons(request.python)

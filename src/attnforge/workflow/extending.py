@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from packaging.version import InvalidVersion, Version
 from attnforge.audit.wheel import audit_wheel
 from attnforge.embedded import read_plan, read_universal
 from attnforge.errors import RequestError, WheelError
+from attnforge.knowledge.torch import TorchRelease
 from attnforge.link.linker import Library
 from attnforge.model.audit import AuditReport
 from attnforge.model.events import Finished, Observer, ignore
@@ -56,6 +57,7 @@ from attnforge.workflow.report import write_extension_report
 from attnforge.workflow.results import Built, opened_cache
 from attnforge.workflow.space import check_output
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
+from attnforge.workflow.torchindex import read_torches
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare
 
 
@@ -95,12 +97,14 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
     notes = Notes()
     check_named(request)
     installed = environment_for(machine, request)
-    pairs = _pairs_of(plan, installed, notes) if installed else _new_pairs(plan, request, notes)
+    read = () if installed else read_torches(request.torch or _held_torches(plan), machine.settings)
+    pairs = _pairs_of(plan, installed, notes) if installed else _new_pairs(plan, request, notes, read)
     torches = torches_of(pairs)
     # The kernels are there already: what counts for them is the compiler that made them.
     compiler = plan.toolchain.cuda
-    check_release(recipe, release, compiler, torches, plan.target.cuda)
-    apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, compiler, torches, notes)
+    check_release(recipe, release, compiler, torches, plan.target.cuda, read)
+    built = plan.selection.features
+    apply_advisories(plan.package, plan.version, plan.source.commit, plan.target, compiler, torches, built, notes)
     fetched = asked_release(machine, request)
     toolkit = choose_toolkit(plan.target.cuda, request.toolchain, machine.host, notes, fetched)
     pin = with_compiler(toolkit, (), machine.host, notes)
@@ -118,18 +122,23 @@ def _check_version(plan: BuildPlan, wheel: Path) -> None:
         raise WheelError(f"{wheel.name} has a plan of no version", why=str(error)) from error
 
 
-def _new_pairs(plan: BuildPlan, request: Request, notes: Notes) -> tuple[Pair, ...]:
+def _held_torches(plan: BuildPlan) -> str:
+    return ",".join(dict.fromkeys(pair.torch for pair in plan.pairs))
+
+
+def _new_pairs(plan: BuildPlan, request: Request, notes: Notes, read: Sequence[TorchRelease]) -> tuple[Pair, ...]:
     if not (request.torch or request.python):
         raise RequestError("nothing to add is named", hint="--torch 2.14, --python 3.13, or both")
-    torches = request.torch or ",".join(dict.fromkeys(pair.torch for pair in plan.pairs))
+    torches = request.torch or _held_torches(plan)
     pythons = request.python or ",".join(dict.fromkeys(pair.python for pair in plan.pairs))
     held = {pair.key for pair in plan.pairs}
-    if named_cuda(torches) not in ("", plan.target.cuda):
+    named = named_cuda(torches, read)
+    if named not in ("", plan.target.cuda):
         raise RequestError(
-            f"--torch {torches} is built with CUDA {named_cuda(torches)}, and the wheel is for {plan.target.cuda}",
+            f"--torch {torches} is built with CUDA {named}, and the wheel is for {plan.target.cuda}",
             hint="build a wheel of its own for that CUDA: attnforge build --universal",
         )
-    asked = pairs_for(torches, pythons, plan.target.cuda, notes)
+    asked = pairs_for(torches, pythons, plan.target.cuda, notes, read)
     new = tuple(pair for pair in asked if pair.key not in held)
     if not new:
         raise RequestError(f"the wheel has {', '.join(map(str, asked))} already", hint="it can be installed as it is")

@@ -11,7 +11,7 @@ from attnforge.errors import HostError
 from attnforge.host.active import Inquirer
 from attnforge.host.probe import probe
 from attnforge.host.programs import Programs
-from attnforge.knowledge.torch import find_torch
+from attnforge.knowledge.torch import find_torch, is_listed
 from attnforge.model.host import Active, Host, Installed
 from attnforge.paths import Folders
 from attnforge.process import Runner
@@ -78,8 +78,10 @@ class Machine:
         """Return the environment with that PyTorch for that CUDA, made first where it is not there.
 
         ``torch`` "" is none. The configured indexes serve the CUDA that this PyTorch is published for there; builds for
-        another come from PyTorch's own index, which uv knows by the backend's name.
+        another come from PyTorch's own index, which uv knows by the backend's name. A PyTorch that the table does not
+        have was read from the configured ones.
         """
-        backend = "" if not torch or find_torch(torch).index_cuda == cuda else "cu" + cuda.replace(".", "")
+        published = not torch or not is_listed(torch) or find_torch(torch).index_cuda == cuda
+        backend = "" if published else "cu" + cuda.replace(".", "")
         pins = EnvironmentPins(python, requirements, torch, cuda, backend)
         return provide_environment(pins, self.folders, self.uv, self.host.interpreters)

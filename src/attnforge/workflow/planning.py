@@ -25,12 +25,13 @@ from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.before import made_before
-from attnforge.workflow.early import check_early, check_place
+from attnforge.workflow.early import check_early, check_place, check_versions
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.installed import default_environment, named_environment, of_environment
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.purity import known_pure
 from attnforge.workflow.redist import asked_release
+from attnforge.workflow.torchindex import read_torches
 from attnforge.workflow.uptodate import finished_wheel
 
 _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".tar", ".zip")
@@ -82,6 +83,8 @@ def plan(machine: Machine, request: Request) -> Planned:
     check_early(request, machine.environ)
     named = named_environment(machine, request)
     wanted = of_environment(request, named)
+    read = read_torches(wanted.torch, machine.settings)
+    check_versions(wanted, read)
     located = _from_git(machine, wish) if wish else locate(machine, wanted)
     located = replace(checked_names(located), recipe=located.recipe.at(located.version))
     pure = _why_pure(machine, located)
@@ -91,7 +94,7 @@ def plan(machine: Machine, request: Request) -> Planned:
     recipe, host = located.recipe, machine.host
     fetched = None if pure else asked_release(machine, request)
     pinned = located.version, located.source
-    resolution = resolve(wanted, recipe, *pinned, host, expect, made, pure, fetched, active)
+    resolution = resolve(wanted, recipe, *pinned, host, expect, made, pure, fetched, active, read)
     resolution = _with_found(_with_finished(resolution, machine), located)
     return Planned(request, located, resolution, active.installed)
 

@@ -167,5 +167,5 @@ def expected_of(plan: BuildPlan, recipe: Recipe) -> Expected:
         code=code,
         alike=not recipe.unit_architectures,
         outside=recipe.outside,
-        python="py3" if plan.is_universal else plan.target.python_tag,
+        python="py3" if plan.is_universal else plan.target.abi_tag,
     )

@@ -26,12 +26,14 @@ from attnforge.audit.universal import told_pairs
 from attnforge.embedded import read_plan
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
 from attnforge.host.active import interpreter_of
-from attnforge.knowledge.torch import default_torch, find_torch
+from attnforge.knowledge.torch import default_torch, find_torch, is_listed
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
+from attnforge.model.versions import as_version
 from attnforge.workflow.asking import torch_requirements
 from attnforge.workflow.auditing import cuda_of
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.torchindex import release_for
 
 _CHILD = Path(attnforge.ongpu.__file__).with_name("child.py")
 
@@ -135,7 +137,7 @@ def _program(machine: Machine, python: str) -> Path:
 
 def _clean_environment(machine: Machine, wheel: WheelFile, torch: str, venv: Path) -> Path:
     plan = read_plan(wheel.path)
-    python, requirement, backend = _wanted(wheel, plan, torch)
+    python, requirement, backend = _wanted(machine, wheel, plan, torch)
     fitting = [found.path for found in machine.host.interpreters if found.version.startswith(f"{python}.")]
     machine.uv.venv(venv, fitting[0] if fitting else python)
     interpreter = venv / "bin" / "python"
@@ -143,7 +145,7 @@ def _clean_environment(machine: Machine, wheel: WheelFile, torch: str, venv: Pat
     return interpreter
 
 
-def _wanted(wheel: WheelFile, plan: BuildPlan | None, torch: str) -> tuple[str, str, tuple[str, ...]]:
+def _wanted(machine: Machine, wheel: WheelFile, plan: BuildPlan | None, torch: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the Python, the requirement of torch, and uv's options for where it comes from."""
     if plan and plan.is_universal:
         pair = chosen_pair(wheel, plan, torch)
@@ -158,7 +160,7 @@ def _wanted(wheel: WheelFile, plan: BuildPlan | None, torch: str) -> tuple[str, 
             why="no index has that build, so no environment can be made with it",
             hint="activate the environment that has it, or name it with --env PATH",
         )
-    release = find_torch(wanted)
+    release = release_for(wanted, plan, machine.settings)
     cuda = cuda_of(plan, release)
     backend = () if cuda == release.index_cuda else ("--torch-backend", "cu" + cuda.replace(".", ""))
     return python, f"torch=={release.version}", backend
@@ -169,7 +171,9 @@ def chosen_pair(wheel: WheelFile, plan: BuildPlan, torch: str = "") -> Pair:
 
     Of its Pythons it is the one that runs attnforge, else the newest. RequestError where the wheel has no such pair.
     """
-    minor = ".".join(find_torch(torch).version.split(".")[:2]) if torch else plan.pairs[-1].torch_minor
+    torch = torch or plan.pairs[-1].torch
+    known = find_torch(torch).version if is_listed(torch) or as_version(torch) is None else torch
+    minor = ".".join(known.split("+")[0].split(".")[:2])
     held = [pair for pair in plan.pairs if pair.torch_minor == minor]
     if not held:
         raise RequestError(

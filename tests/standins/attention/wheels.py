@@ -22,6 +22,43 @@ from attnforge.package.archive import Member, write_wheel
 HERE = Path(__file__).parent
 FLASH = (HERE / "flash_attn_standin.py").read_text(encoding="utf-8")
 SAGE = (HERE / "sageattention_standin.py").read_text(encoding="utf-8")
+# FlashAttention 4 has no dropout, ALiBi or cache, other parameters behind q, k and v, and returns a pair.
+FLASH_4 = (
+    FLASH
+    + """
+
+_func, _varlen = flash_attn_func, flash_attn_varlen_func
+
+
+def flash_attn_func(
+    q, k, v, qv=None, softmax_scale=None, causal=False, window_size=(None, None), softcap=0.0, deterministic=False
+):
+    window = tuple(-1 if one is None else one for one in window_size)
+    return _func(q, k, v, 0.0, softmax_scale, causal, window, softcap, None, deterministic), None
+
+
+def flash_attn_varlen_func(
+    q,
+    k,
+    v,
+    qv=None,
+    cu_seqlens_q=None,
+    cu_seqlens_k=None,
+    max_seqlen_q=None,
+    max_seqlen_k=None,
+    softmax_scale=None,
+    causal=False,
+    window_size=(None, None),
+    softcap=0.0,
+    deterministic=False,
+):
+    where = (cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k)
+    window = tuple(-1 if one is None else one for one in window_size)
+    return _varlen(q, k, v, *where, 0.0, softmax_scale, causal, window, softcap, None, deterministic), None
+"""
+)
+_SOURCES = {"flash-attn": FLASH, "flash-attn-4": FLASH_4, "sageattention": SAGE}
+_FOLDERS = {"flash-attn-4": "flash_attn/cute"}
 
 
 @dataclass(frozen=True)
@@ -145,13 +182,15 @@ def pack(
 ) -> Path:
     """Pack a stand-in into a wheel that says what it covers, as those of attnforge do, and return its path."""
     name = package.replace("-", "_")
-    text = source if source is not None else (FLASH if package == "flash-attn" else SAGE)
-    version = f"2.8.3+{label.replace('-', '.')}" if package == "flash-attn" else f"1.0.6+{label.replace('-', '.')}"
+    text = source if source is not None else _SOURCES[package]
+    public = {"flash-attn": "2.8.3", "flash-attn-4": "4.0.0b36"}.get(package, "1.0.6")
+    version = f"{public}+{label.replace('-', '.')}"
     text = text.replace("LEFT_OUT = ()", f"LEFT_OUT = {left_out if raises else ()!r}")
-    text = text.replace("HEAD_DIMS = (32, 64, 96, 128, 192, 256)", f"HEAD_DIMS = {head_dims!r}")
-    text = text.replace('DTYPES = ("fp16", "bf16")', f"DTYPES = {dtypes!r}")
+    if package == "flash-attn":
+        text = text.replace("HEAD_DIMS = (32, 64, 96, 128, 192, 256)", f"HEAD_DIMS = {head_dims!r}")
+        text = text.replace('DTYPES = ("fp16", "bf16")', f"DTYPES = {dtypes!r}")
     info = f"{name}-{version}.dist-info"
-    files = {f"{name}/__init__.py": text}
+    files = {f"{_FOLDERS.get(package, name)}/__init__.py": text}
     files |= {"flash_attn_2_cuda.py": ""} if package == "flash-attn" else {}
     files |= extra or {}
     covered: dict[str, Any] = {

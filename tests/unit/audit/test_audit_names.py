@@ -132,6 +132,11 @@ def test_import_names(path: str, name: str) -> None:
         ("cp39-abi3-linux_x86_64", "cp312", True),
         ("cp312-abi3-linux_x86_64", "cp39", False),
         ("py3-none-any", "cp312", True),
+        ("cp314-cp314t-linux_x86_64", "cp314t", True),
+        ("cp314-cp314t-linux_x86_64", "cp314", False),
+        ("cp314-cp314-linux_x86_64", "cp314t", False),
+        ("cp39-abi3-linux_x86_64", "cp314t", False),
+        ("py3-none-any", "cp314t", True),
     ],
 )
 def test_which_python_a_wheel_serves(tags: str, python: str, good: bool) -> None:

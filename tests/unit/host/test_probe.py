@@ -316,6 +316,11 @@ class TestInterpreters:
         runner.say(executable(tmp_path / "python3.9"), answer)
         assert find_interpreters(programs(runner, tmp_path), "") == ()
 
+    def test_a_free_threaded_interpreter_is_told_apart(self, runner: FakeRunner, tmp_path: Path) -> None:
+        runner.say(executable(tmp_path / "python3.14"), "3.14.2t 1\n")
+        (found,) = find_interpreters(programs(runner, tmp_path), "")
+        assert (found.version, found.free_threaded, found.has_headers) == ("3.14.2", True, True)
+
     def test_the_question_is_answered_by_a_real_interpreter(self, tmp_path: Path) -> None:
         import sys
 

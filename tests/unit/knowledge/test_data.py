@@ -15,7 +15,15 @@ from attnforge.knowledge.host_compilers import compiler_limits, is_newer_glibc
 from attnforge.knowledge.redist import components_of, known_manifests, pinned_release, pinned_releases, platform_of
 from attnforge.knowledge.targets import find_profile, find_target, profiles, targets
 from attnforge.knowledge.toolchains import pypi_toolchains
-from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_releases
+from attnforge.knowledge.torch import (
+    TorchRelease,
+    cxx_of,
+    default_torch,
+    find_torch,
+    is_listed,
+    torch_cuda,
+    torch_releases,
+)
 from attnforge.model.recipe import KernelName, Recipe
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_adapter, find_recipe, recipes, suggestions
@@ -30,6 +38,9 @@ def test_torch_releases_agree_with_themselves(release: TorchRelease) -> None:
     assert list(release.cuda) == sorted(release.cuda, key=Version)
     assert list(release.pythons) == sorted(release.pythons, key=Version)
     assert all(compiler_limits(cuda) for cuda in release.cuda)
+    assert all(python.endswith("t") for python in release.free_threaded)
+    assert {python.removesuffix("t") for python in release.free_threaded} <= {*release.pythons}
+    assert not release.read_from
 
 
 def test_torch_releases_are_told_apart() -> None:
@@ -37,6 +48,23 @@ def test_torch_releases_are_told_apart() -> None:
     assert len(set(versions)) == len(versions)
     assert versions == sorted(versions, key=Version)
     assert default_torch().version in versions
+
+
+@pytest.mark.parametrize(("text", "listed"), [("2.11", True), ("2.11.0+cu128", True), ("2.11.9", False), ("x", False)])
+def test_what_the_table_has(text: str, listed: bool) -> None:
+    assert is_listed(text) is listed
+
+
+@pytest.mark.parametrize(("version", "cxx"), [("2.13.0", 17), ("2.14.0", 20), ("2.99.1", 20), ("1.13.1", 17)])
+def test_the_standard_of_a_pytorch_that_is_not_listed_is_that_of_the_one_before(version: str, cxx: int) -> None:
+    assert cxx_of(version) == cxx
+
+
+def test_a_release_that_was_read_is_found_beside_the_others() -> None:
+    read = TorchRelease(version="2.99.1", cuda=("14.0",), index_cuda="14.0", pythons=("3.16",), read_from="x.whl")
+    assert find_torch("2.99", (read,)) == find_torch("2.99.1", (read,)) == read
+    assert torch_cuda("2.99.1+cu140", (read,)) == "14.0"
+    assert find_torch("2.11", (read,)) == find_torch("2.11")
 
 
 def test_the_default_torch_needs_no_toolkit_of_the_machine() -> None:
@@ -69,6 +97,9 @@ def test_advisories_are_whole(advisory: Advisory) -> None:
             Architecture.parse(gpu)
     re.compile(advisory.pattern)
     assert bool(advisory.file) == bool(advisory.pattern)
+    for package in advisory.packages if advisory.features else ():
+        assert set(advisory.features) <= set(find_recipe(package).features)
+    assert advisory.packages or not advisory.features
 
 
 def test_advisories_have_different_ids() -> None:
@@ -102,6 +133,24 @@ def test_advisories_concern_what_they_say(
     concerning = [a for a in advisories() if a.concerns(package, version, "2.7.1", cuda, capabilities, commit)]
     # Those with a file are for the source to show.
     assert {a.id for a in concerning if not a.file} == ids
+
+
+@pytest.mark.parametrize(
+    ("version", "features", "concerned"),
+    [
+        ("2.8.3", ("backward", "dropout"), True),
+        ("2.8.3.post1", ("backward",), True),
+        ("2.7.4.post1", ("backward",), True),
+        ("2.8.3", ("dropout",), False),
+        ("2.8.3.post2", ("backward",), False),
+        ("2.8.4", ("backward",), False),
+    ],
+)
+def test_a_backward_that_overflows_concerns_who_builds_it(
+    version: str, features: tuple[str, ...], concerned: bool
+) -> None:
+    (advisory,) = (one for one in advisories() if one.id == "fa2-backward-overflow")
+    assert advisory.concerns("flash-attn", version, "2.11.0", "13.0", (), features=features) is concerned
 
 
 @pytest.mark.parametrize("recipe", recipes().values(), ids=lambda recipe: recipe.name)

@@ -231,3 +231,12 @@ def test_site_include_dirs(folders: Folders) -> None:
         (environment.site_packages / name).mkdir(parents=True)
     names = [str(path.relative_to(environment.site_packages)) for path in site_include_dirs(environment)]
     assert names == ["nvidia/cu13/include", "nvidia/cudnn/include"]
+
+
+def test_an_interpreter_without_the_global_lock_is_another_one() -> None:
+    locked = interpreter("/locked", "3.14.2")
+    free = locked.model_copy(update={"path": "/free", "free_threaded": True})
+    for python, path in (("3.14", "/locked"), ("3.14t", "/free")):
+        chosen = choose_interpreter(python, [locked, free])
+        assert chosen is not None and chosen.path == path
+    assert choose_interpreter("3.14t", [locked]) is None

@@ -109,8 +109,77 @@ def test_every_unit_is_kept_or_dropped_and_none_is_both(
     assert len(selection.kept) == per_kind * (3 - len(without & {"backward", "split"}))
 
 
-def test_the_release_with_other_head_dimensions_has_its_own(make_resolution: Make) -> None:
-    assert len(make_resolution(version="2.7.2.post1").plan.selection.kept) == 84
+@pytest.mark.parametrize("version", ["2.7.4.post1", "2.7.3", "2.7.2.post1", "2.6.3"])
+def test_releases_with_other_head_dimensions_have_their_own(make_resolution: Make, version: str) -> None:
+    resolution = make_resolution(version=version)
+    assert len(resolution.plan.selection.kept) == 84
+    assert resolution.estimate.known
+
+
+@pytest.mark.parametrize(("version", "serves"), [("2.7.4.post1", True), ("2.7.3", True), ("2.7.2.post1", False)])
+def test_which_releases_serve_blackwell(make_resolution: Make, version: str, serves: bool) -> None:
+    if serves:
+        plan = make_resolution(version=version, gpus=("B200",)).plan
+        assert [one.sm for one in plan.target.architectures] == ["sm_100"]
+    else:
+        with pytest.raises(RequestError, match="has no kernels for B200"):
+            make_resolution(version=version, gpus=("B200",))
+
+
+@pytest.mark.parametrize(
+    ("version", "changes", "warned"),
+    [
+        ("2.8.3", {}, True),
+        ("2.8.3", {"profile": "diffusion"}, False),
+        ("2.8.3", {"profile": "inference"}, False),
+        ("2.8.3", {"without": ("backward",)}, False),
+        ("2.8.3.post2", {}, False),
+    ],
+)
+def test_who_builds_gradients_is_told_of_those_that_overflow(
+    make_resolution: Make, version: str, changes: dict[str, object], warned: bool
+) -> None:
+    subjects = {warning.subject for warning in make_resolution(version=version, **changes).warnings}
+    assert ("fa2-backward-overflow" in subjects) is warned
+
+
+# --- free-threaded Python
+
+
+@pytest.mark.parametrize("text", ["3.14t", "3.14.2t", "3.14t.2"])
+def test_a_free_threaded_python_has_tags_of_its_own(make_resolution: Make, text: str) -> None:
+    resolution = make_resolution(torch="2.15.0", python=text)
+    assert resolution.plan.target.python == "3.14t"
+    assert resolution.plan.wheel.endswith("-cp314-cp314t-linux_x86_64.whl")
+    assert any("turns the lock on" in warning.message for warning in resolution.warnings)
+    assert make_resolution(torch="2.15.0", python="3.15").plan.wheel.endswith("-cp315-cp315-linux_x86_64.whl")
+
+
+@pytest.mark.parametrize(
+    ("changes", "what", "hint"),
+    [
+        ({"torch": "2.6.0", "python": "3.13t"}, "PyTorch 2.6.0 has no build for Python 3.13t", "--python 3.13"),
+        ({"torch": "2.13.0", "python": "3.13t"}, "PyTorch 2.13.0 has no build for Python 3.13t", "--python 3.14t"),
+        ({"python": "3.14t", "universal": True}, "can't be for the free-threaded Python 3.14t", "without --universal"),
+        (
+            {"python": "3.14t", "package": "flash-attn-3", "version": "3.0.0b1"},
+            "can't be built for the free-threaded Python 3.14t",
+            "--python 3.14",
+        ),
+    ],
+)
+def test_what_a_free_threaded_python_can_not_have(
+    make_resolution: Make, changes: dict[str, object], what: str, hint: str
+) -> None:
+    with pytest.raises(RequestError) as caught:
+        make_resolution(**changes)
+    assert what in caught.value.what
+    assert hint in caught.value.hint
+
+
+def test_a_pure_python_package_serves_a_free_threaded_python(make_resolution: Make) -> None:
+    plan = make_resolution(package="flash-attn-4", version="4.0.0b36", python="3.14t", gpus=()).plan
+    assert (plan.wheel, plan.target.python) == ("flash_attn_4-4.0.0b36-py3-none-any.whl", "3.14")
 
 
 @pytest.mark.parametrize(

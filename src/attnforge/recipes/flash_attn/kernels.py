@@ -107,6 +107,36 @@ __host__ __device__ __forceinline__ std::tuple<uint64_t, uint64_t> unpack(at::Ph
 }
 """
 
+# FlashAttention 2.6 asks PyTorch for the compute capability, and gets unpack() and the error macro by way of other
+# headers.
+_CONTEXT = """\
+// Made by attnforge. Stands for PyTorch's header of that name in units of kernels.
+#pragma once
+#include <c10/cuda/CUDAException.h>
+#include <cuda_runtime.h>
+namespace at::cuda {
+// Kept, as PyTorch does: the driver takes milliseconds to tell.
+inline cudaDeviceProp *getCurrentDeviceProperties() {
+    thread_local int known = -1;
+    thread_local cudaDeviceProp properties;
+    int device = 0;
+    C10_CUDA_CHECK(cudaGetDevice(&device));
+    if (device != known) {
+        C10_CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+        known = device;
+    }
+    return &properties;
+}
+}
+"""
+
+_GRAPHS = """\
+// Made by attnforge. Stands for PyTorch's header of that name in units of kernels.
+#pragma once
+#include <ATen/cuda/CUDAGeneratorImpl.h>
+#include <ATen/cuda/detail/UnpackRaw.cuh>
+"""
+
 _CHECK = """\
 #include <cstdint>
 #include <cuda_runtime.h>
@@ -254,6 +284,8 @@ def neutral_headers(folder: str, layout: Layout) -> tuple[GeneratedFile, ...]:
         GeneratedFile(f"{folder}/c10/cuda/CUDAException.h", _ERRORS),
         GeneratedFile(f"{folder}/ATen/cuda/CUDAGeneratorImpl.h", _STATE.format(intragraph=layout.intragraph)),
         GeneratedFile(f"{folder}/ATen/cuda/detail/UnpackRaw.cuh", _UNPACK),
+        GeneratedFile(f"{folder}/ATen/cuda/CUDAContext.h", _CONTEXT),
+        GeneratedFile(f"{folder}/ATen/cuda/CUDAGraphsUtils.cuh", _GRAPHS),
     )
 
 

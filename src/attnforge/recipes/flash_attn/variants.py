@@ -5,8 +5,8 @@ variants for every architecture. Code for sm_90 runs on GPUs of compute capabili
 branch. The other branch's kernels are not compiled here: a header, included before the unit, specializes the function
 that would launch them. On the host it raises, so nothing can go wrong silently where this table should be wrong.
 
-Source of the table: csrc/flash_attn/src/flash_fwd_launch_template.h and flash_bwd_launch_template.h of 2.8.3 and
-2.7.2.post1, the functions run_mha_fwd_hdim* and run_mha_bwd_hdim*.
+Source of the table: csrc/flash_attn/src/flash_fwd_launch_template.h and flash_bwd_launch_template.h of 2.8.3,
+2.8.3.post2, 2.7.4.post1, 2.7.3, 2.7.2.post1 and 2.6.3, the functions run_mha_fwd_hdim* and run_mha_bwd_hdim*.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""FlashAttention 4: data alone."""
