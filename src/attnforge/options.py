@@ -203,6 +203,13 @@ OPTIONS = (
         "groups", "groups", "text", "N", "merge units for N compiles at once, or none (default: auto, by this machine)"
     ),
     Option(
+        "no-share-ptx",
+        "no_share_ptx",
+        "flag",
+        "",
+        "run cicc for each architecture, also where the PTX of one is proven to be that of another",
+    ),
+    Option(
         "store",
         "store",
         "text",

@@ -50,7 +50,7 @@ def test_what_is_right_passes(machine: Machine, python: str, tmp_path: Path, pac
     assert not [one for one in report.findings if one.severity.value == "warning"]
     assert report.smoke == "output = torch.Size([2, 4, 128, 64])"
     statuses = {result.topic: result.status for result in report.results}
-    assert {statuses[topic] for topic in TOPICS[package] if topic not in ("alibi", "left-out")} == {"passed"}
+    assert {statuses[topic] for topic in TOPICS[package] if topic not in ("alibi", "left-out", "errors")} == {"passed"}
     if package == "flash-attn":
         assert statuses["alibi"] == statuses["left-out"] == "raised"
         assert all(result.figures["bound"] > 0 for result in report.results if result.topic == "softcap")

@@ -6,7 +6,7 @@ import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -14,17 +14,22 @@ import pytest
 
 from attnforge.compile.cache import StepCache
 from attnforge.compile.cost import CostModel
-from attnforge.compile.engine import Engine
+from attnforge.compile.engine import Engine, Watch
 from attnforge.compile.passes.architectures import architectures
 from attnforge.compile.passes.group import group
 from attnforge.compile.passes.reproducible import reproducible
+from attnforge.compile.passes.share import share
 from attnforge.compile.prefixes import Prefixes
 from attnforge.compile.reuse import Reuse
+from attnforge.compile.shared import Sharing
 from attnforge.compile.summary import Summary
 from attnforge.errors import AttnforgeError
 from attnforge.model.events import Event, JobFinished, Message
 from attnforge.model.graph import CompileGraph, Pass, Unit
+from attnforge.model.plan import BuildPlan
+from attnforge.model.sharing import Proof, Shared, merged
 from attnforge.model.target import Architecture
+from attnforge.workflow.proving import Prover, Verdict
 
 NVCC = shutil.which("nvcc")
 
@@ -56,6 +61,7 @@ template<int N> __global__ void scale(float *x) { x[threadIdx.x] *= N; }
 template<int N> void launch(float *x);
 """
 SM80, SM90 = Architecture.parse("80"), Architecture.parse("90")
+PAIR = ("80", "90")
 
 
 @dataclass
@@ -81,9 +87,18 @@ class Project:
         return self.folder / "build" / f"{name}.o"
 
     def build(
-        self, *own: Pass, codes: Sequence[Architecture] = (SM90,), secret: bytes = b"", fresh: bool = True
+        self,
+        *own: Pass,
+        codes: Sequence[Architecture] = (SM90,),
+        secret: bytes = b"",
+        fresh: bool = True,
+        proofs: Sequence[Proof] = (),
+        watch: Watch | None = None,
     ) -> tuple[Summary, AttnforgeError | None]:
-        """Build with nothing in the plan's folder where it is to be ``fresh``; what is cached is in ``cache``."""
+        """Build with nothing in the plan's folder where it is to be ``fresh``; what is cached is in ``cache``.
+
+        Units share what is in ``proofs``; ``watch`` sees each step.
+        """
         if fresh:
             shutil.rmtree(self.folder / "plan", ignore_errors=True)
         prefixes = {str(self.folder): "source"}
@@ -92,17 +107,24 @@ class Project:
             folder=self.folder / "plan",
             slots=2,
             budget_bytes=8 * 10**9,
-            passes=(*own, architectures(tuple(codes)), reproducible(prefixes)),
+            passes=(*own, architectures(tuple(codes)), reproducible(prefixes), share(shared_by(proofs))),
             costs=CostModel(self.folder / "costs.json"),
             observe=self.events.append,
             log=io.StringIO(),
             temporary=self.folder / "tmp",
-            reuse=Reuse(cache, Prefixes(prefixes)),
+            reuse=Reuse(cache, Prefixes(prefixes), Sharing(proofs), whole=watch is None),
+            watch=watch,
         ) as engine:
             path = f"{engine.seat_folder}:{Path(self.nvcc).parent}:/usr/bin:/bin"
             command = [sys.executable, str(self.folder / "setup.py"), str(self.folder), self.nvcc]
             subprocess.run(command, env={"PATH": path}, capture_output=True, check=False)
             return engine.summary, engine.error
+
+
+def shared_by(proofs: Sequence[Proof]) -> tuple[Shared, ...]:
+    return tuple(
+        Shared(of=proof.of, code=proof.code, units=("two.cu", "three.cu"), proof=proof.digest) for proof in proofs
+    )
 
 
 @pytest.fixture
@@ -118,7 +140,7 @@ def named(graph: CompileGraph) -> CompileGraph:
     return graph.map(lambda unit: replace(unit, kernel=f"forward-hdim64-{unit.name.removesuffix('.cu')}"))
 
 
-def merged(project: Project) -> tuple[Pass, Pass]:
+def merging(project: Project) -> tuple[Pass, Pass]:
     names = ("forward-hdim64-three", "forward-hdim64-two")
     return named, group([names], str(project.folder / "generated"), lambda path: Path(path).read_text())
 
@@ -203,7 +225,7 @@ def test_entries_under_one_anothers_names_do_not_reach_an_object(project: Projec
 
 
 def test_merged_units_are_one_compile(project: Project) -> None:
-    summary, error = project.build(*merged(project))
+    summary, error = project.build(*merging(project))
     assert error is None
     assert (summary.compiled, summary.merged, ran(summary)["cicc"]) == (1, 1, 1)
     found = symbols(project.object("three")) | symbols(project.object("two"))
@@ -217,7 +239,7 @@ def test_merged_units_that_do_not_compile_are_compiled_apart(project: Project) -
         path.write_text(path.read_text() + f"template<> struct trait<{value} - {value}> {{ int x{value}; }};\n")
     header = project.folder / "include" / "common.h"
     header.write_text(COMMON + "template<int N> struct trait {};\n")
-    summary, error = project.build(*merged(project))
+    summary, error = project.build(*merging(project))
     assert error is None
     assert (summary.compiled, summary.merged) == (2, 1)
     assert "void launch<2>(float*)" in symbols(project.object("two"))
@@ -226,7 +248,7 @@ def test_merged_units_that_do_not_compile_are_compiled_apart(project: Project) -
     assert "redefinition" in warning.text or "already been defined" in warning.text
     # The next run of the same plan finds the objects of the units, and puts no empty ones over them.
     shutil.rmtree(project.folder / "build")
-    again, error = project.build(*merged(project), fresh=False)
+    again, error = project.build(*merging(project), fresh=False)
     assert error is None
     assert (again.compiled, again.reused) == (0, 2)
     assert "void launch<2>(float*)" in symbols(project.object("two"))
@@ -235,7 +257,7 @@ def test_merged_units_that_do_not_compile_are_compiled_apart(project: Project) -
 
 def test_a_mistake_in_a_merged_unit_is_told_by_the_units_own_name(project: Project) -> None:
     (project.folder / "src" / "two.cu").write_text(KERNEL.format(number=2) + "template<> void launch<2.5>(float *x);")
-    _, error = project.build(*merged(project))
+    _, error = project.build(*merging(project))
     assert error is not None
     assert "two.cu" in str(error)
 
@@ -250,3 +272,46 @@ def test_a_unit_falls_back_to_what_it_was(project: Project) -> None:
     assert error is None
     assert summary.compiled == 2
     assert project.object("two").exists()
+
+
+def test_architectures_share_what_is_proven_and_the_object_is_the_same(
+    project: Project, tmp_path: Path, make_plan: Callable[..., BuildPlan]
+) -> None:
+    verdicts: list[Verdict] = []
+    prover = Prover(make_plan(), Prefixes({str(project.folder): "source"}), "this test", verdicts.append)
+    summary, error = project.build(codes=(SM80, SM90), watch=prover.watch)
+    assert error is None
+    assert ran(summary)["cicc"] == 4
+    assert {(verdict.units, verdict.pair) for verdict in verdicts} == {(("three.cu",), PAIR), (("two.cu",), PAIR)}
+    two, three = sorted((one.proof for one in verdicts if one.proof), key=lambda proof: proof.units[0].units)[::-1]
+    objects = {name: project.object(name).read_bytes() for name in ("two", "three")}
+
+    project.cache = tmp_path / "another cache"
+    summary, error = project.build(codes=(SM80, SM90), proofs=[merged(two, three)])
+    assert error is None
+    assert ran(summary) == {"preprocess": 6, "cudafe++": 2, "cicc": 2, "ptxas": 4, "fatbinary": 2, "compile": 2}
+    assert [step.shared for step in summary.steps if step.tool == "cicc"] == [2]
+    assert {name: project.object(name).read_bytes() for name in objects} == objects
+    assert not [event for event in project.events if isinstance(event, Message)]
+
+    project.cache = tmp_path / "a third cache"
+    summary, error = project.build(codes=(SM80, SM90), proofs=[two])
+    assert error is None
+    assert ran(summary)["cicc"] == 3
+    assert {name: project.object(name).read_bytes() for name in objects} == objects
+    (message,) = [event for event in project.events if isinstance(event, Message)]
+    assert "three.cu: cicc sm_90 is run, its output is not proven" in message.text
+
+
+def test_code_that_looks_at_its_architecture_is_not_proven(
+    project: Project, make_plan: Callable[..., BuildPlan]
+) -> None:
+    head = "#ifdef __CUDA_ARCH__\n#define FACTOR __CUDA_ARCH__\n#else\n#define FACTOR 1\n#endif\n"
+    text = COMMON.replace("#pragma once\n", f"#pragma once\n{head}").replace("*= N", "*= N * FACTOR")
+    (project.folder / "include" / "common.h").write_text(text)
+    verdicts: list[Verdict] = []
+    prover = Prover(make_plan(), Prefixes({str(project.folder): "source"}), "this test", verdicts.append)
+    _, error = project.build(codes=(SM80, SM90), watch=prover.watch)
+    assert error is None
+    assert len(verdicts) == 2
+    assert all(verdict.proof is None and "scale" in verdict.why for verdict in verdicts)

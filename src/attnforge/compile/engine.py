@@ -18,10 +18,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Self
 
-from attnforge.compile import failures, objects, steps
+from attnforge.compile import failures, objects, shared, steps
 from attnforge.compile.cost import CostModel
 from attnforge.compile.executor import Ended, Executor, Run, own_resident
-from attnforge.compile.forecast import forecast, forecast_steps
+from attnforge.compile.forecast import forecast, forecast_steps, is_shared, predict
 from attnforge.compile.hostcompiler import host_compiler
 from attnforge.compile.objects import Cost, ObjectStore, Stored
 from attnforge.compile.rehearsal import LEAST_SECONDS, Rehearsal, can_wait
@@ -29,6 +29,7 @@ from attnforge.compile.remaining import Countdown, first_trial, seconds_left, tr
 from attnforge.compile.reuse import Reuse
 from attnforge.compile.revision import revised
 from attnforge.compile.server import Say, Server, write_seat
+from attnforge.compile.shared import UnprovenError
 from attnforge.compile.steps import Step, Tool, UnknownStepsError
 from attnforge.compile.summary import How, Summary, Tally
 from attnforge.compile.work import OPEN, WHOLE, Batch, Product, Task, Work, is_host, job_of, product, seen
@@ -52,6 +53,9 @@ from attnforge.schedule.simulate import Trial, simulate
 from attnforge.schedule.unit import OPENING
 
 PROGRESS_SECONDS = 1.0
+
+Watch = Callable[[Work, Step], object]
+"""Is shown a step of a unit that has ended well."""
 
 # Bytes that are free on a disk that is not full; what a step writes is larger.
 _FULL = 1 << 20
@@ -79,12 +83,14 @@ class Engine:
         temporary: Path,
         python: str = "",
         reuse: Reuse | None = None,
+        watch: Watch | None = None,
     ) -> None:
         """Prepare a build in the plan's ``folder``.
 
         At most ``slots`` compilers run at once and are expected to hold ``budget_bytes`` together at most.
         ``temporary`` is where compilers may write; what is written is removed. ``python`` runs the seat (ours, if "").
         ``reuse`` is the cache across plans; without it, only what this plan's folder holds is not made again.
+        ``watch`` is shown each step whose outputs are there, while they are, from several threads.
         """
         self.folder = folder
         self.seat_folder = Path()
@@ -97,6 +103,7 @@ class Engine:
         self._temporary_root = temporary
         self._python = python
         self._reuse = reuse or Reuse()
+        self._watch = watch or (lambda work, step: None)
         self._scheduler = Scheduler(slots, budget_bytes)
         self._countdown = Countdown(slots, budget_bytes)
         self._own_bytes = own_resident()
@@ -478,8 +485,8 @@ class Engine:
             found = self._dissect(work)
         except UnknownStepsError:
             found = ()
-        work.steps = {step.label: step for step in found}
-        tasks = [self._step_task(work, step) for step in found] or [self._whole_task(work)]
+        work.steps = {step.label: step for step in shared.ordered(found, work.unit)}
+        tasks = [self._step_task(work, step) for step in work.steps.values()] or [self._whole_task(work)]
         with self._changed:
             if not self._closing and self._server.error is None:
                 self._add(tasks)
@@ -506,14 +513,14 @@ class Engine:
         return found[1]
 
     def _step_task(self, work: Work, step: Step) -> Task:
-        predicted = self._costs.predict(work.unit, step.label)
+        predicted = predict(work.unit, step.label, self._costs)
         needs = frozenset(work.job(label) for label in step.needs)
         return Task(work, step.label, predicted, needs=needs, tail=self._tail(work, step))
 
     def _tail(self, work: Work, step: Step) -> float:
         """Return the seconds of the longest chain of steps that waits for one."""
         after = [other for other in work.steps.values() if step.label in other.needs]
-        chains = (self._costs.predict(work.unit, other.label).seconds + self._tail(work, other) for other in after)
+        chains = (predict(work.unit, other.label, self._costs).seconds + self._tail(work, other) for other in after)
         return max(chains, default=0.0)
 
     def _run_step(self, task: Task, step: Step) -> bool:
@@ -533,17 +540,42 @@ class Engine:
         return ended.code == 0 or work.given_up
 
     def _advance(self, work: Work, step: Step) -> None:
-        """Take note of a step that has ended, and of those after it whose outputs are cached."""
+        """Take note of a step that has ended, and of those after it whose outputs are known."""
+        self._watch(work, step)
         self._reuse.keep_step(work, step)
         self._mark(work, step)
         following = [other for other in work.steps.values() if step.label in other.needs]
         for other in following:
-            if work.done.issuperset(other.needs) and self._reuse.find_step(work, other):
+            if not self._seek(work, other):
+                continue
+            cached = self._reuse.find_step(work, other)
+            if cached or self._share(work, other):
                 with self._changed:
                     for job_id in self._scheduler.cancel([work.job(other.label)]):
                         del self._tasks[job_id]
-                    self._tally.step(other.tool, 0.0, cached=True)
+                    self._tally.step(other.tool, 0.0, cached=cached, shared=not cached)
                 self._advance(work, other)
+
+    def _seek(self, work: Work, step: Step) -> bool:
+        """Say whether all that a step reads is there, to the first that asks after that."""
+        with self._changed:
+            first = work.done.issuperset(step.needs) and step.label not in work.sought
+            work.sought |= {step.label} if first else set()
+        return first
+
+    def _share(self, work: Work, step: Step) -> bool:
+        """Write what a step would, if that follows from what another one wrote; otherwise the step has to run."""
+        if not is_shared(work.unit, step.label):
+            return False
+        try:
+            self._reuse.share_step(work, step)
+        except UnprovenError as error:
+            self._emit(Message("info", f"{work.unit.name}: {step.label} is run, its output is not proven ({error})"))
+            with self._changed:
+                work.unit = replace(work.unit, shares=())
+                self._revise([self._tasks[job_id] for job_id in (work.job(step.label),) if job_id in self._tasks])
+            return False
+        return True
 
     def _compile_whole(self, task: Task) -> bool:
         """Make an object by one command, so that it writes beside the store, whatever happens to it there."""

@@ -10,6 +10,9 @@ from attnforge.model.cost import Prediction
 from attnforge.model.graph import Unit
 from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS
 
+SHARED = Prediction(0.0, 0)
+"""What a step takes whose output follows from another's."""
+
 _CODE = re.compile(r"(?:^|,)code=(?:\[)?(sm_\w+)")
 
 
@@ -25,10 +28,25 @@ class Costs(Protocol):
         ...
 
 
-def step_labels(argv: Sequence[str]) -> tuple[str, ...]:
-    """Return the labels of the steps that an nvcc call will have, as far as its ``-gencode`` options tell."""
-    codes = [match[1] for word in argv if (match := _CODE.search(word))]
-    return (*HOST_STEPS, *(f"{step} {code}" for code in dict.fromkeys(codes) for step in DEVICE_STEPS))
+def codes(argv: Sequence[str]) -> tuple[str, ...]:
+    """Return the architectures of an nvcc call (``sm_90``), as far as its ``-gencode`` options tell."""
+    return tuple(dict.fromkeys(match[1] for word in argv if (match := _CODE.search(word))))
+
+
+def step_labels(unit: Unit) -> tuple[str, ...]:
+    """Return the labels of the steps that will run for a unit; a cicc whose output follows from another's will not."""
+    labels = (*HOST_STEPS, *(f"{step} {code}" for code in codes(unit.argv) for step in DEVICE_STEPS))
+    return tuple(label for label in labels if not is_shared(unit, label))
+
+
+def is_shared(unit: Unit, label: str) -> bool:
+    """Say whether what a step writes is expected to follow from what another one does."""
+    return any(label == f"cicc {code}" for code, _ in unit.shares)
+
+
+def predict(unit: Unit, label: str, costs: Costs) -> Prediction:
+    """Return what a job of a unit is expected to take, by its label."""
+    return SHARED if is_shared(unit, label) else costs.predict(unit, label)
 
 
 def forecast_steps(unit: Unit, costs: Costs) -> Mapping[str, Prediction]:
@@ -39,7 +57,7 @@ def forecast_steps(unit: Unit, costs: Costs) -> Mapping[str, Prediction]:
     whole = costs.measured(unit) if unit.module_id else costs.predict(unit)
     if whole is not None:
         return {"": whole}
-    return {label: costs.predict(unit, label) for label in step_labels(unit.argv)}
+    return {label: costs.predict(unit, label) for label in step_labels(unit)}
 
 
 def forecast(unit: Unit, costs: Costs) -> Prediction:

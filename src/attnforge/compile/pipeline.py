@@ -15,6 +15,7 @@ from attnforge.compile.passes.leave import leave
 from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import reproducible
 from attnforge.compile.passes.select import select
+from attnforge.compile.passes.share import share
 from attnforge.compile.passes.standard import standard
 from attnforge.knowledge.torch import cxx_of
 from attnforge.model.graph import Pass
@@ -31,7 +32,7 @@ def passes_for(
     folder: str,
     left: Collection[str] = (),
 ) -> tuple[Pass, ...]:
-    """Return the passes: select, the recipe's ``own``, groups, architectures, prices, and reproducibility last.
+    """Return the passes: select, the recipe's ``own``, groups, architectures, prices, reproducibility, sharing.
 
     ``prefixes`` maps folders of this machine to the names that stand for them in objects; generated files go into
     ``folder``. Units of the sources in ``left`` are left out first: their objects are at hand elsewhere.
@@ -52,6 +53,7 @@ def passes_for(
         collect(plan.toolchain.host_compiler),
         price(cost_key, dispatch),
         reproducible(prefixes),
+        share(plan.shared),
     )
 
 

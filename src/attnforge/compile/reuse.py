@@ -12,6 +12,7 @@ from attnforge.compile.heap import trimmed
 from attnforge.compile.prefixes import Prefixes
 from attnforge.compile.reads import folders_of
 from attnforge.compile.recall import Found, Recall, dependencies
+from attnforge.compile.shared import Sharing
 from attnforge.compile.steps import Step, Tool
 from attnforge.compile.work import Work
 from attnforge.model.graph import Language
@@ -24,11 +25,24 @@ _AT_ONCE = 3
 class Reuse:
     """Looks things up in a cache and keeps them there; without a cache it does neither. For many threads at once."""
 
-    def __init__(self, cache: StepCache | None = None, prefixes: Prefixes | None = None) -> None:
-        """Use ``cache``; ``prefixes`` are the folders that differ from machine to machine, with their names."""
+    def __init__(
+        self,
+        cache: StepCache | None = None,
+        prefixes: Prefixes | None = None,
+        sharing: Sharing | None = None,
+        *,
+        whole: bool = True,
+    ) -> None:
+        """Use ``cache``; ``prefixes`` are the folders that differ from machine to machine, with their names.
+
+        ``sharing`` are the proofs by which architectures share PTX. Without ``whole``, objects of nvcc are made
+        of the outputs of its steps alone.
+        """
         self.prefixes = prefixes or Prefixes({})
         self._cache = cache
+        self._sharing = sharing or Sharing()
         self._recall = Recall(cache, self.prefixes) if cache else None
+        self._recalled = frozenset({Language.CUDA, Language.CXX} if whole else {Language.CXX})
         self._files = threading.BoundedSemaphore(_AT_ONCE)
 
     # --- steps
@@ -50,6 +64,16 @@ class Reuse:
         for role, path in wanted.items():
             Path(path).write_bytes(found[role])
         return True
+
+    def share_step(self, work: Work, step: Step) -> None:
+        """Write what a cicc would write from another architecture's PTX. UnprovenError where that is not proven.
+
+        The cache does not get it: there is what programs have written.
+        """
+        work.keys.pop(step.label, None)
+        with self._files, trimmed():
+            ptx = self._sharing.ptx(work, step, self.prefixes)
+            Path(keys.outputs(step)["output"]).write_bytes(ptx)
 
     def keep_step(self, work: Work, step: Step) -> None:
         """Keep what a step has made, if it is one that is looked up."""
@@ -92,7 +116,7 @@ class Reuse:
         return folders_of(self.prefixes.name(path) for path in dependencies(depfiles, work.unit.cwd))
 
     def _recall_for(self, work: Work) -> Recall | None:
-        return self._recall if work.unit.language in (Language.CUDA, Language.CXX) else None
+        return self._recall if work.unit.language in self._recalled else None
 
 
 def _depfiles(work: Work) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attnforge.compile.forecast import Costs, forecast, step_labels
+from attnforge.compile.forecast import Costs, forecast, predict, step_labels
 from attnforge.compile.work import OPEN, WHOLE, Task
 from attnforge.model.cost import Prediction
 
@@ -22,10 +22,10 @@ def revised(tasks: Iterable[Task], costs: Costs) -> tuple[dict[str, Prediction],
         unit = task.work.unit
         if task.label in (OPEN, WHOLE):
             # Units of one key and one list of steps are alike: a package may have thousands.
-            like = (unit.cost_key or unit.output, *step_labels(unit.argv))
+            like = (unit.cost_key or unit.output, *step_labels(unit))
             found = whole[like] if like in whole else whole.setdefault(like, forecast(unit, costs))
         else:
-            found = costs.predict(unit, task.label)
+            found = predict(unit, task.label, costs)
         if task.label == OPEN:
             if task.tail != found.seconds:
                 tails[task.id] = found.seconds

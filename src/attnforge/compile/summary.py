@@ -28,12 +28,16 @@ class UnitResult:
 
 @dataclass(frozen=True, slots=True)
 class StepCount:
-    """How often a tool ran, how often its output was taken from the cache, and the CPU seconds that it took."""
+    """How often a tool ran, how often its output was taken from the cache, and the CPU seconds that it took.
+
+    ``shared`` counts how often its output followed from what it wrote for another architecture.
+    """
 
     tool: str
     ran: int
     cached: int
     cpu_seconds: float
+    shared: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,12 @@ class Tally:
         """Count objects no longer: they are made in another way."""
         self._units = [result for result in self._units if result.output not in outputs]
 
-    def step(self, tool: str, cpu_seconds: float, *, cached: bool) -> None:
+    def step(self, tool: str, cpu_seconds: float, *, cached: bool = False, shared: bool = False) -> None:
         """Count a program that ran, or one that did not have to."""
         seen = self._steps.get(tool, StepCount(tool, 0, 0, 0.0))
-        ran, from_cache = seen.ran + (not cached), seen.cached + cached
-        self._steps[tool] = StepCount(tool, ran, from_cache, round(seen.cpu_seconds + cpu_seconds, 3))
+        ran, from_cache = seen.ran + (not cached and not shared), seen.cached + cached
+        seconds = round(seen.cpu_seconds + cpu_seconds, 3)
+        self._steps[tool] = StepCount(tool, ran, from_cache, seconds, seen.shared + shared)
 
     def summary(self, peak_bytes: int, wall_seconds: float) -> Summary:
         """Return what was counted, with the most that compilers held at once and the time since the beginning."""

@@ -67,9 +67,10 @@ class Work:
 
     ``folder`` is where its object and logs are made, beside the store; ``temporary`` is for the compilers' own files.
     ``steps`` are those of nvcc by label, empty for a unit that one program makes; ``done`` are the labels of those
-    that have ended well; ``keys`` those under which their outputs are cached. ``number`` tells works apart that make
-    the same object. ``given_up`` says that it failed and that its fallback is made instead. ``reads`` are the folders
-    that its compile read files of, None where that is not known.
+    that have ended well, ``sought`` those whose outputs were looked for before they ran; ``keys`` those under which
+    their outputs are cached. ``number`` tells works apart that make the same object. ``given_up`` says that it failed
+    and that its fallback is made instead. ``reads`` are the folders that its compile read files of, None where that is
+    not known.
     """
 
     unit: Unit
@@ -80,6 +81,7 @@ class Work:
     environment: Mapping[str, str] = field(default_factory=dict)
     steps: dict[str, Step] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
+    sought: set[str] = field(default_factory=set)
     keys: dict[str, str] = field(default_factory=dict)
     number: int = 0
     spent: Cost = field(default_factory=lambda: Cost(0.0, 0.0, 0))

@@ -30,6 +30,9 @@ class Unit:
     compiled where this one does not compile: so nothing that a pass tries can fail a build that would have passed.
     ``members`` are the outputs of units that were merged into this one; they get objects without content.
     ``ignores`` are variables of the environment that its compile does not see.
+    ``shares`` are pairs of architectures: code for the first (``sm_90``) is made from the PTX for the second, where
+    that is proven. ``left_out`` are pairs of an architecture and a regular expression over the mangled names of
+    functions that its code does without.
     ``module_id`` is the name that cudafe++ puts into symbols of internal linkage; where it is set, nvcc's steps are
     run one by one.
     """
@@ -45,6 +48,8 @@ class Unit:
     kernel: str = ""
     cost_key: str = ""
     ignores: tuple[str, ...] = ()
+    shares: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[tuple[str, str], ...] = ()
     module_id: str = ""
     members: tuple[str, ...] = ()
     fallback: tuple[Unit, ...] = ()

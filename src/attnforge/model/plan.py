@@ -9,6 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from attnforge.model.base import Value
 from attnforge.model.recipe import Carrier
+from attnforge.model.sharing import Shared
 from attnforge.model.target import Gpu, Target
 from attnforge.model.universal import Pair
 
@@ -166,7 +167,8 @@ class BuildPlan(Value):
     """All that determines the bytes of a wheel, and nothing else of the machine that builds it.
 
     Jobs, memory and paths are decided when it runs. ``groups`` names the kernels whose units are compiled as one: that
-    moves functions about in a wheel and changes none of them. ``requires_torch`` is the specifier of the PyTorch
+    moves functions about in a wheel and changes none of them. ``shared`` says which code is made from the PTX of
+    another architecture, where that is proven to be the same. ``requires_torch`` is the specifier of the PyTorch
     versions that the modules load with (``==2.11.*``), "" for a wheel without modules. ``recipe`` is the digest of
     what the recipe does to units beside what stands here (Recipe.rules_digest). ``pairs`` are those of a universal
     wheel, in order; ``target`` has the first one's Python and PyTorch, with which the kernels are compiled. For any
@@ -187,6 +189,7 @@ class BuildPlan(Value):
     defines: tuple[str, ...] = ()
     requires_torch: str = ""
     groups: tuple[tuple[str, ...], ...] = ()
+    shared: tuple[Shared, ...] = ()
     recipe: str = ""
     pairs: tuple[Pair, ...] = ()
     label: str
@@ -212,7 +215,15 @@ class BuildPlan(Value):
     def at(self, pair: Pair) -> BuildPlan:
         """Return the plan of one pair's module: that pair's alone, so that it is the same in whatever wheel it lies."""
         target = self.target.model_copy(update={"python": pair.python, "torch": pair.torch})
-        own = {"target": target, "pairs": (pair,), "requires_torch": "", "groups": (), "label": "", "wheel": ""}
+        own = {
+            "target": target,
+            "pairs": (pair,),
+            "requires_torch": "",
+            "groups": (),
+            "shared": (),
+            "label": "",
+            "wheel": "",
+        }
         return self.model_copy(update=own)
 
     @property

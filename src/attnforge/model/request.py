@@ -19,7 +19,8 @@ class Request(Value):
     shared store of compile results, ``cache_limit`` the bytes of them that are kept on this machine. ``universal`` asks
     for one wheel for several pairs: ``python`` and ``torch`` may then be lists and ranges (``3.10-3.13``,
     ``2.11,2.12``). ``torch`` is ``installed`` for the PyTorch of the active environment, and ``env`` the folder or
-    interpreter of another one whose PyTorch is meant.
+    interpreter of another one whose PyTorch is meant. ``no_share_ptx`` has cicc run for each architecture, also where
+    one's PTX is proven to be another's.
     """
 
     package: str
@@ -43,3 +44,4 @@ class Request(Value):
     cache_limit: int = 20 * 2**30
     universal: bool = False
     env: str = ""
+    no_share_ptx: bool = False

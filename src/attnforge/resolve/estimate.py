@@ -175,10 +175,17 @@ def expected_units(
     known = {JOINT.join(kernels): _steps(plan, recipe, kernels) for kernels in units(plan)}
     for name, steps in (known | _named(plan, recipe)).items():
         if steps and not there.has(name, recipe):
-            yield {label: predictions[step_key(cost_key(plan, name), label)] for label in steps}
+            left = (label for label in steps if not is_shared(plan, name, label))
+            yield {label: predictions[step_key(cost_key(plan, name), label)] for label in left}
     host_code = [{"": predictions[key]} for key in _dispatch(plan, recipe)]
     pairs = max(len(plan.pairs), 1)
     yield from host_code * (pairs - 1 if there.has(DISPATCH, recipe) else pairs)
+
+
+def is_shared(plan: BuildPlan, name: str, label: str) -> bool:
+    """Say whether a step of a unit is not run because its output follows from another architecture's."""
+    members = set(name.split(JOINT))
+    return any(label == f"cicc sm_{one.code}" and members <= set(one.units) for one in plan.shared)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from attnforge.model.host import Active, Host
 from attnforge.model.plan import BuildPlan, Resolution, SourcePin, TorchPin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
+from attnforge.model.sharing import Proof
 from attnforge.model.target import Gpu, Target
 from attnforge.model.universal import Pair
 from attnforge.resolve.advice import apply_advisories
@@ -31,6 +32,7 @@ from attnforge.resolve.naming import (
     with_commit,
 )
 from attnforge.resolve.pairs import choose_pairs
+from attnforge.resolve.ptx import choose_shared
 from attnforge.resolve.pure import PURE, resolve_pure
 from attnforge.resolve.releases import check_release, warn_uncovered
 from attnforge.resolve.selection import choose_selection, settings_of
@@ -69,6 +71,7 @@ def resolve(
     made: Callable[[BuildPlan], Made] = lambda plan: Made(),
     pure: str = "",
     fetched: CudaRelease | None = None,
+    proofs: Callable[[str], Sequence[Proof]] = lambda nvcc: (),
     active: Active | None = None,
     read: Sequence[TorchRelease] = (),
 ) -> Resolution:
@@ -77,9 +80,10 @@ def resolve(
     ``version`` and ``source`` are what the index or the folder holds; ``expect`` turns the recipe's predictions, by
     key, into this machine's (compile.cost), and ``made`` says what is left of earlier builds of a plan; both for the
     estimate alone. ``pure`` says how it is known of a source without a recipe that it compiles nothing, "" where that
-    is not known. ``fetched`` is NVIDIA's release that the request names, where it names one. ``active`` is the
-    environment whose PyTorch is the target, where the request means one, and those that were passed over; ``read`` are
-    releases of PyTorch that the request names, the index has and the table of known ones has not.
+    is not known. ``fetched`` is NVIDIA's release that the request names, where it names one. ``proofs`` returns what is
+    proven of architectures that share PTX, for a build of nvcc; ``active`` is the environment whose PyTorch is the
+    target, where the request means one, and those that were passed over; ``read`` are releases of PyTorch that the
+    request names, the index has and the table of known ones has not.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -102,6 +106,8 @@ def resolve(
     toolchain = with_compiler(toolkit, target.architectures, host, notes)
     defines = _defines(release, toolchain.cuda, notes)
     groups = choose_groups(request, host, recipe, selection, notes)
+    proven = proofs(toolchain.nvcc)
+    shared = choose_shared(request, recipe, version, selection, target.architectures, proven, notes)
     requires_torch = torch_requirement(target, release, pairs, installed)
     label = local_label(target, profile, selection, recipe, release, pairs, toolchain.cuda, installed)
     own = with_commit(label, source)
@@ -122,6 +128,7 @@ def resolve(
         defines=defines,
         requires_torch=requires_torch,
         groups=groups,
+        shared=shared,
         recipe=recipe.rules_digest(),
         pairs=pairs,
         label=label,

@@ -27,6 +27,9 @@ _AFTER: Mapping[str, tuple[str, ...]] = {
 def needs_of(label: str, labels: Mapping[str, object]) -> tuple[str, ...]:
     """Return which of a unit's steps have to be done before one of them, by their labels."""
     tool, _, code = label.partition(" ")
+    if tool == "ptxas" and f"cicc {code}" not in labels:
+        # One cicc serves several architectures.
+        code = ""
     wanted = [need.replace("*", code) if code else need for need in _AFTER.get(tool, ())]
     return tuple(other for other in labels if any(_matches(other, need) for need in wanted))
 

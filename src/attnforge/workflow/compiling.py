@@ -12,10 +12,11 @@ from typing import IO
 from attnforge import process
 from attnforge.compile.cache import StepCache
 from attnforge.compile.cost import CostModel
-from attnforge.compile.engine import Engine
+from attnforge.compile.engine import Engine, Watch
 from attnforge.compile.pipeline import passes_for, standard_of
 from attnforge.compile.prefixes import Prefixes
 from attnforge.compile.reuse import Reuse
+from attnforge.compile.shared import Sharing
 from attnforge.compile.summary import Summary
 from attnforge.compile.work import Product
 from attnforge.errors import BuildError
@@ -23,10 +24,12 @@ from attnforge.model.events import Message, Observer
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
+from attnforge.model.sharing import Proof
 from attnforge.provision.cxxruntime import shared_runtime
 from attnforge.provision.driver import provide_driver_stub
 from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus
 from attnforge.recipes.catalogue import find_adapter
+from attnforge.recipes.proofs import find_proofs
 from attnforge.resolve.estimate import cost_key, priors
 from attnforge.workflow.ground import Ground, answers_to, build_environment, named_folders
 from attnforge.workflow.installers import refuse_installers
@@ -58,7 +61,8 @@ class Compiled:
 class Job:
     """One run of upstream's build: what for, on what, and where. ``started`` is told of the engine.
 
-    ``rehearsing`` is there where kernels may be compiled for long (``workflow.rehearsing``).
+    ``rehearsing`` is there where kernels may be compiled for long (``workflow.rehearsing``). ``watch`` is shown each
+    step that has ended; nothing is skipped then because an object is cached.
     """
 
     machine: Machine
@@ -71,6 +75,7 @@ class Job:
     log: IO[str]
     started: Callable[[Engine], object] = lambda engine: None
     rehearsing: Rehearsing | None = None
+    watch: Watch | None = None
 
 
 def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[str] | None = None) -> Compiled:
@@ -94,7 +99,10 @@ def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[s
         observe=job.observe,
         log=job.log,
         temporary=temporary_folder(machine),
-        reuse=Reuse(means.cache, Prefixes(named_folders(ground, generated))),
+        reuse=Reuse(
+            means.cache, Prefixes(named_folders(ground, generated)), Sharing(proofs_of(plan)), whole=job.watch is None
+        ),
+        watch=job.watch,
     ) as engine:
         job.started(engine)
         refuse_installers(engine.seat_folder)
@@ -105,6 +113,12 @@ def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[s
         rehearsing = job.rehearsing
         wheel = build_rehearsed(engine, ground.source, run, rehearsing, job.observe) if rehearsing else run()
         return Compiled(wheel, engine.summary, engine.products, given)
+
+
+def proofs_of(plan: BuildPlan) -> tuple[Proof, ...]:
+    """Return the proofs that a plan names; none where it was made with others."""
+    wanted = {one.proof for one in plan.shared}
+    return tuple(proof for proof in find_proofs(plan.package, plan.toolchain.nvcc) if proof.digest in wanted)
 
 
 def passes_of(

@@ -22,6 +22,7 @@ from attnforge.provision.indexes import SdistRelease, releases
 from attnforge.provision.source import LocalSource, empty_submodules, open_local, own_version
 from attnforge.recipes.catalogue import find_recipe, suggestions
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
+from attnforge.recipes.proofs import find_proofs
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.before import made_before
@@ -92,9 +93,10 @@ def plan(machine: Machine, request: Request) -> Planned:
     expect = CostModel(machine.folders.costs).expect
     made = partial(made_before, machine.folders)
     recipe, host = located.recipe, machine.host
+    proofs = partial(find_proofs, recipe.name)
     fetched = None if pure else asked_release(machine, request)
     pinned = located.version, located.source
-    resolution = resolve(wanted, recipe, *pinned, host, expect, made, pure, fetched, active, read)
+    resolution = resolve(wanted, recipe, *pinned, host, expect, made, pure, fetched, proofs, active, read)
     resolution = _with_found(_with_finished(resolution, machine), located)
     return Planned(request, located, resolution, active.installed)
 

@@ -28,6 +28,7 @@ FLASH_3 = {
     "varlen_takes": ["causal", "softcap", "window"],
     "cache_takes": ["causal", "index", "lengths", "new_k", "softcap", "splits", "table", "window"],
 }
+FLASH_4 = {**FLASH_3, "kernels": ["flash_attn_func"], "cache": False, "cache_takes": []}
 SAGE: dict[str, Any] = {
     "takes": ["causal", "scale"],
     "kernels": ["sageattn", "sageattn_qk_int8_pv_fp8_cuda_sm90"],
@@ -38,7 +39,13 @@ SAGE: dict[str, Any] = {
     "cache": False,
     "cache_takes": [],
 }
-OPENED = {"flash-attn": FLASH_2, "flash-attn-3": FLASH_3, "sageattention-1": SAGE, "sageattention-2": SAGE}
+OPENED = {
+    "flash-attn": FLASH_2,
+    "flash-attn-3": FLASH_3,
+    "flash-attn-4": FLASH_4,
+    "sageattention-1": SAGE,
+    "sageattention-2": SAGE,
+}
 
 
 def subject(

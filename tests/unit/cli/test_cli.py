@@ -127,7 +127,7 @@ def test_plan_prints_what_build_would_do(on_a_host: None, tmp_path: Path) -> Non
     environ = {"HOME": str(tmp_path)}
     code, out, _ = call("plan", "flash-attn", "--gpu", "H100", "--profile", "diffusion", "--explain", environ=environ)
     assert code == 0
-    assert "flash_attn-2.8.3+cu130torch2.11.sm90.diffusion-cp312-cp312-linux_x86_64.whl" in out
+    assert "flash_attn-2.8.3.post2+cu130torch2.11.sm90.diffusion-cp312-cp312-linux_x86_64.whl" in out
     assert "not sm_120: no GPU of the target needs it" in out
     assert list(tmp_path.iterdir()) == []
 

@@ -15,12 +15,14 @@ from attnforge.compile.passes.leave import leave
 from attnforge.compile.passes.price import price
 from attnforge.compile.passes.reproducible import module_id, reproducible
 from attnforge.compile.passes.select import select
+from attnforge.compile.passes.share import share
 from attnforge.compile.passes.standard import standard
 from attnforge.compile.pipeline import passes_for
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import UnitArchitectures, compiled_for, kernel_name
+from attnforge.model.sharing import Shared
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_adapter, find_recipe
 from attnforge.recipes.flash_attn.adapter import HEADER
@@ -354,3 +356,26 @@ def test_nvcc_hands_on_a_folder_with_a_space_or_a_comma(folder: str, given: str)
     found = reproducible({folder: "source"})(CompileGraph((cuda("a.cu"), cxx("api.cpp")))).units
     assert found[0].argv[-2:] == ("-Xcompiler", given)
     assert found[1].argv[-1] == f"-ffile-prefix-map={folder}=source"
+
+
+def test_units_that_share_are_marked_and_keep_their_command() -> None:
+    plan = (Shared(of="80", code="90", units=("forward-hdim64-fp16", "a.cu"), proof="0" * 64),)
+    known = replace(cuda("x.cu"), kernel="forward-hdim64-fp16")
+    merged = replace(known, kernel="forward-hdim64-fp16+forward-hdim96-fp16")
+    graph = CompileGraph((known, merged, cuda("a.cu"), cuda("b.cu"), cxx("a.cu"), replace(known, empty=True)))
+    marked = share(plan)(graph)
+    pair = (("sm_90", "sm_80"),)
+    assert [unit.shares for unit in marked.units] == [pair, (), pair, (), (), ()]
+    assert [unit.argv for unit in marked.units] == [unit.argv for unit in graph.units]
+
+
+def test_a_unit_that_is_compiled_for_one_of_both_shares_nothing() -> None:
+    plan = (Shared(of="80", code="90", units=("a.cu",), proof="0" * 64),)
+    alone = cuda("a.cu", ("nvcc", "-c", "-gencode", "arch=compute_90,code=sm_90"))
+    assert share(plan)(CompileGraph((alone,))).units[0].shares == ()
+
+
+def test_what_a_unit_falls_back_to_shares_too() -> None:
+    plan = (Shared(of="80", code="90", units=("a.cu",), proof="0" * 64),)
+    graph = share(plan)(CompileGraph((replace(cuda("b.cu"), fallback=(cuda("a.cu"),)),)))
+    assert graph.units[0].fallback[0].shares == (("sm_90", "sm_80"),)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnforge.knowledge.capabilities import capabilities, capabilities_of
@@ -24,7 +25,7 @@ from attnforge.recipes.flash_attn.kernels import (
     questions,
     variant_headers,
 )
-from attnforge.recipes.flash_attn.variants import Variant, left_out, unreachable, variants
+from attnforge.recipes.flash_attn.variants import Variant, left_out, symbol_pattern, unreachable, variants
 
 ARCHITECTURES = [Architecture.parse(text) for text in ("80", "90", "100", "120")]
 H100, AMPERE = Architecture.parse("90"), Architecture.parse("80")
@@ -290,3 +291,47 @@ def test_an_error_of_a_kernel_alone_says_what_and_where(tmp_path: Path) -> None:
 def test_where_the_two_sides_differ_in_layout_they_do_not_link(tmp_path: Path, more: str) -> None:
     done = joined(tmp_path, host_has=f"{more} {more.replace('r;', 'r2;')}")
     assert done.returncode != 0 and "attnforge::boundary<" in done.stderr
+
+
+def kernel_symbol(variant: Variant, dtype: str, flags: str = "") -> str:
+    """Mangle a kernel as GCC and nvcc do (held against the PTX of real units by bench/shared.py)."""
+    letters = {"true": "Lb1E", "false": "Lb0E"}
+    numbers = [str(variant.head_dim), *variant.traits.split(", ")]
+    arguments = "".join(letters.get(word) or f"Li{word}E" for word in numbers)
+    kind = {"forward": "fwd", "backward": "bwd"}[variant.kind]
+    base = "".join(f"Li{word}E" for word in numbers[:4])
+    traits = f"23Flash_{kind}_kernel_traitsI{arguments}N7cutlass{dtype}E19Flash_kernel_traitsI{base}S2_EE"
+    return f"_ZN5flash16flash_{kind}_kernelI{traits}{flags}EEvNS_16Flash_{kind}_paramsE"
+
+
+@settings(deadline=None)
+@given(st.sampled_from(sorted(variants(), key=repr)), st.sampled_from(["6half_t", "10bfloat16_t"]))
+def test_kernels_of_variants_that_are_left_out_are_known_by_their_names(variant: Variant, dtype: str) -> None:
+    missing = unreachable(H100)
+    pattern = re.compile(symbol_pattern(variant.kind, missing))
+    flags = f"Lb{int(variant.dropout)}ELb{int(variant.causal)}ELb0ELb1ELb1E"
+    assert bool(pattern.search(kernel_symbol(variant, dtype, flags))) == (variant in missing)
+
+
+@settings(deadline=None)
+@given(st.sampled_from([variant for variant in sorted(variants(), key=repr) if variant.kind == "backward"]))
+def test_kernels_around_the_backward_pass_go_with_the_last_variant_that_launches_them(variant: Variant) -> None:
+    missing = unreachable(H100)
+    alike = {
+        one
+        for one in variants()
+        if (one.kind, one.head_dim, one.traits) == ("backward", variant.head_dim, variant.traits)
+    }
+    found = re.search(symbol_pattern("backward", missing), kernel_symbol(variant, "6half_t"))
+    assert bool(found) == (alike <= missing)
+
+
+def test_units_say_which_kernels_their_code_does_without() -> None:
+    missing = left_out([AMPERE, H100])
+    graph = lean("/g", LAYOUTS[0], missing)(CompileGraph((unit("forward-hdim128-fp16"),)))
+    (changed,) = graph.units
+    patterns = dict(changed.left_out)
+    sm8x = Variant("forward", 128, "128, 32, 4, false, false", dropout=False, causal=False)
+    assert re.search(patterns["sm_90"], kernel_symbol(sm8x, "6half_t", "Lb0ELb0ELb0E"))
+    assert not re.search(patterns.get("sm_80", "^$"), kernel_symbol(sm8x, "6half_t", "Lb0ELb0ELb0E"))
+    assert changed.fallback[0].left_out == ()

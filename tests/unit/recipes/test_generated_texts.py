@@ -69,7 +69,9 @@ INCLUDED = {
         "namespace cutlass { struct half_t; struct bfloat16_t; }",
     ),
     r"\bcutlass::float_e4m3_t\b": ("cutlass/numeric_types.h",),
-    r"\bcuda(?:Stream_t|Error_t|Success|GetLastError|GetErrorString)\b": ("cuda_runtime.h",),
+    r"\bcuda(?:Stream_t|Error_t|Success|GetLastError|GetErrorString|GetDevice|GetDeviceProperties)\b": (
+        "cuda_runtime.h",
+    ),
     r"\bFlash_(?:fwd|bwd)_params\b": ("flash.h",),
     r"\bstd::(?:string|to_string)\b": ("string",),
     r"\bstd::runtime_error\b": ("stdexcept",),
@@ -146,6 +148,8 @@ STUBS = {
     "cuda_runtime.h": """
         typedef struct CUstream_st *cudaStream_t; typedef int cudaError_t; enum { cudaSuccess = 0 };
         const char *cudaGetErrorString(cudaError_t); cudaError_t cudaGetLastError();
+        struct cudaDeviceProp { int major, minor; }; cudaError_t cudaGetDevice(int *);
+        cudaError_t cudaGetDeviceProperties(cudaDeviceProp *, int);
         #define __host__
         #define __device__
         #define __forceinline__ inline

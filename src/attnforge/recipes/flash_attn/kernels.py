@@ -23,7 +23,7 @@ from pathlib import PurePosixPath
 
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Pass, Unit
 from attnforge.model.target import Architecture
-from attnforge.recipes.flash_attn.variants import Variant, in_common
+from attnforge.recipes.flash_attn.variants import Variant, in_common, symbol_pattern
 
 CHECK = "void cuda_check(cudaError_t error, const char *file, const char *function, unsigned line)"
 """The function that the neutral error macro calls."""
@@ -375,15 +375,21 @@ def lean(folder: str, layout: Layout | None, left_out: Mapping[Architecture, fro
         kind = unit.kernel.split("-")[0]
         if unit.language is not Language.CUDA or unit.empty or not kind:
             return unit
-        argv = unit.argv
+        argv, without = unit.argv, unit.left_out
         if layout is not None:
             argv = (argv[0], f"-I{folder}", *_own_includes(argv[1:], unit))
         if kind in _FUNCTIONS and any(variant.kind == kind for found in left_out.values() for variant in found):
             argv = (*argv, "-include", f"{folder}/{header_name(kind)}")
+            without = patterns[kind]
         if argv == unit.argv:
             return unit
-        return replace(unit, argv=argv, ignores=("CPATH",) if layout is not None else (), fallback=(unit,))
+        ignores = ("CPATH",) if layout is not None else ()
+        return replace(unit, argv=argv, ignores=ignores, left_out=without, fallback=(unit,))
 
+    patterns = {
+        kind: tuple((code.sm, found) for code, some in left_out.items() if (found := symbol_pattern(kind, some)))
+        for kind in _FUNCTIONS
+    }
     files = [file for kind in _FUNCTIONS for file in variant_headers(kind, folder, left_out)]
     if layout is not None:
         files += neutral_headers(folder, layout)

@@ -136,6 +136,31 @@ def left_out(codes: Sequence[Architecture]) -> dict[Architecture, frozenset[Vari
     }
 
 
+def symbol_pattern(kind: str, found: Collection[Variant]) -> str:
+    """Return a regular expression over the mangled names of the kernels of these variants; "" where there are none.
+
+    The flags for dropout and causal come after the traits. Kernels without flags (those around the backward pass) are
+    launched by all variants of the same traits, so they are meant where all of these are.
+    """
+    wanted = [variant for variant in variants() if variant.kind == kind]
+    alike = {variant: {other for other in wanted if _traits(other) == _traits(variant)} for variant in wanted}
+    flagged = {f"{_traits(one)}EELb{int(one.dropout)}ELb{int(one.causal)}E" for one in found if one.kind == kind}
+    plain = {f"{_traits(one)}EEEEv" for one in found if one.kind == kind and alike[one] <= set(found)}
+    return "|".join(sorted(flagged | plain))
+
+
+_MANGLED = {"true": "Lb1E", "false": "Lb0E"}
+_TRAITS = {"forward": "Flash_fwd_kernel_traits", "backward": "Flash_bwd_kernel_traits"}
+
+
+def _traits(variant: Variant) -> str:
+    """Return the beginning of a mangled kernel's template arguments, to the end of its dtype's traits."""
+    words = [str(variant.head_dim), *variant.traits.split(", ")]
+    arguments = "".join(_MANGLED.get(word) or f"Li{word}E" for word in words)
+    name = _TRAITS[variant.kind]
+    return rf"{len(name)}{name}I{arguments}N7cutlass\d+\w+?_tE\d+Flash_kernel_traitsI\w+?"
+
+
 def in_common(sets: Collection[frozenset[Variant]]) -> frozenset[Variant]:
     """Return the variants that are in all of the sets: those that the host's code can do without."""
     return frozenset.intersection(*sets) if sets else frozenset()

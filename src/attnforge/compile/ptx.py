@@ -1,0 +1,155 @@
+"""Reads PTX as cicc writes it, and writes what cicc would have written for a later architecture.
+
+Where cicc makes the same of a source for two architectures, its outputs differ in the line ``.target``, and in
+functions that the later one's source leaves out: these are missing there, and those after them have other numbers in
+their labels. ``derived`` makes the one from the other. Whether they are the same is not to be seen from one of them:
+that is looked up by ``parts``, digests of what a PTX is made of (see compile.shared). They are the same whichever unit
+a function is in.
+
+Seen with CUDA 12.4 and 13.0: a head of comments, version, target and declarations, then the functions, each after a
+comment with its name; the first one's comment comes before the declarations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+_START = re.compile(rb"^(?:\.(?:visible|weak)[ \t]+)?\.(?:entry|func)\b[^;{]*?\b(?P<name>[\w$]+)\(", re.MULTILINE)
+_OPENING = re.compile(rb"[;{]")
+_END = b"\n}\n"
+_MARK = re.compile(rb"\t// \.(?:globl|weak)\t(?P<name>[\w$]+)\n")
+_TARGET = re.compile(rb"^\.target sm_(?P<code>\d+[af]?)$", re.MULTILINE)
+_NUMBERED = re.compile(rb"(?P<what>\$L__BB|__local_depot)(?P<number>\d+)")
+
+# Hex digits of a part's digest: 128 bits.
+_DIGITS = 32
+
+
+class UnknownPtxError(Exception):
+    """The text is no PTX of the form that is known here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function with a body: its mangled name, and its text from the first word to the brace that closes it."""
+
+    name: str
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A PTX, taken apart.
+
+    ``head`` is all before the first function, without the comment that names it; that stood at ``mark``, -1 for
+    nowhere. ``marks`` are the comments before each function, "" for none, and ``tail`` is what follows the last.
+    """
+
+    head: bytes
+    mark: int
+    marks: tuple[bytes, ...]
+    functions: tuple[Function, ...]
+    tail: bytes
+
+    @property
+    def target(self) -> str:
+        """The architecture that it is for: ``80``, ``90a``."""
+        found = _TARGET.findall(self.head)
+        if len(found) != 1:
+            raise UnknownPtxError(f"{len(found)} lines .target")
+        return str(found[0].decode())
+
+
+def read_ptx(text: bytes) -> Module:
+    """Take a PTX apart. Raises UnknownPtxError where it has another form."""
+    spans = list(_spans(text))
+    if not spans:
+        raise UnknownPtxError("no functions")
+    ends = [0, *(end for _, _, end in spans)]
+    gaps = [text[end:start] for end, (_, start, _) in zip(ends, spans, strict=False)]
+    first = _MARK.search(gaps[0])
+    head = gaps[0] if first is None else gaps[0][: first.start()] + gaps[0][first.end() :]
+    marks = (first[0] if first else b"", *gaps[1:])
+    functions = tuple(Function(name, text[start:end]) for name, start, end in spans)
+    for mark, function in zip(marks, functions, strict=True):
+        match = _MARK.fullmatch(mark)
+        if mark and (match is None or match["name"].decode() != function.name):
+            raise UnknownPtxError(f"what comes before {function.name}")
+    tail = text[ends[-1] :]
+    if tail.strip():
+        raise UnknownPtxError("what comes after the last function")
+    return Module(head, first.start() if first else -1, marks, functions, tail)
+
+
+def _spans(text: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield the name of each function that has a body, and where it begins and ends."""
+    at = 0
+    while (match := _START.search(text, at)) is not None:
+        opening = _OPENING.search(text, match.end())
+        if opening is None:
+            raise UnknownPtxError("a function without an end")
+        at = opening.end()
+        if opening[0] == b"{":
+            end = text.find(_END, opening.start())
+            if end < 0:
+                raise UnknownPtxError("a function without an end")
+            at = end + len(_END)
+            yield match["name"].decode(), match.start(), at
+
+
+def parts(module: Module, module_id: str, left_out: Callable[[str], bool] = lambda name: False) -> dict[str, str]:
+    """Return the digests of what a PTX is made of, each with a name for people; without functions ``left_out``.
+
+    That is each function, and each line of the head but the target: declarations, and comments that name the build of
+    the compiler. ``module_id`` is the translation unit's: names of internal linkage hold it, and count without.
+    """
+    names = _internal_names(module_id)
+    kept = [function for function in module.functions if not left_out(function.name)]
+    found = {_digest(_common(function.text, names)): function.name for function in kept}
+    for line in module.head.splitlines():
+        if line.strip() and not _TARGET.fullmatch(line):
+            found[_digest(_common(line, names))] = line.decode(errors="replace")
+    return found
+
+
+def derived(module: Module, code: str, left_out: Callable[[str], bool] = lambda name: False) -> bytes:
+    """Return the PTX for the architecture ``code`` (``90``), without the functions that are ``left_out``.
+
+    It is what cicc writes for it where that is the same but for these two. UnknownPtxError where nothing is left.
+    """
+    kept = [(at, function) for at, function in enumerate(module.functions) if not left_out(function.name)]
+    if not kept:
+        raise UnknownPtxError("no functions are left")
+    first, _ = kept[0]
+    at = max(module.mark, 0)
+    head = module.head[:at] + (module.marks[first] if module.mark >= 0 else b"") + module.head[at:]
+    texts = [_TARGET.sub(b".target sm_" + code.encode(), head)]
+    for number, (before, function) in enumerate(kept):
+        texts += [module.marks[before] if number else b"", _renumbered(function.text, before, number)]
+    return b"".join([*texts, module.tail])
+
+
+def _renumbered(text: bytes, before: int, number: int) -> bytes:
+    """Return a function with its own number changed in its labels; any other number there stays."""
+    own, other = b"%d" % before, b"%d" % number
+    return _NUMBERED.sub(lambda match: match["what"] + (other if match["number"] == own else match["number"]), text)
+
+
+def _internal_names(module_id: str) -> tuple[bytes, ...]:
+    """Return the names, with their lengths before them, that stand for a translation unit in mangled names."""
+    names = (f"{kind}{module_id}" for kind in ("_INTERNAL", "_GLOBAL__N_"))
+    return tuple(f"{len(name)}{name}".encode() for name in names) if module_id else ()
+
+
+def _common(text: bytes, names: tuple[bytes, ...]) -> bytes:
+    """Return a text without what depends on the unit that it is in."""
+    for name in names:
+        text = text.replace(name, b"<unit>")
+    return _NUMBERED.sub(lambda match: match["what"], text)
+
+
+def _digest(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:_DIGITS]
