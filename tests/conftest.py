@@ -25,6 +25,13 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def no_active_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away the variables that name an environment: a PyTorch in one would be the target of plans."""
+    for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
+        monkeypatch.delenv(variable, raising=False)
+
+
 def _host(**changes: Any) -> Host:
     values: dict[str, Any] = {
         "system": "Linux",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -159,7 +159,16 @@ _READERS: dict[Kind, Any] = {
 OPTIONS = (
     Option("gpu", "gpus", "list", "NAMES", "GPUs: names (L40S,H100), capabilities (8.9, sm_89, 90a) or native"),
     Option("python", "python", "text", "X.Y", "Python of the target, for example 3.12"),
-    Option("torch", "torch", "text", "VERSION", "PyTorch of the target, for example 2.11.0"),
+    Option(
+        "torch",
+        "torch",
+        "text",
+        "VERSION",
+        "PyTorch of the target, for example 2.11.0, or installed: that of the active environment",
+    ),
+    Option(
+        "env", "env", "text", "PATH", "build for the PyTorch that is installed there: an environment or an interpreter"
+    ),
     Option("cuda", "cuda", "text", "X.Y", "CUDA that this PyTorch is built with, for example 13.0"),
     Option(
         "universal",
@@ -211,9 +220,34 @@ OPTIONS = (
 )
 
 
+# Who names an environment, or says that it is the active one, says Python, PyTorch and CUDA with it; who names a
+# version of PyTorch wants no environment.
+_OF_AN_ENVIRONMENT = ("torch", "env", "python", "cuda")
+
+
+def _layered(sources: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the sources without what an earlier one has settled in other words."""
+    layers: list[Mapping[str, Any]] = []
+    settled: tuple[str, ...] = ()
+    for source in sources:
+        layers.append(_without(source, settled))
+        if source.get("env") or source.get("torch") == "installed":
+            settled = (*settled, *_OF_AN_ENVIRONMENT)
+        elif source.get("torch"):
+            settled = (*settled, "env")
+    return layers
+
+
+def _without(source: Mapping[str, Any], names: tuple[str, ...]) -> Mapping[str, Any]:
+    if isinstance(source, Settings):
+        return source.without(*names)
+    return {name: value for name, value in source.items() if name not in names}
+
+
 def merge(*sources: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of Request from sources by option name, earlier ones winning."""
     fields: dict[str, Any] = {}
+    sources = tuple(_layered(sources))
     for option in OPTIONS:
         for source in sources:
             if source.get(option.name) is not None:

@@ -38,6 +38,11 @@ class Folders:
         return self.cache / "environments"
 
     @property
+    def bytecode(self) -> Path:
+        """What Python compiles of environments that are not ours to change."""
+        return self.cache / "bytecode"
+
+    @property
     def toolchains(self) -> Path:
         """CUDA toolchains from the package index and from NVIDIA, by what they are made of."""
         return self.cache / "toolchains"

@@ -60,6 +60,8 @@ def test_arrows_go_one_way(path: Path) -> None:
 
 
 BESIDE_THE_WHEEL = sorted(path for name in ("ongpu", "inwheel") for path in (ROOT / name).glob("*.py"))
+# Runs in whatever interpreter a user's environment has.
+BESIDE_THE_WHEEL.append(ROOT / "host" / "inquiry.py")
 
 
 @pytest.mark.parametrize("path", BESIDE_THE_WHEEL, ids=lambda path: str(path.relative_to(ROOT)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,11 +24,17 @@ class Sites:
 
     ``folder`` is a site-packages folder, for a universal wheel that of one PyTorch: what is for others is not looked
     at. ``torch`` is the version of that PyTorch, where no folder is at hand. ``pairs`` are folders for single pairs.
+    ``libraries`` are those that PyTorch has from elsewhere.
     """
 
     folder: Path | None = None
     torch: str = ""
     pairs: Sequence[tuple[Pair, Path]] = ()
+    libraries: Sequence[Path] = ()
+
+    def find(self, folder: Path | None) -> TorchSite | None:
+        """Look at a folder; None where it holds no PyTorch."""
+        return TorchSite.find(folder, self.libraries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ class Resolved:
 
 def resolve_all(images: Mapping[str, Elf], sites: Sites) -> Resolved:
     """Resolve the symbols of a wheel that is for one PyTorch."""
-    return _resolved(images, TorchSite.find(sites.folder), sites.folder)
+    return _resolved(images, sites.find(sites.folder), sites.folder)
 
 
 def resolve_pairs(images: Mapping[str, Elf], pairs: Sequence[Pair], sites: Sites, wheel: str) -> Resolved:
@@ -59,7 +65,7 @@ def resolve_pairs(images: Mapping[str, Elf], pairs: Sequence[Pair], sites: Sites
         return _resolved(images, None, sites.folder)
     if not looked_at:
         return Resolved((), (_absent(minor, pairs, wheel),))
-    found = _Found()
+    found = _Found(sites.find)
     for pair, folder in looked_at:
         found.add(pair, {path: elf for path, elf in images.items() if pair_of(path) in (None, pair.key)}, folder)
     chosen = {pair.key for pair, _ in looked_at}
@@ -86,7 +92,7 @@ def _looked_at(pairs: Sequence[Pair], sites: Sites) -> list[tuple[Pair, Path]]:
 
 def _minor_of(sites: Sites) -> str:
     """Return the PyTorch minor that was chosen, empty for none."""
-    site = TorchSite.find(sites.folder)
+    site = sites.find(sites.folder)
     version = site.torch if site else sites.torch
     return ".".join(version.partition("+")[0].split(".")[:2])
 
@@ -95,13 +101,14 @@ def _minor_of(sites: Sites) -> str:
 class _Found:
     """What was found of the pairs so far; each folder is looked at once."""
 
+    find: Callable[[Path], TorchSite | None]
     sites: dict[Path, TorchSite | None] = field(default_factory=dict)
     undefined: dict[str, None] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     def add(self, pair: Pair, images: Mapping[str, Elf], folder: Path) -> None:
         if folder not in self.sites:
-            self.sites[folder] = TorchSite.find(folder)
+            self.sites[folder] = self.find(folder)
         site = self.sites[folder]
         linkage = link(images, site)
         self.undefined.update(dict.fromkeys(linkage.undefined))

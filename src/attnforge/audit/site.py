@@ -45,11 +45,12 @@ class TorchSite:
     libraries: dict[str, Path]
 
     @classmethod
-    def find(cls, folder: Path | None) -> TorchSite | None:
-        """Look at a folder; None where it holds no PyTorch."""
+    def find(cls, folder: Path | None, more: Iterable[Path] = ()) -> TorchSite | None:
+        """Look at a folder; None where it holds no PyTorch. ``more`` are libraries that PyTorch has from elsewhere."""
         if folder is None:
             return None
-        found = {path.name: path for pattern in _PATTERNS for path in sorted(folder.glob(pattern))}
+        found = {path.name: path for path in more}
+        found |= {path.name: path for pattern in _PATTERNS for path in sorted(folder.glob(pattern))}
         return cls(folder, found) if "libc10.so" in found else None
 
     @property

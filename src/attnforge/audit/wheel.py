@@ -41,6 +41,7 @@ def audit_wheel(
     torch_site: Path | None = None,
     sites: Sequence[tuple[Pair, Path]] = (),
     torch: str = "",
+    libraries: Sequence[Path] = (),
     recipe: Recipe | None = None,
     expected: Expected | None = None,
 ) -> AuditReport:
@@ -49,7 +50,8 @@ def audit_wheel(
     ``torch_site`` is a site-packages folder with the PyTorch that the wheel is for; without one the report says that
     its symbols are unchecked. Of a universal wheel, the modules for that PyTorch are looked at, for all Pythons; or
     ``sites`` has the folder for each pair, and others are not looked at. ``torch`` is the version that was chosen where
-    there is no folder with it, since the wheel has no module for it. ``recipe`` tells kernels by head dimension and
+    there is no folder with it, since the wheel has no module for it. ``libraries`` are those that PyTorch has from
+    elsewhere than its own folder: from a system's CUDA, from conda. ``recipe`` tells kernels by head dimension and
     dtype, ``expected`` what was planned. Raises RequestError where there is no such file, WheelError where it is no
     whole archive, and HostError where there is no room to unpack its modules.
     """
@@ -66,7 +68,7 @@ def audit_wheel(
         modules, unreadable = _read_modules(contents.modules, recipe.kernels if recipe else None, universal, stack)
         images = {module.path: module.elf for module in modules}
         reports = tuple(module.report for module in modules)
-        against, platform = Sites(torch_site, torch, sites), platform_of(images)
+        against, platform = Sites(torch_site, torch, sites, libraries), platform_of(images)
         resolved = (
             resolve_pairs(images, universal.pairs, against, path.name) if universal else resolve_all(images, against)
         )

@@ -21,8 +21,18 @@ _Audited = tuple[dict[str, Any], Callable[[Terminal], None], int]
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("wheels", nargs="+", metavar="WHEEL", type=Path)
-    parser.add_argument("--python", metavar="PATH", help="an interpreter whose PyTorch the wheels are held against")
-    parser.add_argument("--torch", metavar="VERSION", help="the PyTorch to hold them against, installed if need be")
+    parser.add_argument(
+        "--python",
+        "--env",
+        metavar="PATH",
+        help="an interpreter or environment whose PyTorch the wheels are compared with (default: the active "
+        "environment, for wheels that are for its PyTorch)",
+    )
+    parser.add_argument(
+        "--torch",
+        metavar="VERSION",
+        help="the PyTorch to compare them with, fetched if need be; or installed: that of the active environment",
+    )
     parser.add_argument(
         "--compare", action="store_true", help="whether two wheels hold the same machine code; nothing else is audited"
     )
@@ -36,8 +46,8 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal
     machine = Machine(environ)
     wheels: list[Path] = arguments.wheels
     if len(wheels) == 1:
-        return _show(audit(machine, wheels[0], arguments.python or "", arguments.torch or ""), arguments.json, out)
-    results = [_audited(machine, wheel, arguments) for wheel in wheels]
+        return _show(_report(machine, wheels[0], arguments, out), arguments.json, out)
+    results = [_audited(machine, wheel, arguments, out) for wheel in wheels]
     if arguments.json:
         out.json([document for document, _, _ in results])
     else:
@@ -76,10 +86,16 @@ def _show(report: AuditReport, as_json: bool, out: Terminal) -> int:
     return report.exit_code
 
 
-def _audited(machine: Machine, wheel: Path, arguments: argparse.Namespace) -> _Audited:
+def _report(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> AuditReport:
+    """Audit a wheel; unless JSON is asked for, tell which environment it is compared with."""
+    tell = (lambda line: None) if arguments.json else (lambda line: out.lines([line]))
+    return audit(machine, wheel, arguments.python or "", arguments.torch or "", arguments.wheels, tell)
+
+
+def _audited(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> _Audited:
     """Audit one of several: a wheel that can't be read must not keep the others from being looked at."""
     try:
-        report = audit(machine, wheel, arguments.python or "", arguments.torch or "", arguments.wheels)
+        report = _report(machine, wheel, arguments, out)
     except AttnforgeError as error:
         caught = error
         return (

@@ -32,8 +32,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(GRIDS)}, or shapes by name; several with commas (default: quick)",
     )
     parser.add_argument("--dtype", default="bf16", choices=("bf16", "fp16"), help="of the inputs (default: bf16)")
-    parser.add_argument("--python", metavar="PATH", help="an interpreter with PyTorch; nothing is installed")
-    parser.add_argument("--torch", metavar="VERSION", help="the PyTorch of the clean environments")
+    parser.add_argument(
+        "--python",
+        "--env",
+        metavar="PATH",
+        help="an interpreter or environment with PyTorch, where nothing is installed (default: the active environment, "
+        "for wheels that are for its PyTorch)",
+    )
+    parser.add_argument(
+        "--torch",
+        metavar="VERSION",
+        help="the PyTorch of the environments that are made otherwise; or installed: that of the active environment",
+    )
     parser.add_argument(
         "--rounds", type=int, default=0, metavar="N", help="turns of each side (default: 7; --against 15)"
     )

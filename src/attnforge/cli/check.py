@@ -21,9 +21,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("wheels", nargs="+", metavar="WHEEL", type=Path)
     parser.add_argument(
-        "--python", metavar="PATH", help="an interpreter with PyTorch: the wheel lies beside it, nothing is installed"
+        "--python",
+        "--env",
+        metavar="PATH",
+        help="an interpreter or environment with PyTorch, where nothing is installed (default: the active environment, "
+        "for a wheel that is for its PyTorch)",
     )
-    parser.add_argument("--torch", metavar="VERSION", help="the PyTorch of the environment that is made otherwise")
+    parser.add_argument(
+        "--torch",
+        metavar="VERSION",
+        help="the PyTorch of the environment that is made otherwise; or installed: that of the active environment",
+    )
     parser.add_argument("--only", metavar="TOPICS", help="only cases of these topics: softcap,paged")
     parser.add_argument("--quick", action="store_true", help="fewer shapes: the same calls, a fraction of the time")
     parser.add_argument(
@@ -92,7 +100,7 @@ def tell_check(machine: Machine, wheel: Path, out: Terminal, **options: Any) -> 
     """Check a wheel and write a line for each topic when its cases are done, and at the end what was found."""
     out.lines([wheel.name])
     topics = _Topics(out)
-    report = check(machine, wheel, **options, observe=topics.add)
+    report = check(machine, wheel, **options, observe=topics.add, tell=lambda line: out.lines([line]))
     topics.flush()
     out.lines(check_lines(report))
     return report

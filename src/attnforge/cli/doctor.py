@@ -21,12 +21,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
     """Print what was found."""
-    host = Machine(environ).host
-    findings = (*examine(host, arguments.cuda), *examine_store(configured("store", environ), environ))
+    machine = Machine(environ)
+    host, active = machine.host, machine.active
+    findings = (*examine(host, arguments.cuda, active), *examine_store(configured("store", environ), environ))
     code = verdict(findings)
     if arguments.json:
         found = [finding.to_json() for finding in findings]
-        out.json({"schema": 1, "host": host.to_json(), "findings": found, "exit_code": code})
+        out.json(
+            {"schema": 1, "host": host.to_json(), "active": active.to_json(), "findings": found, "exit_code": code}
+        )
         return code
     for finding in findings:
         out.lines(finding_lines(finding))

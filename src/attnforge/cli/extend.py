@@ -16,17 +16,19 @@ from attnforge.workflow.extending import Extension, extend, plan_extension
 from attnforge.workflow.machine import Machine
 
 # The options of a build that an extension takes; all else is the wheel's.
-_TAKEN = ("torch", "python", "source", "toolchain", "cuda-mirror", "jobs", "memory", "store", "cache-limit")
+_TAKEN = ("torch", "env", "python", "source", "toolchain", "cuda-mirror", "jobs", "memory", "store", "cache-limit")
 
 _HELP = {
-    "torch": "PyTorch versions to add: 2.14, 2.13,2.14 or 2.13-2.14 (default: those that the wheel has)",
+    "torch": "PyTorch versions to add: 2.14, 2.13,2.14 or 2.13-2.14 (default: those that the wheel has); or installed: "
+    "that of the active environment, with its Python",
+    "env": "add the PyTorch that is installed there, with its Python: an environment or an interpreter",
     "python": "Pythons to add: 3.14, 3.13,3.14 or 3.12-3.14 (default: those that the wheel has)",
     "source": "the folder or archive, where the wheel was built from one, or git+URL of a repository with its commit",
     "jobs": "pairs at once at most (default: the processors of this machine)",
 }
 
 # Configured for builds in general, these would say what to add to a wheel.
-_SAID_HERE = ("torch", "python", "source")
+_SAID_HERE = ("torch", "env", "python", "source")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

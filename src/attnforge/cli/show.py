@@ -60,6 +60,8 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
     plan, expected = resolution.plan, resolution.estimate
     yield f"{plan.package} {plan.version}  ({plan.source.kind} {plan.source.name}, {plan.source.pinned_by[:19]}…)"
     yield from _target_lines(plan, resolution.gpus)
+    if resolution.environment:
+        yield f"  against    {resolution.environment}, which stays as it is"
     if plan.selection.kept:
         kept, dropped = len(plan.selection.kept), len(plan.selection.dropped)
         without = f"; without {', '.join(plan.selection.without)}" if plan.selection.without else ""

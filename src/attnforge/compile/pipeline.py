@@ -47,7 +47,7 @@ def passes_for(
         *own,
         *([group(plan.groups, folder, read_source)] if plan.groups else []),
         define(plan.defines),
-        *([standard(cxx_of(plan.target.torch))] if plan.target.torch else []),
+        *([standard(standard_of(plan))] if plan.target.torch else []),
         architectures(plan.target.architectures, recipe.unit_architectures),
         compress(plan.toolchain.cuda),
         collect(plan.toolchain.host_compiler),
@@ -55,6 +55,11 @@ def passes_for(
         reproducible(prefixes),
         share(plan.shared),
     )
+
+
+def standard_of(plan: BuildPlan) -> int:
+    """Return the C++ standard that the headers of a plan's PyTorch need at least (17, 20)."""
+    return plan.installed.cxx if plan.installed else cxx_of(plan.target.torch)
 
 
 def read_source(path: str) -> str:

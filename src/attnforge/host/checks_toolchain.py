@@ -15,7 +15,7 @@ from attnforge.knowledge.host_compilers import (
 from attnforge.knowledge.redist import pinned_release
 from attnforge.knowledge.toolchains import pypi_toolchain
 from attnforge.model.finding import Finding, Severity
-from attnforge.model.host import Host, HostCompiler, Toolkit
+from attnforge.model.host import Active, Host, HostCompiler, Installed, Toolkit
 
 _FA = "https://github.com/Dao-AILab/flash-attention/issues"
 _SA = "https://github.com/thu-ml/SageAttention/issues"
@@ -240,11 +240,35 @@ def git(host: Host) -> Finding:
     )
 
 
-def torch(host: Host) -> Finding:
-    """PyTorch is not needed here: each build has its own environment with the target's."""
-    seen = host.torch or "none beside attnforge"
+def torch(host: Host, active: Active) -> Finding:
+    """PyTorch is not needed here, and one for CUDA in the active environment is what builds are for by default."""
+    found = active.installed
+    if found:
+        seen = f"{found.calls_itself} of {found.place}, Python {found.minor}"
+        means = "builds that name no PyTorch, Python, CUDA or target are for it, and check, bench and audit use it"
+        return Finding(code="torch", severity=Severity.OK, subject="PyTorch", seen=seen, means=means)
+    if active.unfit and active.unfit.trouble:
+        return _broken_torch(active.unfit)
+    looked = "; ".join(f"{place}: {why}" for place, why in active.passed)
     means = "each build installs the PyTorch of its target into an environment of its own"
-    return Finding(code="torch", severity=Severity.INFO, subject="PyTorch", seen=seen, means=means)
+    return Finding(
+        code="torch",
+        severity=Severity.INFO,
+        subject="PyTorch",
+        seen=f"none for CUDA in an active environment{f' ({looked})' if looked else ''}",
+        means=f"{means}; the default is the version beside attnforge, {host.torch}" if host.torch else means,
+    )
+
+
+def _broken_torch(found: Installed) -> Finding:
+    return Finding(
+        code="torch",
+        severity=Severity.WARNING,
+        subject="PyTorch",
+        seen=f"{found.place}: {found.shortcoming}",
+        means="builds can't be for it; each installs the PyTorch of its target into an environment of its own",
+        hint=f"this shows it: {found.python} -c 'import torch'",
+    )
 
 
 def _minor(cuda: str) -> str:

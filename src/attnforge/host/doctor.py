@@ -7,14 +7,14 @@ from collections.abc import Iterable
 from attnforge.errors import HostError, UncheckedError
 from attnforge.host import checks_machine, checks_toolchain
 from attnforge.model.finding import Finding, Severity
-from attnforge.model.host import Host
+from attnforge.model.host import Active, Host
 
 
-def examine(host: Host, target_cuda: str = "") -> tuple[Finding, ...]:
+def examine(host: Host, target_cuda: str = "", active: Active | None = None) -> tuple[Finding, ...]:
     """Return every finding about a machine, in the order in which a person reads them.
 
     ``target_cuda`` is the toolkit that a build is for (``13.0``); "" where none is chosen yet, which leaves every
-    toolkit that exists open.
+    toolkit that exists open. ``active`` is the environment that the user is in, None where none was looked for.
     """
     return (
         checks_machine.system(host),
@@ -29,7 +29,7 @@ def examine(host: Host, target_cuda: str = "") -> tuple[Finding, ...]:
         checks_toolchain.uv(host),
         checks_toolchain.pip(host),
         checks_toolchain.git(host),
-        checks_toolchain.torch(host),
+        checks_toolchain.torch(host, active or Active()),
         checks_machine.gpus(host),
         checks_machine.driver(host, target_cuda),
     )

@@ -99,6 +99,13 @@ def find_torch(text: str, read: Iterable[TorchRelease] = ()) -> TorchRelease:
     )
 
 
+def known_torch(text: str) -> TorchRelease | None:
+    """Return the release of a version that is known, whatever its local part says; None for any other."""
+    version = as_version(text)
+    public = Version(version.public) if version else None
+    return next((release for release in torch_releases() if Version(release.version) == public), None)
+
+
 def is_listed(text: str) -> bool:
     """Say whether the table has the release that a version means: ``2.11.0``, ``2.11``, ``2.11.0+cu128``."""
     try:

@@ -42,6 +42,80 @@ class Interpreter(Value):
     free_threaded: bool = False
 
 
+class Installed(Value):
+    """A Python environment of the user's and the PyTorch in it, as its interpreter said (host.inquiry).
+
+    ``python`` is the path of the interpreter, ``version`` its version (``3.12.1``), ``prefix`` the folder of the
+    environment and ``named_by`` what names it (``VIRTUAL_ENV``, ``--env``, ``python3 on PATH``). ``has_headers`` says
+    whether Python.h is there. ``search`` is where this Python looks for modules, ``sites`` those of these folders whose
+    ``.pth`` files count.
+
+    ``torch`` is PyTorch's version as installers see it (``2.11.0``), "" for none, and ``calls_itself`` what it says
+    itself (``2.11.0+cu130``). ``cuda`` (``13.0``) and ``rocm`` are what it is built with, "" for neither. ``git`` is
+    its commit, ``cxx11_abi`` its C++ ABI, ``cxx`` the C++ standard that its headers need (17). ``folder`` has the
+    package torch in it. ``digest`` is the SHA-256 of what is compiled against. ``libraries`` are those of
+    PyTorch and CUDA in a process that has imported it. ``trouble`` says why it can't be imported, "" where it can be.
+    """
+
+    python: str
+    version: str
+    prefix: str
+    named_by: str
+    has_headers: bool = True
+    free_threaded: bool = False
+    search: tuple[str, ...] = ()
+    sites: tuple[str, ...] = ()
+    torch: str = ""
+    calls_itself: str = ""
+    cuda: str = ""
+    rocm: str = ""
+    git: str = ""
+    cxx11_abi: bool = True
+    cxx: int = 17
+    folder: str = ""
+    digest: str = ""
+    libraries: tuple[str, ...] = ()
+    trouble: str = ""
+
+    @property
+    def minor(self) -> str:
+        """``3.12``, or ``3.14t`` of a free-threaded Python."""
+        return ".".join(self.version.split(".")[:2]) + ("t" if self.free_threaded else "")
+
+    @property
+    def shortcoming(self) -> str:
+        """Why its PyTorch is not one to build for, as people read it; "" where it is one for CUDA that works."""
+        if not self.torch:
+            return f"it has no PyTorch that can be imported: {self.trouble}" if self.trouble else "it has no PyTorch"
+        if self.trouble:
+            return f"its PyTorch {self.calls_itself} can't be imported: {self.trouble}"
+        if self.rocm:
+            return f"its PyTorch {self.calls_itself} is built for AMD GPUs (ROCm {self.rocm})"
+        return "" if self.cuda else f"its PyTorch {self.calls_itself} is built without CUDA"
+
+    @property
+    def place(self) -> str:
+        """The environment as people read it: ``/opt/venv (VIRTUAL_ENV)``."""
+        return f"{self.prefix} ({self.named_by})"
+
+    def __str__(self) -> str:
+        """``PyTorch 2.11.0+cu130 of /opt/venv (VIRTUAL_ENV)``."""
+        return f"PyTorch {self.calls_itself} of {self.place}"
+
+
+class Active(Value):
+    """The environment that a user is in, as far as it matters.
+
+    ``installed`` is the one whose PyTorch counts, None where no active environment has one for CUDA that works.
+    ``passed`` has the place of each other that was looked at, with the reason. ``unfit`` is the first of these that has
+    a Python that answers.
+    """
+
+    installed: Installed | None = None
+    passed: tuple[tuple[str, str], ...] = ()
+    unfit: Installed | None = None
+
+
 class Disk(Value):
     """A folder that attnforge uses: ``purpose`` build, cache or temporary, free bytes, and its device number."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from attnforge.model.base import Value
 from attnforge.model.recipe import Carrier
@@ -124,6 +124,24 @@ class ToolchainPin(Value):
         return sum(archive.size for archive in self.archives)
 
 
+class TorchPin(Value):
+    """The PyTorch of a user's environment that a wheel is compiled against, by what of it changes the bytes.
+
+    ``version`` is what installers see (``2.11.0``, ``2.12.0a0+git1234``), ``build`` what it says itself
+    (``2.11.0+cu130``), ``git`` its commit, ``cxx11_abi`` its C++ ABI, ``cxx`` the C++ standard of its headers (17).
+    ``official`` is whether it is a release of PyTorch's own for that CUDA. Of any other, ``digest`` is the SHA-256 of
+    its files: two builds may have one version.
+    """
+
+    version: str
+    build: str
+    git: str
+    cxx11_abi: bool
+    cxx: int
+    official: bool
+    digest: str = ""
+
+
 class Selection(Value):
     """The kernels that are kept.
 
@@ -154,7 +172,8 @@ class BuildPlan(Value):
     versions that the modules load with (``==2.11.*``), "" for a wheel without modules. ``recipe`` is the digest of
     what the recipe does to units beside what stands here (Recipe.rules_digest). ``pairs`` are those of a universal
     wheel, in order; ``target`` has the first one's Python and PyTorch, with which the kernels are compiled. For any
-    other wheel there are none. ``digest`` names the build folder, the finished wheel and the provenance inside it.
+    other wheel there are none. ``installed`` is the PyTorch of a user's environment, None where PyTorch comes from the
+    package index. ``digest`` names the build folder, the finished wheel and the provenance inside it.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -175,6 +194,13 @@ class BuildPlan(Value):
     pairs: tuple[Pair, ...] = ()
     label: str
     wheel: str
+    installed: TorchPin | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out ``installed`` where there is none: plans that were made before there was such a field stay."""
+        document: dict[str, Any] = serialize(self)
+        return {key: value for key, value in document.items() if key != "installed" or value is not None}
 
     @property
     def is_compiled(self) -> bool:
@@ -215,11 +241,13 @@ class Resolution(Value):
     """A plan, with all that explains it and nothing that is needed to name it.
 
     ``gpus`` are those that were asked for. They are no part of the plan: all that run the same machine code get the
-    same wheel.
+    same wheel. ``environment`` says whose PyTorch is compiled against, as people read it; "" where one is made for the
+    build.
     """
 
     plan: BuildPlan
     gpus: tuple[Gpu, ...] = ()
+    environment: str = ""
     decisions: tuple[Decision, ...]
     warnings: tuple[PlanWarning, ...]
     estimate: Estimate
@@ -233,6 +261,7 @@ class Resolution(Value):
         return {
             **plan,
             "digest": self.plan.digest,
+            "environment": self.environment,
             "decisions": [decision.to_json() for decision in self.decisions],
             "warnings": [warning.to_json() for warning in self.warnings],
             "estimate": self.estimate.to_json(),

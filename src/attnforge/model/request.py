@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from attnforge.model.base import Value
 
+INSTALLED = "installed"
+"""What ``torch`` is for the PyTorch of the active environment."""
+
 
 class Request(Value):
     """One package to build. Empty fields are the resolver's to choose.
@@ -15,7 +18,9 @@ class Request(Value):
     or folder that NVIDIA's archives are fetched from, "" for NVIDIA's own. ``store`` is the URL of a
     shared store of compile results, ``cache_limit`` the bytes of them that are kept on this machine. ``universal`` asks
     for one wheel for several pairs: ``python`` and ``torch`` may then be lists and ranges (``3.10-3.13``,
-    ``2.11,2.12``). ``no_share_ptx`` has cicc run for each architecture, also where one's PTX is proven to be another's.
+    ``2.11,2.12``). ``torch`` is ``installed`` for the PyTorch of the active environment, and ``env`` the folder or
+    interpreter of another one whose PyTorch is meant. ``no_share_ptx`` has cicc run for each architecture, also where
+    one's PTX is proven to be another's.
     """
 
     package: str
@@ -38,4 +43,5 @@ class Request(Value):
     store: str = ""
     cache_limit: int = 20 * 2**30
     universal: bool = False
+    env: str = ""
     no_share_ptx: bool = False

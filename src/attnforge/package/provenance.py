@@ -30,7 +30,8 @@ def documents(
 
 
 def _provenance(plan: BuildPlan, builder: str) -> dict[str, Any]:
-    pairs = {"pairs": [pair.to_json() for pair in plan.pairs]} if plan.is_universal else {}
+    more: dict[str, Any] = {"pairs": [pair.to_json() for pair in plan.pairs]} if plan.is_universal else {}
+    more |= {"installed": plan.installed.to_json()} if plan.installed else {}
     return {
         "schema": 1,
         "builder": builder,
@@ -39,7 +40,7 @@ def _provenance(plan: BuildPlan, builder: str) -> dict[str, Any]:
         "toolchain": plan.toolchain.to_json(),
         "torch": plan.target.torch,
         "python": plan.target.python,
-        **pairs,
+        **more,
     }
 
 

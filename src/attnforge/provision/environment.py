@@ -57,12 +57,19 @@ class EnvironmentPins:
 
 @dataclass(frozen=True, slots=True)
 class BuildEnvironment:
-    """An environment that is ready: its interpreter, where its packages lie, and what is in it, exactly."""
+    """An environment that is ready: its interpreter, where PyTorch is, and what is in it, exactly.
+
+    ``variables`` are those that its interpreter has to be run with. ``headers`` are folders with headers of CUDA's
+    libraries, and ``libraries`` shared libraries that its PyTorch loads, beside those that are in ``site_packages``.
+    """
 
     python: Path
     site_packages: Path
     digest: str
     freeze: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...] = ()
+    headers: tuple[Path, ...] = ()
+    libraries: tuple[Path, ...] = ()
 
 
 def provide_environment(
@@ -172,4 +179,5 @@ def _check_torch(pins: EnvironmentPins, found: str) -> None:
 
 def site_include_dirs(environment: BuildEnvironment) -> tuple[Path, ...]:
     """Return the header folders of the CUDA libraries that torch depends on, which a partial toolkit lacks (FA#157)."""
-    return tuple(sorted(path for path in environment.site_packages.glob("nvidia/*/include") if path.is_dir()))
+    own = {path for path in environment.site_packages.glob("nvidia/*/include") if path.is_dir()}
+    return tuple(sorted(own | set(environment.headers)))

@@ -107,6 +107,8 @@ def _command(plan: BuildPlan) -> str:
     # Of a universal wheel: the pair that this module is for, so that the text is the same in whatever wheel it lies.
     form = "--universal " if plan.is_universal else ""
     of = f"{form}--python {target.python} --torch {target.torch} --cuda {target.cuda}"
+    if plan.installed and not plan.installed.official:
+        of = "--torch installed"  # no index has it
     return f"attnforge build {plan.package}=={plan.version} --gpu {gpus} {of}"
 
 

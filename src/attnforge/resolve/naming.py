@@ -12,7 +12,7 @@ from packaging.version import Version
 from attnforge.errors import RequestError
 from attnforge.knowledge.targets import profiles
 from attnforge.model.minors import specifier
-from attnforge.model.plan import Selection, SourcePin
+from attnforge.model.plan import Selection, SourcePin, TorchPin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.target import Target
 from attnforge.model.universal import Pair
@@ -34,6 +34,7 @@ def local_label(
     release: Release | None,
     pairs: Sequence[Pair] = (),
     compiler: str = "",
+    installed: TorchPin | None = None,
 ) -> str:
     """Return the label that tells what a wheel is for: CUDA, torch, architectures and, of a subset, what is in it.
 
@@ -41,11 +42,14 @@ def local_label(
     ``torch2.11.stable`` is that PyTorch and later ones. A universal wheel's names what its pairs are of,
     ``torch2.11to2.13.py3.10to3.13``, and where some are missing their number and a digest of which there are,
     ``7pairs1f0a52c8``. ``compiler`` is the CUDA of nvcc; it is named where it is not the one that PyTorch is built
-    with: ``cu126torch2.7.nvcc12.4``.
+    with: ``cu126torch2.7.nvcc12.4``. ``installed`` is the PyTorch of a user's environment; of one that is no official
+    release the label has the whole version: ``cu128torch2.6.0a0.ecf3bae40a.nv25.1.unofficial``.
     """
     if pairs:
         parts = [f"{target.cuda_tag}torch{span(minors_of(pairs))}", f"py{span(pythons_of(pairs))}"]
         parts += [] if is_grid(pairs) else [f"{len(pairs)}pairs{_which(pairs)}"]
+    elif installed and not installed.official:
+        parts = [f"{target.cuda_tag}torch{_whole(installed.version)}", "unofficial"]
     else:
         parts = [f"{target.cuda_tag}torch{target.torch_minor}"]
         parts += ["stable"] if uses_stable_abi(release, target) else []
@@ -53,6 +57,11 @@ def local_label(
     parts += [architecture.sm.replace("_", "") for architecture in target.architectures]
     parts += _subset(profile, selection, recipe, release)
     return ".".join(parts)
+
+
+def _whole(version: str) -> str:
+    """Return a version as a label can have it: ``2.12.0a0.git1234`` of ``2.12.0a0+git1234``."""
+    return str(Version(version)).replace("!", ".").replace("+", ".")
 
 
 def _which(pairs: Sequence[Pair]) -> str:
@@ -102,16 +111,21 @@ def check_label(label: str) -> str:
 def uses_stable_abi(release: Release | None, target: Target) -> bool:
     """Say whether upstream's build for the target's PyTorch uses PyTorch's stable ABI alone."""
     stable = release.stable_abi if release else ""
-    return bool(stable) and SpecifierSet(stable).contains(target.torch)
+    return bool(stable) and SpecifierSet(stable).contains(target.torch, prereleases=True)
 
 
-def torch_requirement(target: Target, release: Release | None, pairs: Sequence[Pair] = ()) -> str:
+def torch_requirement(
+    target: Target, release: Release | None, pairs: Sequence[Pair] = (), installed: TorchPin | None = None
+) -> str:
     """Return the specifier of the PyTorch versions that a compiled wheel loads with.
 
     Extension modules that use PyTorch's C++ interface load with the minor that they were built for and no other
     (FA#723). Those of the stable ABI load with later ones too; with earlier ones only where they use nothing newer,
-    which the headers of the target's PyTorch do not say. A universal wheel loads with the minors of its pairs.
+    which the headers of the target's PyTorch do not say. A universal wheel loads with the minors of its pairs. An
+    ``installed`` PyTorch that is no official release is the one that they load with.
     """
+    if installed and not installed.official:
+        return f"=={installed.version}"
     if pairs:
         return specifier(minors_of(pairs))
     return f">={target.torch_minor}" if uses_stable_abi(release, target) else f"=={target.torch_minor}.*"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from packaging.specifiers import SpecifierSet
 
 from attnforge.errors import RequestError
-from attnforge.knowledge.torch import TorchRelease, find_torch, torch_releases
+from attnforge.knowledge.torch import TorchRelease, known_torch, torch_releases
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.universal import numbers
 from attnforge.resolve.decisions import Notes
@@ -45,14 +45,22 @@ def check_release(
                 link=recipe.homepage,
             )
         cuda = torch_cuda or cuda
-        built = find_torch(torches[0], read)
         raise RequestError(
             f"{recipe.title} needs CUDA {release.cuda}, the target has {cuda}",
-            why=f"PyTorch {built.version} is built with {', '.join(built.cuda)}"
-            + ("" if any(_allows(release.cuda, other) for other in built.cuda) else ", none of which will do"),
-            hint=_listed(release, built.version, cuda) or "no PyTorch that attnforge knows is built with one of these",
+            why=_built_with(torches[0], release),
+            hint=_listed(release, torches[0], cuda) or "no PyTorch that attnforge knows is built with one of these",
             link=recipe.homepage,
         )
+
+
+def _built_with(torch: str, release: Release) -> str:
+    """Return which CUDA versions a PyTorch is built with, "" where that is not known."""
+    built = known_torch(torch)
+    if built is None:
+        return ""
+    suffice = any(_allows(release.cuda, other) for other in built.cuda)
+    told = f"PyTorch {built.version} is built with {', '.join(built.cuda)}"
+    return told if suffice else f"{told}, none of which will do"
 
 
 def warn_uncovered(recipe: Recipe, release: Release | None, version: str, notes: Notes) -> None:

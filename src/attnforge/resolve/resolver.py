@@ -8,8 +8,8 @@ from attnforge.knowledge.redist import CudaRelease
 from attnforge.knowledge.targets import find_target
 from attnforge.knowledge.torch import TorchRelease
 from attnforge.model.cost import Prediction
-from attnforge.model.host import Host
-from attnforge.model.plan import BuildPlan, Resolution, SourcePin
+from attnforge.model.host import Active, Host
+from attnforge.model.plan import BuildPlan, Resolution, SourcePin, TorchPin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
 from attnforge.model.sharing import Proof
@@ -22,6 +22,7 @@ from attnforge.resolve.estimate import Made, estimate, expected_units, priors
 from attnforge.resolve.form import check_form, check_name
 from attnforge.resolve.grouping import choose_groups
 from attnforge.resolve.hosts import check_hosts, check_processor
+from attnforge.resolve.installed import choose_installed, pair_of_installed, wants_installed
 from attnforge.resolve.naming import (
     chosen_label,
     local_label,
@@ -46,11 +47,12 @@ def with_target(request: Request, package: str) -> Request:
         return request
     named = find_target(request.target)
     meant = named.packages.get(package) if "==" not in request.package else None
+    # An environment says itself which Python, PyTorch and CUDA it has; 2.7.1+cu126 says its CUDA.
+    own = wants_installed(request)
     filled = {
-        "python": request.python or named.python,
-        "torch": request.torch or named.torch,
-        # A PyTorch that the user names may say its CUDA itself: 2.7.1+cu126.
-        "cuda": request.cuda or ("" if "+" in request.torch else named.cuda),
+        "python": request.python or ("" if own else named.python),
+        "torch": request.torch or ("" if own else named.torch),
+        "cuda": request.cuda or ("" if own or "+" in request.torch else named.cuda),
         "gpus": request.gpus or (meant.gpus if meant else ()) or named.gpus,
         "label": request.label or named.label,
     }
@@ -70,6 +72,7 @@ def resolve(
     pure: str = "",
     fetched: CudaRelease | None = None,
     proofs: Callable[[str], Sequence[Proof]] = lambda nvcc: (),
+    active: Active | None = None,
     read: Sequence[TorchRelease] = (),
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
@@ -78,8 +81,9 @@ def resolve(
     key, into this machine's (compile.cost), and ``made`` says what is left of earlier builds of a plan; both for the
     estimate alone. ``pure`` says how it is known of a source without a recipe that it compiles nothing, "" where that
     is not known. ``fetched`` is NVIDIA's release that the request names, where it names one. ``proofs`` returns what is
-    proven of architectures that share PTX, for a build of nvcc; ``read`` are releases of PyTorch that the request
-    names, the index has and the table of known ones has not.
+    proven of architectures that share PTX, for a build of nvcc; ``active`` is the environment whose PyTorch is the
+    target, where the request means one, and those that were passed over; ``read`` are releases of PyTorch that the
+    request names, the index has and the table of known ones has not.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -91,7 +95,8 @@ def resolve(
     warn_uncovered(recipe, release, version, notes)
     if release is not None and not release.compiled:
         return resolve_pure(request, recipe, release, version, source, host, notes)
-    target, pairs, gpus = _target(request, recipe, release, host, notes, read)
+    active = active or Active()
+    target, pairs, gpus, installed = _target(request, recipe, release, host, active, notes, read)
     torches = torches_of(pairs) or (target.torch,)
     toolkit = choose_toolkit(target.cuda, request.toolchain, host, notes, fetched)
     check_release(recipe, release, toolkit.cuda, torches, target.cuda, read)
@@ -103,12 +108,13 @@ def resolve(
     groups = choose_groups(request, host, recipe, selection, notes)
     proven = proofs(toolchain.nvcc)
     shared = choose_shared(request, recipe, version, selection, target.architectures, proven, notes)
-    requires_torch = torch_requirement(target, release, pairs)
-    own = with_commit(local_label(target, profile, selection, recipe, release, pairs, toolchain.cuda), source)
+    requires_torch = torch_requirement(target, release, pairs, installed)
+    label = local_label(target, profile, selection, recipe, release, pairs, toolchain.cuda, installed)
+    own = with_commit(label, source)
     label = chosen_label(request.label, own)
     name = check_name(wheel_name(recipe.name, version, label, target, release, universal=request.universal))
     notes.decide("wheel", name, "name, version and local label, Python, platform")
-    notes.decide("requires", f"torch{requires_torch}", _why_torch(release, target, pairs))
+    notes.decide("requires", f"torch{requires_torch}", _why_torch(release, target, pairs, installed))
     plan = BuildPlan(
         package=recipe.name,
         version=version,
@@ -127,6 +133,7 @@ def resolve(
         pairs=pairs,
         label=label,
         wheel=name,
+        installed=installed,
     )
     there = made(plan)
     # Nothing is known of the units of a version that no release covers.
@@ -135,6 +142,7 @@ def resolve(
     return Resolution(
         plan=plan,
         gpus=gpus,
+        environment=str(active.installed) if active.installed else "",
         decisions=notes.decisions,
         warnings=notes.warnings,
         estimate=estimate(expected, request, host, there).model_copy(update={"known": known}),
@@ -146,29 +154,39 @@ def _target(
     recipe: Recipe,
     release: Release | None,
     host: Host,
+    active: Active,
     notes: Notes,
     read: Sequence[TorchRelease],
-) -> tuple[Target, tuple[Pair, ...], tuple[Gpu, ...]]:
-    """Return the target, the pairs of a universal wheel, and the GPUs that are asked for.
+) -> tuple[Target, tuple[Pair, ...], tuple[Gpu, ...], TorchPin | None]:
+    """Return the target, the pairs of a universal wheel, the GPUs that are asked for, and a PyTorch that is installed.
 
-    The target of a universal wheel has the Python and the PyTorch of the first pair.
+    The target of a universal wheel has the Python and the PyTorch of the first pair. These say what it is for, so that
+    its plan is the same whether its PyTorch is fetched or installed already.
     """
     check_processor(host)
     gpus = choose_gpus(request.gpus, host, notes)
     architectures = choose_architectures(gpus, recipe, release, notes)
     check_hosts(gpus)
     pairs: tuple[Pair, ...] = ()
-    if request.universal:
+    pin: TorchPin | None = None
+    if active.installed:
+        pin = choose_installed(active.installed, active, notes)
+        python, torch, cuda = active.installed.minor, pin.version, active.installed.cuda
+        if request.universal:
+            pairs, pin = (pair_of_installed(active.installed, pin),), None
+    elif request.universal:
         pairs, cuda = choose_pairs(request, host, notes, read)
         python, torch = pairs[0].python, pairs[0].torch
     else:
-        chosen = choose_torch(request, host, notes, read)
+        chosen = choose_torch(request, host, notes, read, active.passed)
         python, torch = choose_python(request, chosen, host, notes), chosen.version
         cuda = choose_cuda(request, chosen, host, notes)
-    return Target(python=python, torch=torch, cuda=cuda, architectures=architectures), pairs, gpus
+    return Target(python=python, torch=torch, cuda=cuda, architectures=architectures), pairs, gpus, pin
 
 
-def _why_torch(release: Release | None, target: Target, pairs: Sequence[Pair]) -> str:
+def _why_torch(release: Release | None, target: Target, pairs: Sequence[Pair], installed: TorchPin | None) -> str:
+    if installed and not installed.official:
+        return "that PyTorch is no official release: no other build is known to be compatible with it"
     if pairs:
         return "the wheel holds modules for these PyTorch minors, and a module loads with its own alone"
     if uses_stable_abi(release, target):

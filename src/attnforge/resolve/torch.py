@@ -22,10 +22,17 @@ _LOCK_RETURNS = (
 )
 
 
-def choose_torch(request: Request, host: Host, notes: Notes, read: Iterable[TorchRelease] = ()) -> TorchRelease:
+def choose_torch(
+    request: Request,
+    host: Host,
+    notes: Notes,
+    read: Iterable[TorchRelease] = (),
+    passed: Sequence[tuple[str, str]] = (),
+) -> TorchRelease:
     """Return the PyTorch to build for: the one asked for, the one installed here, else the one that was proven.
 
-    ``read`` are releases that the index has and the table of known ones does not.
+    ``read`` are releases that the index has and the table of known ones does not. ``passed`` are the environments that
+    were looked at and whose PyTorch does not count, with the reason.
     """
     if request.torch:
         release = find_torch(request.torch, read)
@@ -37,10 +44,11 @@ def choose_torch(request: Request, host: Host, notes: Notes, read: Iterable[Torc
     if installed in known:
         # A build for CUDA says which; any other is refused, since it is not what the wheel would be for.
         installed_cuda(request, host)
-        notes.decide("torch", installed, f"installed in this environment ({host.torch})")
+        notes.decide("torch", installed, f"installed in this environment ({host.torch})", passed)
         return known[installed]
     release = default_torch()
     rejected = [(other, "name it with --torch") for other in reversed(known) if other != release.version][:3]
+    rejected = [*passed, *rejected]
     notes.decide("torch", release.version, "the release that these wheels were last checked on a GPU with", rejected)
     if installed:
         told = f"the PyTorch {host.torch} beside attnforge is not known: the wheel is for PyTorch {release.version}"

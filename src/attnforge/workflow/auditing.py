@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -15,38 +15,57 @@ from attnforge.audit.owners import check_owners, owner_of_wheel, owners_in
 from attnforge.audit.wheel import audit_wheel
 from attnforge.embedded import read_plan
 from attnforge.errors import HostError, RequestError
+from attnforge.host.active import interpreter_of
 from attnforge.knowledge.torch import TorchRelease
 from attnforge.model.audit import AuditReport
+from attnforge.model.host import Installed
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.model.universal import Pair
 from attnforge.recipes.catalogue import recipes
+from attnforge.workflow.beside import environment_beside
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.torchindex import release_for
 
-_WHERE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+_WHERE = """\
+import importlib.util, pathlib
+found = importlib.util.find_spec("torch")
+print(pathlib.Path(found.origin).parent.parent if found and found.origin else "")
+"""
 
 
-def audit(machine: Machine, wheel: Path, python: str = "", torch: str = "", beside: Iterable[Path] = ()) -> AuditReport:
-    """Audit a wheel against the PyTorch of an interpreter, of a version, or the one that the wheel itself names.
+def audit(
+    machine: Machine,
+    wheel: Path,
+    python: str = "",
+    torch: str = "",
+    beside: Iterable[Path] = (),
+    tell: Callable[[str], object] = str,
+) -> AuditReport:
+    """Audit a wheel against the PyTorch of an interpreter or environment, of a version, or the one that it is for.
 
-    A wheel of ours says in its plan which PyTorch it is for: a universal one several, and it is held against each.
-    Where nothing says so, its symbols stay unchecked and the report says that. ``beside`` are wheels that it is to be
-    installed with, and ``python`` an interpreter that it is to be installed for: the report names files that it and
-    one of these own.
+    ``torch`` may be ``installed``. Where neither is given, the active environment counts if the wheel is for its
+    PyTorch. Else a wheel of ours says in its plan which PyTorch it is for: a universal one several, and it is held
+    against each. Where nothing says so, its symbols stay unchecked and the report says that. ``tell`` gets a line on
+    which environment was taken or passed over. ``beside`` are wheels that it is to be installed with: the report names
+    files that it and one of these own, or a distribution in the environment.
     """
-    report = _audit(machine, wheel, python, torch)
+    installed = environment_beside(machine, [wheel], python, torch, tell)
+    report = _audit(machine, wheel, python, torch, installed)
     owner = owner_of_wheel(wheel)
     if owner is None:
         return report
     others = [other for path in beside if path != wheel and (other := owner_of_wheel(path)) is not None]
-    there = owners_in(_site_of(machine, python)) if python else ()
+    site = Path(installed.folder) if installed else _site_of(machine, python) if python else None
+    there = owners_in(site) if site else ()
     shared = tuple(check_owners(owner, (*others, *there)))
     return report.model_copy(update={"findings": (*report.findings, *shared)}) if shared else report
 
 
-def _audit(machine: Machine, wheel: Path, python: str, torch: str) -> AuditReport:
+def _audit(machine: Machine, wheel: Path, python: str, torch: str, installed: Installed | None) -> AuditReport:
     plan, recipe = read_plan(wheel), _recipe(wheel)
+    if installed:
+        return audit_against(wheel, Path(installed.folder), installed.libraries)
     if python:
         return audit_wheel(wheel, torch_site=_site_of(machine, python), recipe=recipe)
     if plan and plan.is_universal:
@@ -55,9 +74,12 @@ def _audit(machine: Machine, wheel: Path, python: str, torch: str) -> AuditRepor
     return audit_wheel(wheel, torch_site=_site_for(machine, wheel, plan, torch), recipe=recipe)
 
 
-def audit_against(wheel: Path, site: Path) -> AuditReport:
-    """Audit a wheel against the PyTorch in a site-packages folder: of a universal one, the modules for it."""
-    return audit_wheel(wheel, torch_site=site, recipe=_recipe(wheel))
+def audit_against(wheel: Path, site: Path, libraries: Sequence[str] = ()) -> AuditReport:
+    """Audit a wheel against the PyTorch in a site-packages folder: of a universal one, the modules for it.
+
+    ``libraries`` are those that this PyTorch has from elsewhere.
+    """
+    return audit_wheel(wheel, torch_site=site, libraries=[Path(one) for one in libraries], recipe=_recipe(wheel))
 
 
 def _recipe(wheel: Path) -> Recipe | None:
@@ -70,8 +92,10 @@ def _recipe(wheel: Path) -> Recipe | None:
 
 def _site_of(machine: Machine, python: str) -> Path:
     # A bare name is looked up on the user's PATH, which the child does not get.
-    program = shutil.which(python, path=machine.environ.get("PATH")) or python
-    command = process.Command((program, "-c", _WHERE), Path.cwd(), process.base_environment(machine.environ), 60)
+    program = interpreter_of(python) or shutil.which(python, path=machine.environ.get("PATH"))
+    command = process.Command(
+        (str(program or python), "-B", "-c", _WHERE), Path.cwd(), process.base_environment(machine.environ), 60
+    )
     try:
         outcome = machine.runner(command)
     except OSError as error:
@@ -114,7 +138,8 @@ def cuda_of(plan: BuildPlan | None, release: TorchRelease) -> str:
 def _site_for(machine: Machine, wheel: Path, plan: BuildPlan | None, torch: str) -> Path | None:
     wanted = torch or (plan.target.torch if plan else "")
     name = WheelName.parse(wheel.name)
-    if not wanted or (name is not None and is_foreign(name)):
+    of_own = plan is not None and plan.installed is not None and not plan.installed.official
+    if not wanted or (of_own and not torch) or (name is not None and is_foreign(name)):
         return None
     release = release_for(wanted, plan, machine.settings)
     there = [".".join(found.version.split(".")[:2]) for found in machine.host.interpreters]

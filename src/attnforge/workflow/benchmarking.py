@@ -19,6 +19,7 @@ from attnforge.knowledge.shapes import shapes
 from attnforge.model.benchmark import BenchReport, Cell, Dtype, Gpu, Result, Shape, Side
 from attnforge.provision.indexes import file_sha256
 from attnforge.version import BUILDER
+from attnforge.workflow.beside import environment_beside
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.trial import Child, Trial, WheelFile, read_name, trial
 
@@ -40,7 +41,9 @@ _MOST_CALLS = 100
 class BenchOptions:
     """How to time. ``grid`` names grids or shapes, see bench/work.py; or ``shapes`` are given instead.
 
-    ``python`` is an interpreter with PyTorch, "" for a clean environment for each wheel with ``torch``. ``rounds`` 0 is
+    ``python`` is an environment or interpreter with PyTorch, "" for the active one where all wheels are for its
+    PyTorch, and else for a clean environment for each wheel with ``torch``; ``torch`` ``installed`` is the active one.
+    ``rounds`` 0 is
     ROUNDS, or ROUNDS_AGAINST where two wheels are held against each other. ``seconds`` is how long each side is timed
     in each cell, over all rounds, 0 for SAMPLE_SECONDS a round; a long call is timed once a round whatever it takes.
     ``sdpa`` has PyTorch's own backends timed, too. ``device`` is ``cuda``; ``cpu`` tries all of this without a GPU.
@@ -97,6 +100,8 @@ def bench_wheels(
     if options.device == "cuda" and not options.python and not machine.host.gpus:
         # Before gigabytes are installed for nothing.
         raise _no_gpu(f"nvidia-smi tells of none; driver: {machine.host.driver or 'none'}")
+    beside = environment_beside(machine, [file.path for file in files], options.python, options.torch, tell)
+    options = replace(options, python=beside.python) if beside else options
     began = time.monotonic()
     with _stand(machine, files, options, tell) as stand:
         made = _measured(stand, options, bool(against), tell)

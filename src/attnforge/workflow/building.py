@@ -63,7 +63,8 @@ def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ign
     done = up_to_date(machine.folders, planned.plan, out, observe)
     if done is not None:
         return done
-    check_room(machine, planned.plan)
+    if planned.installed is None:
+        check_room(machine, planned.plan)
     with working_in(folder, observe) as stages:
         return _Build(machine, planned, folder, out, stages).run(started)
 
@@ -93,11 +94,10 @@ class _Build:
         if builder and finished is None and self.plan.is_compiled:
             self._warn(outside_warning(builder))
         needed = requirements_of(self.plan, self.planned.located, source)
-        environments = PairEnvironments(self.machine, self.plan.target.cuda, needed)
+        environments = PairEnvironments(self.machine, self.plan.target.cuda, needed, self.planned.installed)
         target = self.plan.target
         detail = f"Python {target.python}, torch {target.torch or 'none'}"
-        provide = lambda: self.machine.environment(target.python, target.torch, target.cuda, needed)  # noqa: E731
-        environment = self._stage("environment", detail, provide)
+        environment = self._stage("environment", detail, lambda: environments.having(target.python, target.torch))
         summary = None
         if finished is None:
             finished, summary = self._make(source, environment, environments)
@@ -228,8 +228,9 @@ class _Build:
         expected = expected_of(self.plan, recipe)
         if self.plan.is_universal:
             sites = environments.sites(self.plan.pairs)
-            return audit_wheel(wheel, sites=sites, recipe=recipe, expected=expected)
-        return audit_wheel(wheel, torch_site=environment.site_packages, recipe=recipe, expected=expected)
+            return audit_wheel(wheel, sites=sites, libraries=environment.libraries, recipe=recipe, expected=expected)
+        site, libraries = environment.site_packages, environment.libraries
+        return audit_wheel(wheel, torch_site=site, libraries=libraries, recipe=recipe, expected=expected)
 
     def _deliver(
         self, wheel: Path, environment: BuildEnvironment, audit: AuditReport, summary: Summary | None, started: float

@@ -21,9 +21,11 @@ from attnforge.model.finding import Finding, Severity
 from attnforge.model.target import Architecture
 from attnforge.provision.indexes import file_sha256
 from attnforge.provision.store import write_atomically
+from attnforge.workflow.asking import torch_requirements
 from attnforge.workflow.auditing import audit_against
+from attnforge.workflow.beside import environment_beside
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import NO_DRIVER, START_SECONDS, Child, WheelFile, read_name, torch_requirements, trial
+from attnforge.workflow.trial import NO_DRIVER, START_SECONDS, Child, WheelFile, read_name, trial
 
 # After so many crashes, and after so many hangs, nothing more is tried: each costs a start or the whole time limit.
 _MOST_CRASHES = 5
@@ -50,18 +52,23 @@ def check(
     timeout: float = TIMEOUT,
     device: str = "cuda",
     observe: Callable[[CaseResult], None] = ignore,
+    tell: Callable[[str], object] = str,
 ) -> CheckReport:
     """Try a wheel and say what came of it; ``observe`` gets each result as it comes.
 
-    ``python`` names an interpreter with PyTorch, where nothing is installed; else a clean environment is made, with
-    ``torch`` or with what the wheel asks for. ``timeout`` is seconds for each case. ``device`` is ``cpu`` for
+    ``python`` names an environment or interpreter with PyTorch, where nothing is installed; ``torch`` ``installed`` is
+    the active one. Where neither is given, the active one counts if the wheel is for its PyTorch; ``tell`` gets a line
+    on that. Else a clean environment is made, with ``torch`` or with what the wheel asks for. ``timeout`` is seconds
+    for each case. ``device`` is ``cpu`` for
     packages that compute there: tests of our own. Without a GPU the report has what can be told without one, and is
     unchecked. Raises RequestError, HostError or WheelError where it can't be tried at all.
     """
     began = time.monotonic()
     file = read_name(wheel)
+    beside = environment_beside(machine, [wheel], python, torch, tell)
+    python = beside.python if beside else python
     with trial(machine, file, python, torch) as place, Child(place) as child:
-        run = _Check(file, child, quick, only, timeout, device, observe)
+        run = _Check(file, child, quick, only, timeout, device, observe, beside.libraries if beside else ())
         run.all()
     return CheckReport(
         wheel=wheel.name,
@@ -105,6 +112,7 @@ class _Check:
     timeout: float
     device: str
     observe: Callable[[CaseResult], None]
+    libraries: tuple[str, ...] = ()
     here: dict[str, Any] = field(default_factory=dict)
     results: list[CaseResult] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
@@ -123,7 +131,7 @@ class _Check:
                 why=f"{error['type']}: {error['text']}",
                 hint="nvidia-smi shows whether driver and GPU work; --python PATH names another interpreter",
             )
-        audited = audit_against(self.wheel.path, Path(self.here["site"]))
+        audited = audit_against(self.wheel.path, Path(self.here["site"]), self.libraries)
         modules = _modules_of(audited.modules, self.behaviour)
         imported = self._imports(modules)
         # What was imported has all its symbols: Python has them all bound at once.

@@ -13,14 +13,13 @@ from attnforge import process
 from attnforge.compile.cache import StepCache
 from attnforge.compile.cost import CostModel
 from attnforge.compile.engine import Engine, Watch
-from attnforge.compile.pipeline import passes_for
+from attnforge.compile.pipeline import passes_for, standard_of
 from attnforge.compile.prefixes import Prefixes
 from attnforge.compile.reuse import Reuse
 from attnforge.compile.shared import Sharing
 from attnforge.compile.summary import Summary
 from attnforge.compile.work import Product
 from attnforge.errors import BuildError
-from attnforge.knowledge.torch import cxx_of
 from attnforge.model.events import Message, Observer
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
@@ -165,8 +164,7 @@ def _own_temporary(seat: Path) -> Path:
 
 def answered(machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path) -> frozenset[str]:
     """Return which of the recipe's questions the PyTorch of a build answers with yes."""
-    cxx = cxx_of(plan.target.torch) if plan.target.torch else 17
-    return answers_to(find_adapter(recipe).questions(), ground, generated, machine, cxx)
+    return answers_to(find_adapter(recipe).questions(), ground, generated, machine, standard_of(plan))
 
 
 def link_folder(machine: Machine, ground: Ground, generated: Path) -> tuple[Path, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from attnforge.model.request import Request
 from attnforge.model.versions import shortened
 from attnforge.resolve.form import check_single
 from attnforge.resolve.grouping import check_groups
+from attnforge.resolve.installed import check_named, wants_installed
 from attnforge.resolve.naming import NO_LABEL, check_label
 from attnforge.resolve.toolchain import PYPI, SYSTEM
 from attnforge.resolve.versions import expand_pythons, expand_torches, named_cuda
@@ -50,6 +51,7 @@ def check_early(request: Request, environ: Mapping[str, str]) -> None:
     if request.store:
         open_remote(request.store, environ)
     check_single(request)
+    check_named(request)
 
 
 def check_versions(request: Request, read: Sequence[TorchRelease]) -> None:
@@ -57,7 +59,7 @@ def check_versions(request: Request, read: Sequence[TorchRelease]) -> None:
 
     ``read`` are releases of PyTorch that the index has and the table of known ones has not.
     """
-    if request.torch:
+    if request.torch and not wants_installed(request):
         expand_torches(request.torch, read)
         named_cuda(request.torch, read)
     if request.python and request.universal:

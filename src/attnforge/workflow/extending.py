@@ -16,6 +16,7 @@ from attnforge.knowledge.torch import TorchRelease
 from attnforge.link.linker import Library
 from attnforge.model.audit import AuditReport
 from attnforge.model.events import Finished, Observer, ignore
+from attnforge.model.host import Installed
 from attnforge.model.plan import BuildPlan, PlanWarning, ToolchainPin
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.request import Request
@@ -30,6 +31,7 @@ from attnforge.recipes.own import read_recipe
 from attnforge.resolve.advice import apply_advisories, check_source
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import memory_budget
+from attnforge.resolve.installed import check_named, pair_of_installed, pin_of
 from attnforge.resolve.pairs import pairs_for, with_pairs
 from attnforge.resolve.releases import check_release
 from attnforge.resolve.selection import settings_of
@@ -46,6 +48,7 @@ from attnforge.workflow.ground import (
     requirements_of,
     text_of,
 )
+from attnforge.workflow.installed import environment_for
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Located
@@ -73,12 +76,14 @@ class Extension:
     toolchain: ToolchainPin
     request: Request
     warnings: tuple[PlanWarning, ...] = ()
+    installed: Installed | None = None
 
 
 def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file: str = "") -> Extension:
     """Return what an extension would do.
 
-    Of ``request`` count ``torch`` and ``python`` (as in a universal build; the wheel's own where one is not given),
+    Of ``request`` count ``torch`` and ``python`` (as in a universal build; the wheel's own where one is not given), or
+    ``torch`` ``installed`` or ``env`` for the PyTorch and Python of one environment,
     ``source`` for a folder or archive, ``toolchain``, ``jobs``, ``memory``, ``store``. ``recipe_file`` is the user's
     own recipe, where the wheel was built with one. RequestError where the wheel can't be extended so.
     """
@@ -90,8 +95,10 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
     recipe, release = _recipe(plan, recipe_file)
     _check_source_pin(plan, recipe, release, request.source)
     notes = Notes()
-    read = read_torches(request.torch or _held_torches(plan), machine.settings)
-    pairs = _new_pairs(plan, request, notes, read)
+    check_named(request)
+    installed = environment_for(machine, request)
+    read = () if installed else read_torches(request.torch or _held_torches(plan), machine.settings)
+    pairs = _pairs_of(plan, installed, notes) if installed else _new_pairs(plan, request, notes, read)
     torches = torches_of(pairs)
     # The kernels are there already: what counts for them is the compiler that made them.
     compiler = plan.toolchain.cuda
@@ -105,7 +112,7 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
         pairs = tuple(pair.model_copy(update={"host_compiler": pin.host_compiler}) for pair in pairs)
     located = _located(plan, recipe, request.source)
     extended = with_pairs(plan, sorted_pairs((*plan.pairs, *pairs)), recipe, release)
-    return Extension(wheel, universal, extended, pairs, located, pin, request, notes.warnings)
+    return Extension(wheel, universal, extended, pairs, located, pin, request, notes.warnings, installed)
 
 
 def _check_version(plan: BuildPlan, wheel: Path) -> None:
@@ -136,6 +143,20 @@ def _new_pairs(plan: BuildPlan, request: Request, notes: Notes, read: Sequence[T
     if not new:
         raise RequestError(f"the wheel has {', '.join(map(str, asked))} already", hint="it can be installed as it is")
     return tuple(_as_held(pair, plan, notes) for pair in new)
+
+
+def _pairs_of(plan: BuildPlan, installed: Installed, notes: Notes) -> tuple[Pair, ...]:
+    """Return the pair that an environment is, alone; RequestError where it is none of this wheel's."""
+    pair = pair_of_installed(installed, pin_of(installed))
+    if installed.cuda != plan.target.cuda:
+        raise RequestError(
+            f"{installed} is built with CUDA {installed.cuda}, and the wheel is for {plan.target.cuda}",
+            hint="build a wheel of its own for that CUDA: attnforge build --universal --torch installed",
+        )
+    if pair.key in {held.key for held in plan.pairs}:
+        raise RequestError(f"the wheel has {pair} already", hint="it can be installed as it is")
+    notes.decide("torch", pair.torch, str(installed))
+    return (pair,)
 
 
 def _as_held(pair: Pair, plan: BuildPlan, notes: Notes) -> Pair:
@@ -244,7 +265,7 @@ def extend(machine: Machine, extension: Extension, out: Path, observe: Observer 
         source = stages.run("source", extension.plan.source.name, lambda: _source(machine, extension, folder, stages))
         stages.run("look", extension.wheel.name, lambda: _look(extension))
         needed = requirements_of(extension.plan, extension.located, source)
-        environments = PairEnvironments(machine, extension.plan.target.cuda, needed)
+        environments = PairEnvironments(machine, extension.plan.target.cuda, needed, extension.installed)
         site, parts = _make(extension, environments, source, folder, stages)
         inside = vendored(source)
         wheel = stages.run("package", extension.plan.wheel, lambda: _package(extension, parts, inside, folder))
@@ -322,4 +343,6 @@ def _audit(extension: Extension, environments: PairEnvironments, wheel: Path) ->
     """Audit the wheel, and the new pairs' symbols: the others' were looked at when they were made."""
     plan, recipe = extension.plan, extension.located.recipe
     sites = environments.sites(extension.pairs)
-    return audit_wheel(wheel, sites=sites, recipe=recipe, expected=expected_of(plan, recipe))
+    libraries = [Path(path) for path in extension.installed.libraries] if extension.installed else []
+    expected = expected_of(plan, recipe)
+    return audit_wheel(wheel, sites=sites, libraries=libraries, recipe=recipe, expected=expected)

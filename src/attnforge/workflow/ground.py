@@ -9,10 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.version import Version
+
 from attnforge import process
 from attnforge.errors import AttnforgeError, BuildError
 from attnforge.model.events import Observer, ignore
-from attnforge.model.host import HostCompiler
+from attnforge.model.host import HostCompiler, Installed
 from attnforge.model.plan import UNSTATED, BuildPlan, ToolchainPin
 from attnforge.model.universal import Pair
 from attnforge.provision.carrier import lay_out_carrier
@@ -85,22 +87,41 @@ def requirements_of(plan: BuildPlan, located: Located, source: Path) -> tuple[st
 
 @dataclass(frozen=True, slots=True)
 class PairEnvironments:
-    """The environments of a wheel's pairs: each module is built in one, and looked at and loaded against it."""
+    """The environments of a wheel's pairs: each module is built in one, and looked at and loaded against it.
+
+    ``installed`` is an environment of the user's whose PyTorch serves its pair, None where there is none.
+    """
 
     machine: Machine
     cuda: str
     requirements: tuple[str, ...]
+    installed: Installed | None = None
 
     def of(self, pair: Pair) -> BuildEnvironment:
         """Return a pair's environment, made first where it is not there. HostError where it can't be made."""
         try:
-            return self.machine.environment(pair.python, pair.torch, self.cuda, self.requirements)
+            return self.having(pair.python, pair.torch)
         except AttnforgeError as error:
             raise of_pair(pair, error) from error
+
+    def having(self, python: str, torch: str) -> BuildEnvironment:
+        """Return the environment with a Python (``3.12``) and a PyTorch, made first where it is not there.
+
+        ``torch`` "" is none. HostError where it can't be made.
+        """
+        installed = self.installed
+        if installed and torch and (python, public(torch)) == (installed.minor, public(installed.torch)):
+            return self.machine.overlay(installed, self.requirements)
+        return self.machine.environment(python, torch, self.cuda, self.requirements)
 
     def sites(self, pairs: Iterable[Pair]) -> list[tuple[Pair, Path]]:
         """Return the site-packages folder of each pair's environment."""
         return [(pair, self.of(pair).site_packages) for pair in pairs]
+
+
+def public(version: str) -> str:
+    """Return a version without its local part, in its normal form."""
+    return Version(version).public
 
 
 def of_pair(pair: Pair, error: AttnforgeError) -> AttnforgeError:
@@ -184,6 +205,7 @@ def build_environment(
         "MAX_JOBS": str(slots),
         "TORCH_EXTENSION_SKIP_NVCC_GEN_DEPENDENCIES": "1",
         # Headers of torch's own dependencies, which a partial toolkit lacks (FA#157); searched after all -I folders.
+        **dict(ground.environment.variables),
         "CPATH": os.pathsep.join(map(str, site_include_dirs(ground.environment))),
         **REPRODUCIBLE,
     }

@@ -56,8 +56,10 @@ def prove(site: Site, universal: Universal, wheel: Path, pairs: Sequence[Pair]) 
 def _loads(environments: PairEnvironments, unpacked: Path, module: UniversalModule, pair: Pair) -> bool:
     """Load a pair's module; False where only the driver's library is missing. BuildError where it does not load."""
     machine, loader = environments.machine, str(unpacked / module.folder / "__init__.py")
-    argv = (str(environments.of(pair).python), "-I", "-c", _LOAD, module.name, loader)
-    outcome = machine.runner(process.Command(argv, unpacked, process.base_environment(machine.environ), timeout=300))
+    environment = environments.of(pair)
+    argv = (str(environment.python), "-I", "-B", "-c", _LOAD, module.name, loader)
+    env = process.base_environment(machine.environ) | dict(environment.variables)
+    outcome = machine.runner(process.Command(argv, unpacked, env, timeout=300))
     if NO_DRIVER in outcome.output:
         return False
     lines = outcome.output.strip().splitlines() or ["it ended without a word"]

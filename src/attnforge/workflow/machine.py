@@ -8,14 +8,17 @@ from functools import cached_property
 
 from attnforge import process
 from attnforge.errors import HostError
+from attnforge.host.active import Inquirer
 from attnforge.host.probe import probe
+from attnforge.host.programs import Programs
 from attnforge.knowledge.torch import find_torch, is_listed
-from attnforge.model.host import Host
+from attnforge.model.host import Active, Host, Installed
 from attnforge.paths import Folders
 from attnforge.process import Runner
 from attnforge.provision.configuration import read_settings
 from attnforge.provision.environment import BuildEnvironment, EnvironmentPins, provide_environment
 from attnforge.provision.indexes import IndexSettings
+from attnforge.provision.overlay import provide_overlay
 from attnforge.provision.uv import Uv, cache_setting
 
 
@@ -37,6 +40,20 @@ class Machine:
         return probe(self.environ, self.folders, self.runner)
 
     @cached_property
+    def active(self) -> Active:
+        """The environment that the user is in, and the PyTorch in it. It is asked when this is first read."""
+        return self._inquirer.active()
+
+    def look_at(self, place: str) -> Installed:
+        """Return what is in an environment that the user names by its folder or interpreter; see ``Inquirer``."""
+        return self._inquirer.look_at(place)
+
+    @property
+    def _inquirer(self) -> Inquirer:
+        programs = Programs(self.runner, self.environ)
+        return Inquirer(programs, self.folders.bytecode, own_torch=self.host.torch)
+
+    @cached_property
     def settings(self) -> IndexSettings:
         """The package indexes that pip and uv are configured with."""
         return read_settings(self.environ)
@@ -52,6 +69,10 @@ class Machine:
             raise HostError("uv is not installed beside attnforge", why=str(error), hint="pip install uv") from error
         environ = {**self.environ, **cache_setting(self.environ, self.folders.cache / "uv")}
         return Uv(program, self.settings, environ, self.runner)
+
+    def overlay(self, installed: Installed, requirements: tuple[str, ...]) -> BuildEnvironment:
+        """Return the environment with these requirements over the PyTorch of one of the user's, made where needed."""
+        return provide_overlay(installed, requirements, self.folders, self.uv)
 
     def environment(self, python: str, torch: str, cuda: str, requirements: tuple[str, ...]) -> BuildEnvironment:
         """Return the environment with that PyTorch for that CUDA, made first where it is not there.

@@ -12,6 +12,7 @@ from packaging.version import Version
 
 from attnforge.compile.cost import CostModel
 from attnforge.errors import RequestError
+from attnforge.model.host import Active, Installed
 from attnforge.model.plan import UNSTATED, BuildPlan, Decision, Estimate, PlanWarning, Resolution, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
@@ -27,6 +28,7 @@ from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.before import made_before
 from attnforge.workflow.early import check_early, check_place, check_versions
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
+from attnforge.workflow.installed import default_environment, named_environment, of_environment
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.purity import known_pure
 from attnforge.workflow.redist import asked_release
@@ -55,11 +57,15 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A resolution, and what carrying it out needs besides."""
+    """A resolution, and what carrying it out needs besides.
+
+    ``installed`` is the environment whose PyTorch is compiled against, None where one is made for the build.
+    """
 
     request: Request
     located: Located
     resolution: Resolution
+    installed: Installed | None = None
 
     @property
     def plan(self) -> BuildPlan:
@@ -76,21 +82,29 @@ def plan(machine: Machine, request: Request) -> Planned:
     name = _split(request.package)[0] if wish is None and not is_path(request.package) else ""
     request = with_target(request, name)
     check_early(request, machine.environ)
-    read = read_torches(request.torch, machine.settings)
-    check_versions(request, read)
-    located = _from_git(machine, wish) if wish else locate(machine, request)
+    named = named_environment(machine, request)
+    wanted = of_environment(request, named)
+    read = read_torches(wanted.torch, machine.settings)
+    check_versions(wanted, read)
+    located = _from_git(machine, wish) if wish else locate(machine, wanted)
     located = replace(checked_names(located), recipe=located.recipe.at(located.version))
     pure = _why_pure(machine, located)
+    active = (named or default_environment(machine, request)) if _is_compiled(located, pure) else Active()
     expect = CostModel(machine.folders.costs).expect
     made = partial(made_before, machine.folders)
     recipe, host = located.recipe, machine.host
     proofs = partial(find_proofs, recipe.name)
     fetched = None if pure else asked_release(machine, request)
-    resolution = resolve(
-        request, recipe, located.version, located.source, host, expect, made, pure, fetched, proofs, read
-    )
+    pinned = located.version, located.source
+    resolution = resolve(wanted, recipe, *pinned, host, expect, made, pure, fetched, proofs, active, read)
     resolution = _with_found(_with_finished(resolution, machine), located)
-    return Planned(request, located, resolution)
+    return Planned(request, located, resolution, active.installed)
+
+
+def _is_compiled(located: Located, pure: str) -> bool:
+    """Say whether a package compiles anything, as far as that is known before it is resolved."""
+    release = located.recipe.release(located.version)
+    return not pure and (release is None or release.compiled)
 
 
 def _with_finished(resolution: Resolution, machine: Machine) -> Resolution:

@@ -140,7 +140,8 @@ def check_rehearsed(
         made = package_wheel(wheel, Path(place), plan, BUILDER, vendored(ground.source))
         # The plan of a universal wheel says what all pairs have together, which upstream's wheel of one has not.
         expected = None if plan.is_universal else expected_of(plan, recipe)
-        report = audit_wheel(made, torch_site=ground.environment.site_packages, recipe=recipe, expected=expected)
+        site, libraries = ground.environment.site_packages, ground.environment.libraries
+        report = audit_wheel(made, torch_site=site, libraries=libraries, recipe=recipe, expected=expected)
         wrong = tuple(one for one in report.findings if one.severity is Severity.ERROR and one.code in _CONCLUSIVE)
         if wrong:
             raise bad_wheel(report.model_copy(update={"findings": wrong}))

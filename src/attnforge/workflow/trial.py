@@ -14,23 +14,23 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 
-from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 import attnforge.ongpu
 from attnforge import process
 from attnforge.audit.universal import told_pairs
 from attnforge.embedded import read_plan
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
+from attnforge.host.active import interpreter_of
 from attnforge.knowledge.torch import default_torch, find_torch, is_listed
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
 from attnforge.model.versions import as_version
+from attnforge.workflow.asking import torch_requirements
 from attnforge.workflow.auditing import cuda_of
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.torchindex import release_for
@@ -128,7 +128,7 @@ def unpack(wheel: Path, into: Path) -> tuple[Path, ...]:
 
 
 def _program(machine: Machine, python: str) -> Path:
-    found = shutil.which(python, path=machine.environ.get("PATH"))
+    found = interpreter_of(python) or shutil.which(python, path=machine.environ.get("PATH"))
     if found is None:
         raise RequestError(f"there is no interpreter {python}", hint="--python PATH of an interpreter with PyTorch")
     # Not resolved: the link in a virtual environment is what makes it one.
@@ -154,6 +154,12 @@ def _wanted(machine: Machine, wheel: WheelFile, plan: BuildPlan | None, torch: s
         python, wanted = _python_of(wheel, plan), torch or (plan.target.torch if plan else "")
     if not wanted:
         return python, _torch_requirement(wheel.path, python), ()
+    if plan and plan.installed and not plan.installed.official and not torch:
+        raise RequestError(
+            f"{wheel.path.name} is for PyTorch {wanted}, which is no official release",
+            why="no index has that build, so no environment can be made with it",
+            hint="activate the environment that has it, or name it with --env PATH",
+        )
     release = release_for(wanted, plan, machine.settings)
     cuda = cuda_of(plan, release)
     backend = () if cuda == release.index_cuda else ("--torch-backend", "cu" + cuda.replace(".", ""))
@@ -203,36 +209,13 @@ def _torch_requirement(wheel: Path, python: str) -> str:
     return f"torch=={default}" if wanted.contains(default) else f"torch{wanted}"
 
 
-def torch_requirements(wheel: Path, python: str) -> Iterator[Requirement]:
-    """Yield what a wheel's metadata asks of PyTorch with a Python (``3.12`` or ``3.12.3``) and no extras.
-
-    A line that is no requirement is passed over.
-    """
-    there = {"python_version": ".".join(python.split(".")[:2]), "python_full_version": python, "extra": ""}
-    for line in metadata(wheel).get_all("Requires-Dist") or ():
-        try:
-            asked = Requirement(line)
-        except InvalidRequirement:
-            continue
-        if canonicalize_name(asked.name) == "torch" and (asked.marker is None or asked.marker.evaluate(there)):
-            yield asked
-
-
-def metadata(wheel: Path) -> Any:
-    """Return the headers of a wheel's METADATA; none where it has no such file or is no archive."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            names = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
-            text = archive.read(names[0]).decode(errors="replace") if names else ""
-    except (OSError, zipfile.BadZipFile, KeyError):
-        text = ""
-    return HeaderParser().parsestr(text)
-
-
 def _environment(machine: Machine, folder: Path, foreign: bool) -> dict[str, str]:
     """Return the program's environment. An interpreter of the user's keeps PYTHONPATH: its torch may lie there."""
     names = (*_PASSED, "PYTHONPATH") if foreign else _PASSED
     kept = {name: machine.environ[name] for name in names if name in machine.environ}
+    if foreign:
+        # It is not ours to change. What was compiled of its PyTorch when it was looked at is read from our cache.
+        kept |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(machine.folders.bytecode)}
     # Triton keeps what it compiled; kernels that another version of the wheel left must not be found.
     return {**process.base_environment(machine.environ), **kept, "TRITON_CACHE_DIR": str(folder / "triton")}
 

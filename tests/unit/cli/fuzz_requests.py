@@ -22,7 +22,8 @@ from attnforge.cli import build as build_verb
 from attnforge.cli import crash
 from attnforge.cli import main as program
 from attnforge.errors import RequestError
-from attnforge.model.host import Host, Toolkit
+from attnforge.host.active import Inquirer
+from attnforge.model.host import Host, Installed, Toolkit
 from attnforge.options import OPTIONS
 from attnforge.workflow import machine as machines
 
@@ -54,7 +55,8 @@ _RIGHT = {
     "gpu": "H100 L40S GH200 GB200 8.9 sm_90a native T4 V100 B200 RTX-5090 12.1 DGX-Spark 10.1 7.5 L40S,H100 A100,8.6",
     "python": "3.12 3.11.7 3.9 3.14t 4.0 2.7 3 3.10-3.13 3.10,3.12 3.13-3.10 cp312 3.12-",
     "torch": "2.11.0 2.11 2.6 99 2.11.0+cu128 2.11.0+cpu 2.11.0+rocm6.4 2.9-2.12 2.6,2.7 2.13-2.11 2.11.0,2.11 1.0 2 "
-    "nightly 2.4.0 2.15.0 2.11+cu130,2.12+cu130 -2.11 2.11-",
+    "nightly installed 2.4.0 2.15.0 2.11+cu130,2.12+cu130 -2.11 2.11-",
+    "env": "./tree /usr /nowhere python3 nothing ~nobody/x / . tree.zip",
     "cuda": "13.0 cu128 128 13 12 12.8.1 11.8 99.9 cuda13 12.4 .",
     "target": "reference hopper ada-hopper hoper",
     "profile": "full inference diffusion difusion",
@@ -257,6 +259,27 @@ class Case:
     damage: tuple[int, bytes]
     offered: list[str] = field(default_factory=list)
     torch: str = ""
+    environment: Installed | str = "it hangs"
+
+
+def _environments() -> st.SearchStrategy[Installed | str]:
+    """Return what an interpreter that is asked says, or why it says nothing."""
+    torches = ["", "2.11.0", "2.7.1+cu126", "2.12.0a0+git1", "2.6.0a0+e.nv25.01", "2.99.0", "nightly", "2.11.0+!"]
+    return st.just("it hangs") | st.builds(
+        Installed,
+        python=st.just("/e/bin/python"),
+        version=st.sampled_from(["3.12.1", "3.9.18", "3.15.0a1", "3.14.0"]),
+        prefix=st.sampled_from(["/e", "/e\x1b[2K"]),
+        named_by=st.just("--env"),
+        has_headers=st.sampled_from([True, True, False]),
+        free_threaded=st.sampled_from([False, False, True]),
+        torch=st.sampled_from([*torches, "9" * 300]),
+        calls_itself=st.sampled_from([*torches, "2.11.0+cu130", "2.99.0+cu140"]),
+        cuda=st.sampled_from(["13.0", "13.0", "12.6", "11.8", "14.0", "", "x"]),
+        rocm=st.sampled_from(["", "", "6.4"]),
+        cxx=st.sampled_from([17, 20]),
+        trouble=st.sampled_from(["", "", "ImportError: libcudnn.so.9"]),
+    )
 
 
 @st.composite
@@ -311,6 +334,7 @@ def cases() -> st.SearchStrategy[Case]:
         damage=st.tuples(st.integers(0, 2000), st.sampled_from([b"", b"", b"\xff\xff"]) | st.binary(max_size=6)),
         offered=st.lists(st.sampled_from(_ARCHIVES), max_size=2, unique=True).map(lambda names: [_ARCHIVES[0], *names]),
         torch=st.sampled_from(["", "", "", "2.11.0", "2.11.0+cu126", "2.11.0+cpu", "2.3.1", "2.12.0a0+git", "x"]),
+        environment=_environments(),
     )
 
 
@@ -336,6 +360,7 @@ def run(case: Case, host: Host) -> int:
         machine = host.model_copy(update={"torch": case.torch, "toolkits": _TOOLKITS})
         with (
             mock.patch.object(machines, "probe", lambda *_: machine),
+            mock.patch.object(Inquirer, "_asked", lambda *_: case.environment),
             mock.patch.object(build_verb, "build", _planned_only),
             mock.patch.object(crash, "write_crash", _reraise),
             mock.patch("socket.getaddrinfo", side_effect=OSError(-2, "no network")),

@@ -143,3 +143,33 @@ def test_a_broken_project_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.attnforge\n")
     with pytest.raises(RequestError, match="can't be read"):
         from_project(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "fields"),
+    [
+        ({"env": "/a"}, {"torch": "2.11.0", "python": "3.12", "cuda": "13.0"}, {"env": "/a"}),
+        ({"torch": "installed"}, {"env": "/a", "python": "3.12"}, {"torch": "installed"}),
+        ({"torch": "2.11.0"}, {"env": "/a", "python": "3.12"}, {"torch": "2.11.0", "python": "3.12"}),
+        ({"python": "3.12"}, {"env": "/a"}, {"python": "3.12", "env": "/a"}),
+        ({"env": "/a", "python": "3.12"}, {"python": "3.11"}, {"env": "/a", "python": "3.12"}),
+        ({}, {"env": "/a", "torch": "installed"}, {"env": "/a", "torch": "installed"}),
+    ],
+)
+def test_who_names_an_environment_or_a_version_settles_both(
+    first: dict[str, str], second: dict[str, str], fields: dict[str, str]
+) -> None:
+    assert merge(first, second) == fields
+
+
+def test_what_the_command_line_settles_is_not_read_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "pyproject.toml").write_text('[tool.attnforge]\ntorch = "2.11.0"\npython = "3.12"\ngpu = ["H100"]\n')
+    monkeypatch.chdir(tmp_path)
+    parser = argparse.ArgumentParser()
+    add_request_options(parser)
+    (request,) = read_requests(parser.parse_args(["flash-attn", "--env", "/opt/venv"]), {"ATTNFORGE_CUDA": "12.8"})
+    assert request == Request(package="flash-attn", env="/opt/venv", gpus=("H100",))
+    (request,) = read_requests(parser.parse_args(["flash-attn"]), {"ATTNFORGE_ENV": "/opt/venv"})
+    assert (request.env, request.torch, request.python) == ("/opt/venv", "", "")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from attnforge.host.checks_machine import HEAVY_UNIT_BYTES, SLIM_UNIT_BYTES, fitting
 from attnforge.host.doctor import examine, verdict
 from attnforge.model.finding import Finding, Severity
-from attnforge.model.host import Disk, Host, HostCompiler, Interpreter, Memory, Toolkit
+from attnforge.model.host import Active, Disk, Host, HostCompiler, Installed, Interpreter, Memory, Toolkit
 from attnforge.model.target import Architecture, Gpu
 
 GB = 10**9
@@ -236,3 +236,37 @@ def test_whatever_is_not_good_says_what_it_means_and_what_mends_it(
     severities = {finding.severity for finding in findings}
     assert verdict(findings) == (3 if Severity.ERROR in severities else 6 if Severity.UNCHECKED in severities else 0)
     assert verdict(()) == 0
+
+
+INSTALLED = Installed(
+    python="/opt/venv/bin/python",
+    version="3.12.1",
+    prefix="/opt/venv",
+    named_by="VIRTUAL_ENV",
+    torch="2.11.0",
+    calls_itself="2.11.0+cu130",
+    cuda="13.0",
+)
+
+
+def torch_of(active: Active, **host: Any) -> Finding:
+    (found,) = (finding for finding in examine(machine(**host), "", active) if finding.code == "torch")
+    return found
+
+
+def test_the_pytorch_of_the_active_environment_is_what_builds_are_for() -> None:
+    found = torch_of(Active(installed=INSTALLED))
+    assert (found.severity, found.seen) == (Severity.OK, "2.11.0+cu130 of /opt/venv (VIRTUAL_ENV), Python 3.12")
+
+
+def test_a_broken_pytorch_in_the_active_environment_is_a_warning_with_the_command_that_shows_it() -> None:
+    broken = INSTALLED.model_copy(update={"trouble": "ImportError: libcudnn.so.9"})
+    found = torch_of(Active(unfit=broken, passed=((broken.place, broken.shortcoming),)))
+    assert found.severity is Severity.WARNING
+    assert "libcudnn.so.9" in found.seen and "/opt/venv/bin/python -c 'import torch'" in found.hint
+
+
+def test_no_pytorch_is_needed_and_where_none_was_found_is_told() -> None:
+    found = torch_of(Active(passed=(("/usr (python3 on PATH)", "it has no PyTorch"),)), torch="")
+    assert found.severity is Severity.INFO
+    assert "/usr (python3 on PATH): it has no PyTorch" in found.seen

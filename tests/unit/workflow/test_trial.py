@@ -17,8 +17,9 @@ from attnforge.embedded import read_coverage
 from attnforge.errors import HostError, RequestError, WheelError
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
+from attnforge.workflow.asking import torch_requirements
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import Child, Trial, chosen_pair, read_name, torch_requirements, trial
+from attnforge.workflow.trial import Child, Trial, chosen_pair, read_name, trial
 from standins.forge import TORCH_WITHOUT_GPU, wait_until
 
 NAME = "tiny-1.0+ours-py3-none-any.whl"
