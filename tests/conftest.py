@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from attnforge.model.host import Disk, Host, HostCompiler, Memory, Toolkit
 from attnforge.model.plan import BuildPlan, Resolution, SourcePin
@@ -18,6 +19,11 @@ GIB = 2**30
 SOURCE = SourcePin(kind="sdist", name="flash_attn-2.8.3.tar.gz", sha256="a" * 64)
 CUDA_13 = Toolkit(home="/usr/local/cuda", cuda="13.0", nvcc="13.0.88")
 GXX = HostCompiler(path="/usr/bin/g++", name="g++", version="12.2.0")
+
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("any-machine", deadline=None)
+settings.load_profile("any-machine")
 
 
 def pytest_configure() -> None:
