@@ -107,8 +107,8 @@ def test_a_list_of_pytorch_that_can_not_be_is_refused(universal: Make, torches: 
 @pytest.mark.parametrize(
     ("pythons", "what", "hint"),
     [
-        ("3.99", "no PyTorch that is known is built for Python 3.99", "--python 3.14"),
-        ("3.10-3.99", "no PyTorch that is known is built for Python 3.99", "--python 3.14"),
+        ("3.99", "no PyTorch that is known is built for Python 3.99", "--python 3.15"),
+        ("3.10-3.99", "no PyTorch that is known is built for Python 3.99", "--python 3.15"),
         ("3.10,snake", "no PyTorch that is known is built for Python snake", "--python 3"),
         ("3.13-3.12", "the range 3.13-3.12 is empty", "3.12-3.13"),
         ("3.9-3.12", "none of PyTorch 2.11.0, 2.12.1 has a build for Python 3.9", "--torch 2.8.0"),
@@ -262,7 +262,7 @@ def test_all_pairs_have_one_cuda(
 @pytest.mark.parametrize(
     ("torches", "cuda", "what", "hint"),
     [
-        ("2.14,2.15", "", "no CUDA together", "build separate wheels: --torch 2.14.1 and --torch 2.15.0"),
+        ("2.10,2.15", "", "no CUDA together", "build separate wheels: --torch 2.10.0 and --torch 2.15.0"),
         ("2.11,2.12,2.15", "", "no CUDA together", "--torch 2.11.0,2.12.1 and --torch 2.15.0"),
         ("2.4,2.7", "", "no CUDA together", "--torch 2.4.1 and --torch 2.7.1, or install a CUDA toolkit"),
         ("2.14,2.15", "13.0", "PyTorch 2.15.0 has no build with CUDA 13.0", "separate wheel for --torch 2.15.0"),
