@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -140,15 +141,25 @@ def upstream_environment(
 ) -> dict[str, str]:
     """Return the environment of upstream's build, with the driver and the GPUs that it asks for."""
     stubs, options = link_folder(machine, ground, generated)
+    environment = build_environment(plan, ground, seat, slots, machine.environ)
     return {
-        **build_environment(plan, ground, seat, slots, machine.environ),
+        **environment,
         "TMPDIR": str(_own_temporary(seat)),
         "LIBRARY_PATH": str(stubs),
-        # Of setuptools, and of CMake: a compiler looks into its own folders before those of LIBRARY_PATH.
-        **({"LDFLAGS": " ".join(options)} if options else {}),
+        **with_linker_options(environment, options),
         **(virtual_gpus(plan.target.capabilities) if recipe.asks_for_gpus else {}),
         **({} if recipe.outside else through_ninja()),
     }
+
+
+def with_linker_options(environment: Mapping[str, str], options: Sequence[str]) -> dict[str, str]:
+    """Return LDFLAGS with options before those that a recipe sets; setuptools and CMake read it. Nothing for none.
+
+    A compiler looks into its own folders before those of LIBRARY_PATH, and after those of its command line.
+    """
+    if not options:
+        return {}
+    return {"LDFLAGS": " ".join(filter(None, (shlex.join(options), environment.get("LDFLAGS", ""))))}
 
 
 def _say_what_changed(output: str, observe: Observer) -> None:
