@@ -115,6 +115,22 @@ def compilers(host: Host, target_cuda: str) -> Iterator[Finding]:
         return
     for cuda in _cudas(host, target_cuda):
         yield _compiler(host.compilers, cuda)
+    yield from _without_shared_cxx(host.compilers)
+
+
+def _without_shared_cxx(found: tuple[HostCompiler, ...]) -> Iterator[Finding]:
+    lacking = [compiler for compiler in found if not compiler.has_shared_cxx]
+    if lacking:
+        yield Finding(
+            code="host-cxx-library",
+            severity=Severity.WARNING,
+            subject="C++ library",
+            seen=f"no libstdc++.so for {', '.join(compiler.path for compiler in lacking)}",
+            means="modules get a copy of the library, and an error in one ends the process; attnforge links "
+            "libstdc++.so.6 where the compiler has that",
+            hint=f"apt-get install --reinstall libstdc++-{major_version(lacking[0].version)}-dev, for what else is "
+            "compiled here",
+        )
 
 
 def _cudas(host: Host, target_cuda: str) -> tuple[str, ...]:

@@ -87,6 +87,9 @@ def find_compilers(programs: Programs) -> tuple[HostCompiler, ...]:
     return tuple(found.values())
 
 
+_SHARED_CXX = "libstdc++.so"
+
+
 def _compiler_paths(programs: Programs) -> Iterator[Path]:
     named = _first_word(programs.environ.get("CXX", ""))
     asked = [Path(named)] if named.startswith("/") else [programs.find(named)] if named else []
@@ -113,4 +116,11 @@ def _compiler(programs: Programs, path: Path, name: str) -> HostCompiler | None:
     # -dumpversion alone is "12" with Debian's g++; clang++ knows only this one.
     options = ("-dumpversion",) if name == "clang++" else ("-dumpfullversion", "-dumpversion")
     match = _VERSION.search(programs.ask(path, *options))
-    return HostCompiler(path=str(path), name=name, version=match[0]) if match else None
+    if match is None:
+        return None
+    return HostCompiler(path=str(path), name=name, version=match[0], has_shared_cxx=_has_shared_cxx(programs, path))
+
+
+def _has_shared_cxx(programs: Programs, path: Path) -> bool:
+    # It answers with the bare name where it has no such file.
+    return programs.ask(path, f"-print-file-name={_SHARED_CXX}").strip() != _SHARED_CXX

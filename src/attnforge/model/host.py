@@ -23,11 +23,15 @@ class Toolkit(Value):
 
 
 class HostCompiler(Value):
-    """A C++ compiler: ``name`` g++ or clang++, ``version`` ``12.2.0``."""
+    """A C++ compiler: ``name`` g++ or clang++, ``version`` ``12.2.0``.
+
+    ``has_shared_cxx`` is false where it has no libstdc++.so and so links a copy of that library into each module.
+    """
 
     path: str
     name: str
     version: str
+    has_shared_cxx: bool = True
 
 
 class Interpreter(Value):

@@ -19,6 +19,9 @@ def gxx(version: str, path: str = "/usr/bin/g++") -> HostCompiler:
     return HostCompiler(path=path, name="g++", version=version)
 
 
+NO_SHARED_CXX = HostCompiler(path="/usr/bin/g++", name="g++", version="13.3.0", has_shared_cxx=False)
+
+
 def kit(nvcc: str, **changes: Any) -> Toolkit:
     return Toolkit(home="/c", cuda=nvcc.rpartition(".")[0], nvcc=nvcc, **changes)
 
@@ -114,6 +117,7 @@ def test_a_bare_cuda_13_build_machine_needs_no_toolkit_gpu_driver_pip_or_torch()
         ({"compilers": (gxx("14.1.0"),)}, "12.8", "host-compiler", Severity.WARNING),
         ({"compilers": (gxx("16.1.0"), gxx("13.1.0", "/usr/bin/g++-13"))}, "13.0", "host-compiler", Severity.WARNING),
         ({"compilers": (gxx("14.1.0"), gxx("13.1.0", "/usr/bin/g++-13"))}, "12.8", "host-compiler", Severity.WARNING),
+        ({"compilers": (NO_SHARED_CXX,)}, "", "host-cxx-library", Severity.WARNING),
         ({"interpreters": ()}, "", "python", Severity.WARNING),
         ({"uv": ""}, "", "uv", Severity.ERROR),
         ({"pip": ""}, "", "pip", Severity.INFO),

@@ -255,6 +255,20 @@ class TestCompilers:
             ("clang++", "17.0.6", "clang++-17"),
         ]
 
+    @pytest.mark.parametrize(
+        ("answer", "shared"),
+        [("/usr/lib/gcc/x86_64-linux-gnu/13/libstdc++.so\n", True), ("libstdc++.so\n", False), ("", True)],
+    )
+    def test_a_compiler_without_the_shared_cxx_library_is_told_apart(
+        self, tmp_path: Path, answer: str, shared: bool
+    ) -> None:
+        def run(command: Command, log: object = None) -> Outcome:
+            return Outcome(0, answer if command.argv[1].startswith("-print-file-name") else "13.3.0\n")
+
+        executable(tmp_path / "g++")
+        (found,) = find_compilers(Programs(run, {"PATH": str(tmp_path)}))
+        assert found.has_shared_cxx is shared
+
     @pytest.mark.parametrize("cxx", ["", "missing", "/nowhere/g++", "'unclosed", "./g++"])
     def test_a_cxx_that_is_not_there_is_passed_over(self, runner: FakeRunner, tmp_path: Path, cxx: str) -> None:
         runner.say(executable(tmp_path / "g++"), "12.2.0\n")
