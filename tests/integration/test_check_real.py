@@ -65,8 +65,6 @@ CHOSEN = {
     "raises-for-softcap": "softcap",
     "wrong-gradient": "backward",
     "silent": "softcap",
-    "takes-any-heads": "errors",
-    "loses-messages": "errors",
     "dies-of-errors": "errors",
     "hangs": "compile",
     "crashes": "compile",

@@ -81,8 +81,27 @@ def test_what_was_left_out_has_to_raise_and_to_say_so(raised: str | None, status
     assert (result.status, result.code) == (status, code)
 
 
-def test_a_crash_is_no_way_to_raise() -> None:
-    assert result_of(LEFT_OUT, error("Crash", "ended by signal 11")).code == "crash"
+REFUSED = case(topic="errors", refused="Number of heads in key/value must divide")
+
+
+@pytest.mark.parametrize(
+    ("raised", "status", "code"),
+    [
+        ("RuntimeError: Number of heads in key/value must divide number of heads in query", "passed", ""),
+        (None, "failed", "error-silent"),
+        ("RuntimeError: ", "failed", "error-lost"),
+        ("", "failed", "error-lost"),
+        ("RuntimeError: Number of heads", "failed", "error-lost"),
+    ],
+)
+def test_what_upstream_refuses_has_to_raise_with_its_message(raised: str | None, status: str, code: str) -> None:
+    result = result_of(REFUSED, {"measures": [], "raised": raised, "seconds": 0})
+    assert (result.status, result.code) == (status, code)
+
+
+@pytest.mark.parametrize("one", [LEFT_OUT, REFUSED], ids=["left out", "refused"])
+def test_a_crash_is_no_way_to_raise(one: Case) -> None:
+    assert result_of(one, error("Crash", "ended by signal 11")).code == "crash"
 
 
 def test_a_kernel_for_another_gpu_may_refuse_and_may_not_be_wrong() -> None:
