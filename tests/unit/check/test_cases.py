@@ -101,6 +101,17 @@ DROPPED = [f"forward-hdim{size}-bf16" for size in (32, 64, 96, 128, 192, 256)]
 LEFT_OUT = ["alibi", "backward", "dropout", "local", "softcap", "split"]
 
 
+@pytest.mark.parametrize("package", ["flash-attn", "flash-attn-3"])
+def test_one_call_is_such_that_upstream_refuses_it(package: str) -> None:
+    (one,) = of("errors", cases_for(subject(package)))
+    assert one.heads % one.kv_heads
+    assert "heads" in one.refused
+
+
+def test_where_upstreams_message_is_not_known_no_call_has_to_be_refused() -> None:
+    assert of("errors", cases_for(subject("sageattention-1"))) == []
+
+
 def test_what_was_left_out_has_to_raise_and_nothing_else_has() -> None:
     cases = cases_for(subject(head_dims=[64], dtypes=["bf16"], left_out=LEFT_OUT, kernels_left_out=DROPPED))
     raising = {(case.topic, case.left_out) for case in cases if case.left_out}
