@@ -46,6 +46,14 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
+def rehearse(forge: Forge, source: Path) -> None:
+    """Have the kernels wait until the first run of setup.py that builds a wheel has ended: so there is a rehearsal."""
+    path = forge.folder / "rehearsed"
+    forge.toolkit.order("every", wait=str(path))
+    noting = f"import atexit, sys\nif 'bdist_wheel' in sys.argv:\n    atexit.register(open, {str(path)!r}, 'w')\n"
+    change(source / "setup.py", "\nsetup(", f"\n{noting}\nsetup(")
+
+
 class Running:
     """A build that has been started, and the events that it has printed so far."""
 
@@ -173,6 +181,7 @@ def test_packaging_that_fails_with_a_recipe(forge: Forge, go: Path) -> None:
 def test_packaging_that_fails_without_a_recipe(forge: Forge, source: Path) -> None:
     """Nobody knows what its setup.py looks at, so the run with all objects decides."""
     never_packing(source / "setup.py")
+    rehearse(forge, source)
     done = forge.build(source)
     (rehearsed,) = done.seen("Rehearsed")
     assert not rehearsed["ok"] and "the box is full" in rehearsed["why"]
@@ -199,6 +208,7 @@ def test_a_setup_that_needs_the_kernels_decides_when_they_are_there(forge: Forge
     source = (house.flash_attn if known else house.tinykernels)(forge.folder / "project")
     change(source / "setup.py", '"build_ext": BuildExtension', '"build_ext": Loading')
     change(source / "setup.py", "\nsetup(", f"{LOADING}\nsetup(")
+    rehearse(forge, source)
     done = forge.build(source, *(DIFFUSION if known else ())).ok()
     (rehearsed,) = done.seen("Rehearsed")
     assert not rehearsed["ok"] and "undefined symbol" in rehearsed["why"]
@@ -246,6 +256,7 @@ def test_a_rehearsal_changes_no_byte(forge: Forge, monkeypatch: pytest.MonkeyPat
     # As an sdist has it: setup.py writes into a folder that was there.
     (source / "flash_attn.egg-info").mkdir()
     (source / "flash_attn.egg-info" / "SOURCES.txt").write_text("setup.py\n")
+    rehearse(forge, source)
     sdist = house.archive(source, forge.folder, "flash_attn-2.8.3")
     wheels, rehearsals = [], []
     for least in (60.0, float("inf")):
@@ -287,6 +298,7 @@ def test_kernels_that_are_done_with_the_host_code_are_not_waited_for_twice(
 
 
 def test_what_is_stored_is_not_rehearsed(forge: Forge, source: Path, runs: Path) -> None:
+    rehearse(forge, source)
     assert forge.build(source).ok().seen("Rehearsed")
     (finished,) = forge.cache.glob("builds/*/wheel")
     shutil.rmtree(finished)
@@ -374,6 +386,7 @@ def test_a_setup_that_writes_headers_is_run_again_when_no_kernel_reads_them(forg
     change(
         source / "setup.py", "\nsetup(", f"\nopen({str(finished)!r}, 'a').write(open('csrc/kernels.h').read())\nsetup("
     )
+    rehearse(forge, source)
     done = forge.build(source).ok()
     assert done.seen("Rehearsed")[0]["ok"]
     assert forge.toolkit.calls() == UNITS
