@@ -43,8 +43,7 @@ class BenchOptions:
 
     ``python`` is an environment or interpreter with PyTorch, "" for the active one where all wheels are for its
     PyTorch, and else for a clean environment for each wheel with ``torch``; ``torch`` ``installed`` is the active one.
-    ``rounds`` 0 is
-    ROUNDS, or ROUNDS_AGAINST where two wheels are held against each other. ``seconds`` is how long each side is timed
+    ``rounds`` 0 is ROUNDS, or ROUNDS_AGAINST where two wheels are compared. ``seconds`` is how long each side is timed
     in each cell, over all rounds, 0 for SAMPLE_SECONDS a round; a long call is timed once a round whatever it takes.
     ``sdpa`` has PyTorch's own backends timed, too. ``device`` is ``cuda``; ``cpu`` tries all of this without a GPU.
     """

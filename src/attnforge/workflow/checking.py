@@ -59,9 +59,9 @@ def check(
     ``python`` names an environment or interpreter with PyTorch, where nothing is installed; ``torch`` ``installed`` is
     the active one. Where neither is given, the active one counts if the wheel is for its PyTorch; ``tell`` gets a line
     on that. Else a clean environment is made, with ``torch`` or with what the wheel asks for. ``timeout`` is seconds
-    for each case. ``device`` is ``cpu`` for
-    packages that compute there: tests of our own. Without a GPU the report has what can be told without one, and is
-    unchecked. Raises RequestError, HostError or WheelError where it can't be tried at all.
+    for each case. ``device`` is ``cpu`` for packages that compute there: tests of our own. Without a GPU the report has
+    what can be told without one, and is unchecked. Raises RequestError, HostError or WheelError where it can't be
+    tried at all.
     """
     began = time.monotonic()
     file = read_name(wheel)
