@@ -8,11 +8,11 @@ where an error should be raised. Kernels compute the right thing all the same, s
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from attnforge.process import Command, Runner
+from attnforge.provision.hostpath import host_path
 
 RUNTIME = "libstdc++.so.6"
 """The shared library's soname, which PyTorch's libraries need."""
@@ -38,8 +38,7 @@ def shared_runtime(compiler: str, folder: Path, runner: Runner, environ: Mapping
 
 def _found(compiler: str, name: str, folder: Path, runner: Runner, environ: Mapping[str, str]) -> Path | None:
     """Return the file that the compiler takes for a library's name; it answers with the bare name where it has none."""
-    path = os.pathsep.join((str(Path(compiler).parent), "/usr/bin:/bin"))
     argv = (compiler, f"-print-file-name={name}")
-    outcome = runner(Command(argv, folder, {**environ, "PATH": path}, timeout=60))
+    outcome = runner(Command(argv, folder, {**environ, "PATH": host_path(compiler)}, timeout=60))
     answer = Path(outcome.output.strip())
     return answer if outcome.ok and answer.is_absolute() and answer.exists() else None

@@ -13,13 +13,12 @@ from pathlib import Path
 
 from attnforge.errors import HostError
 from attnforge.process import Command, Runner
+from attnforge.provision.hostpath import host_path
 
 SONAME = "libcuda.so.1"
 
 # Where toolkits have one of NVIDIA's.
 _STUBS = ("lib64/stubs/libcuda.so", "lib/stubs/libcuda.so", "targets/x86_64-linux/lib/stubs/libcuda.so")
-
-_TOOLS = "/usr/bin:/bin"  # where the compiler's linker is
 
 _DECLARED = re.compile(r"\bCUresult\s+(cu[A-Z]\w*)\s*\(")
 
@@ -55,9 +54,8 @@ def _declared(header: Path, compiler: str, folder: Path, runner: Runner, environ
 
 
 def _run(argv: tuple[str, ...], folder: Path, runner: Runner, environ: Mapping[str, str]) -> str:
-    path = os.pathsep.join((str(Path(argv[0]).parent), _TOOLS))
     # Temporary files beside the library: it is needed whether or not compilers have space for theirs.
-    variables = {**environ, "PATH": path, "TMPDIR": str(folder)}
+    variables = {**environ, "PATH": host_path(argv[0]), "TMPDIR": str(folder)}
     outcome = runner(Command(argv, folder, variables, timeout=120))
     if not outcome.ok:
         raise HostError(

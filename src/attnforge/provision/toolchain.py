@@ -11,7 +11,6 @@ is set.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +21,12 @@ from attnforge.errors import HostError, RequestError
 from attnforge.knowledge.toolchains import ToolchainPackages, pypi_toolchain, pypi_toolchains
 from attnforge.paths import Folders
 from attnforge.process import Command, Outcome, Runner, base_environment
+from attnforge.provision.hostpath import host_path
 from attnforge.provision.store import Facts, provide
 from attnforge.provision.uv import Uv
 
 _LAYOUT = 1  # raised when the links that complete a toolchain change
 _SPECIAL = re.compile(r'["$`\\\n]')
-_TOOLS = "/usr/bin:/bin"  # where a host compiler's assembler and linker are
 _PROBE = """
 #include <nv/target>
 __global__ void twice(float* x) { x[threadIdx.x] *= 2; }
@@ -183,9 +182,8 @@ def check_compiles(nvcc: Path, folder: Path, compiler: str, runner: Runner, envi
     work = folder / "probe"
     work.mkdir()
     (work / "probe.cu").write_text(_PROBE, encoding="utf-8")
-    path = os.pathsep.join((str(Path(compiler).parent), _TOOLS))
     argv = (str(nvcc), "-ccbin", compiler, "-shared", "-Xcompiler", "-fPIC", "-lcudart", "-o", "probe.so", "probe.cu")
-    outcome = runner(Command(argv, work, {**base_environment(environ), "PATH": path}, timeout=300))
+    outcome = runner(Command(argv, work, {**base_environment(environ), "PATH": host_path(compiler)}, timeout=300))
     if not outcome.ok:
         raise _does_not_compile(outcome, compiler)
 
