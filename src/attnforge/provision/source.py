@@ -135,6 +135,11 @@ def fetch_sdist(
         return _kept(folders, sha256 or release.sha256) or _download(release, sha256, folders, settings)
 
 
+def has_sdist(folders: Folders, sha256: str) -> bool:
+    """Say whether a source archive of that hash is kept. It is hashed when it is used."""
+    return bool(sha256) and (folders.sources / sha256).is_dir()
+
+
 def _kept(folders: Folders, sha256: str) -> Path | None:
     if not sha256 or not (folders.sources / sha256).is_dir():
         return None

@@ -88,7 +88,8 @@ def test_a_target_without_a_release_of_its_minor_gets_the_nearest(make_resolutio
     # PyTorch 2.4 is built with CUDA 12.1, of which no release is pinned.
     resolution = make_resolution(version="2.7.2.post1", torch="2.4.1", python="3.11", cuda="12.1")
     assert resolution.plan.toolchain.release == "12.4.1"
-    assert any("same major" in warning.message for warning in resolution.warnings)
+    (warning,) = (warning for warning in resolution.warnings if "same major" in warning.message)
+    assert "--toolchain nvidia==12.1.1" in warning.hint
     with pytest.raises(HostError, match=r"no CUDA 12\.1 of NVIDIA's is pinned") as caught:
         make_resolution(version="2.7.2.post1", torch="2.4.1", python="3.11", cuda="12.1", toolchain="nvidia")
     assert "--toolchain nvidia==12.1.1" in caught.value.hint
@@ -146,7 +147,9 @@ def by_name(host: Host, release: CudaRelease, **changes: Any) -> Resolution:
 def test_a_release_that_is_named_wins(make_host: MakeHost) -> None:
     resolution = by_name(make_host(toolkits=(named("12.8.93"),)), fetched("12.4.99"))
     assert resolution.plan.toolchain.release == "12.4.99"
-    assert any("same major" in warning.message for warning in resolution.warnings)
+    (warning,) = (warning for warning in resolution.warnings if "same major" in warning.message)
+    # A pinned release, not the first patch of that minor.
+    assert "--toolchain nvidia==12.8.2" in warning.hint
     with pytest.raises(RequestError, match=r"CUDA 12\.4\.99 can't compile for a PyTorch that is built with CUDA 13\.0"):
         by_name(make_host(), fetched("12.4.99"), torch="2.11.0", cuda="13.0")
 
