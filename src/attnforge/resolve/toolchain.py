@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attnforge.errors import HostError, RequestError
 from attnforge.knowledge.host_compilers import (
@@ -22,6 +22,7 @@ from attnforge.resolve.decisions import Notes
 SYSTEM, PYPI, NVIDIA = "system", "pypi", "nvidia"
 
 _PINNED = f"{NVIDIA}=="
+_BUILT_ON = "x86_64"  # what wheels are built for and on
 _MINOR_LINK = "https://github.com/Dao-AILab/flash-attention/issues/2783"
 _GLIBC_LINK = "https://github.com/pytorch/extension-cpp/issues/122"
 
@@ -269,6 +270,26 @@ def _not_pinned(cuda: str, host: Host) -> HostError:
         why=f"pinned are {', '.join(release.version for release in pinned)}",
         hint=f"name the release, whose manifest is then fetched: --toolchain {_PINNED}{release_to_name(cuda)}",
     )
+
+
+def another_compiler(cuda: str, torch_cuda: str, will_do: Callable[[str], bool]) -> str:
+    """Return how to get a compiler whose CUDA ``will_do`` with a PyTorch of ``torch_cuda``, where that is enough.
+
+    ``cuda`` is that of the compiler that is chosen. "" where it is PyTorch's, so that another PyTorch is needed, and
+    where no compiler of that major will do. PyTorch takes any minor of its CUDA's major.
+    """
+    if cuda == torch_cuda:
+        return ""
+    if will_do(torch_cuda):
+        return _instead(torch_cuda, NVIDIA)
+    pinned = dict.fromkeys(one.cuda for one in pinned_releases(_BUILT_ON))
+    same = [one for one in pinned if major_version(one) == major_version(torch_cuda) and will_do(one)]
+    nearest = min(same, key=lambda one: _distance(one, torch_cuda), default="")
+    return _instead(nearest, f"{_PINNED}{release_to_name(nearest)}") if nearest else ""
+
+
+def _instead(cuda: str, toolchain: str) -> str:
+    return f"set CUDA_HOME to a toolkit of CUDA {cuda}, or unset it and choose --toolchain {toolchain}"
 
 
 def choose_compiler(cuda: str, host: Host, notes: Notes) -> HostCompiler:

@@ -224,6 +224,10 @@ def test_an_advisory_goes_by_nvcc(make_host: MakeHost) -> None:
     assert older.plan.target.cuda == "12.8"
     (warning,) = (one for one in older.warnings if one.subject == "sage-89-launches")
     assert "CUDA_HOME to a toolkit of CUDA 12.8" in warning.hint
+    # Of PyTorch's CUDA no compiler is good enough, of its major one is: --cuda would leave CUDA_HOME's in place.
+    both = sage(make_host(toolkits=(named("12.4.131"),)), cuda="12.6")
+    (warning,) = (one for one in both.warnings if one.subject == "sage-89-launches")
+    assert "--toolchain nvidia==12.8.2" in warning.hint
     (warning,) = (one for one in sage(make_host(), cuda="12.6").warnings if one.subject == "sage-89-launches")
     assert warning.hint == "--cuda 12.8 or later"
     assert "sage-89-launches" not in [warning.subject for warning in sage(make_host()).warnings]
@@ -242,6 +246,9 @@ def test_the_need_of_a_release_goes_by_nvcc(make_resolution: Make, make_host: Ma
         make_resolution(host=make_host(toolkits=(named("12.4.131"),)), **changes)
     assert "12.8" in caught.value.why
     assert "--toolchain nvidia" in caught.value.hint
+    with pytest.raises(RequestError, match=r"the chosen one is of 12\.4") as caught:
+        make_resolution(host=make_host(toolkits=(named("12.4.131"),)), cuda="12.6", **changes)
+    assert "--toolchain nvidia==12.8.2" in caught.value.hint
     with pytest.raises(RequestError, match=r"needs CUDA >=12\.8,!=12\.9, the target has 12\.6") as caught:
         make_resolution(cuda="12.6", **changes)
     assert "--cuda" in caught.value.hint
