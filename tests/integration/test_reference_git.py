@@ -80,7 +80,9 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_host: Callable[..
     top = tmp_path / "flash-attention"
     write(top, "setup.py", SETUP.format(name="flash_attn", version="2.7.2"))
     write(top, "flash_attn/__init__.py", '__version__ = "2.7.2"\n')
-    write(top, "hopper/setup.py", SETUP.format(name="flash_attn_3", version="3.0.0b1"))
+    # As upstream's: the version is computed, of a file beside setup.py, and not written as PEP 440 has it.
+    write(top, "hopper/setup.py", "from setuptools import setup\nsetup(name=NAME, version=get_package_version())\n")
+    write(top, "hopper/__init__.py", '__version__ = "3.0.0.b1"\n')
     commit(top)
     git(top, "submodule", "add", "--quiet", str(cutlass), "csrc/cutlass")
     git(top, "config", "--file", ".gitmodules", "submodule.csrc/cutlass.url", f"{GITHUB}NVIDIA/cutlass")
@@ -137,11 +139,34 @@ def test_other_commits_of_the_repositories_are_planned_and_said_to_be_others(nod
         (said,) = (one for one in document["warnings"] if one["subject"] == "target")
         assert document["source"]["commit"][:12] in said["message"]
         assert "--target reference" in said["hint"]
+    # The commit that is recorded for 2.7.2 is its tag's. That of 2.2.0 is not said to be another tag's.
+    assert any("the tag v2.7.2 moved" in one["message"] for one in flash["warnings"])
+    assert not any("moved" in one["message"] for one in sage["warnings"])
     assert "flashattn-hopper==3.0.0b1 of commit b7d29fb3b79f" in hopper["warnings"][0]["message"]
+    assert (hopper["package"], hopper["version"]) == ("flash-attn-3", "3.0.0b1")
     # What the target says of a package's GPUs holds for whatever commit.
     assert hopper["target"]["architectures"] == ["sm_90a"]
     assert flash["target"]["architectures"] == ["sm_80", "sm_90"]
     assert {path.split("/")[2] for path in node.server.asked} >= {"flash-attention", "SageAttention"}
+
+
+@pytest.mark.parametrize(
+    ("package", "source"),
+    [
+        ("flash-attn-3 @ git+{url}@v2.7.2", ""),
+        ("flash-attn-3 @ git+{url}@v2.7.2#subdirectory=hopper", ""),
+        ("flash-attn-3==3.0.0b1", "git+{url}@v2.7.2"),
+    ],
+)
+def test_another_copy_of_the_repository_is_built_in_the_recipes_folder(node: Node, package: str, source: str) -> None:
+    """Without the folder FlashAttention 2 was built under the name of FlashAttention 3."""
+    url = f"{node.server.url}/Dao-AILab/flash-attention"
+    options = ("--target", "reference", "--json", *(("--source", source.format(url=url)) if source else ()))
+    code, out, err = node.plan(package.format(url=url), options=options)
+    assert code == 0, err
+    planned = json.loads(out)
+    assert (planned["package"], planned["version"]) == ("flash-attn-3", "3.0.0b1")
+    assert (planned["source"]["subdirectory"], planned["source"]["url"]) == ("hopper", url)
 
 
 def test_what_lies_in_the_cache_is_not_fetched_again(node: Node) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attnforge.errors import HostError, RequestError
+from attnforge.model.versions import as_version
 from attnforge.paths import Folders
 from attnforge.process import redact
 from attnforge.provision.archives import SUFFIXES, read_files, unpack
@@ -96,12 +97,16 @@ def empty_submodules(folder: Path) -> tuple[str, ...]:
 
 
 def own_version(folder: Path, import_name: str) -> str:
-    """Return the ``__version__`` that a package's ``__init__.py`` states as text, or "": a clone has no PKG-INFO."""
-    init = folder / import_name / "__init__.py"
-    if not import_name or not init.is_file():
-        return ""
-    match = re.search(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", init.read_text("utf-8", "replace"), re.MULTILINE)
-    return match[1] if match else ""
+    """Return the ``__version__`` that a package's ``__init__.py`` states as text, or "": a clone has no PKG-INFO.
+
+    FlashAttention 3 has that file beside its setup.py, and writes 3.0.0.b1 for 3.0.0b1.
+    """
+    places = (folder / import_name / "__init__.py", folder / "__init__.py") if import_name else ()
+    for init in (place for place in places if place.is_file()):
+        match = re.search(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", init.read_text("utf-8", "replace"), re.MULTILINE)
+        if match:
+            return str(as_version(match[1]) or match[1])
+    return ""
 
 
 def _open_archive(path: Path) -> LocalSource:
