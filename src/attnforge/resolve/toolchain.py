@@ -14,6 +14,7 @@ from attnforge.knowledge.host_compilers import (
 )
 from attnforge.knowledge.redist import CudaRelease, pinned_release, pinned_releases, release_to_name
 from attnforge.knowledge.toolchains import ToolchainPackages, pypi_toolchain
+from attnforge.knowledge.torch import torch_releases
 from attnforge.model.host import Host, HostCompiler, Toolkit
 from attnforge.model.plan import ToolchainPin
 from attnforge.model.target import Architecture
@@ -43,6 +44,8 @@ def choose_toolkit(
         incomplete = _same_major(cuda, host) if not origin else []
         raise _incomplete(incomplete[0]) if incomplete else _missing(cuda, origin, host)
     _warn_of_minor(cuda, pin, notes)
+    if not origin:
+        _warn_of_passed_over(cuda, host, notes)
     return pin
 
 
@@ -182,6 +185,21 @@ def _warn_of_minor(cuda: str, pin: ToolchainPin, notes: Notes) -> None:
             hint=_exact_hint(cuda, pin),
             link=_MINOR_LINK,
         )
+
+
+def _warn_of_passed_over(cuda: str, host: Host, notes: Notes) -> None:
+    """Warn of a toolkit that a variable names and that PyTorch of this CUDA can't be compiled for with."""
+    for kit in host.toolkits:
+        major = major_version(kit.cuda)
+        if kit.named_by and major != major_version(cuda):
+            newest = [one for one in torch_releases() if major_version(one.index_cuda) == major]
+            notes.warn(
+                "toolchain",
+                f"{kit.named_by} names nvcc {kit.nvcc}, which is not used: torch is built with CUDA {cuda}, and "
+                "PyTorch refuses an nvcc of another major",
+                hint=f"a PyTorch of CUDA {major}: --torch {newest[-1].version}" if newest else "",
+                link=_MINOR_LINK,
+            )
 
 
 def _exact_hint(cuda: str, pin: ToolchainPin) -> str:

@@ -84,6 +84,30 @@ def test_cuda_home_wins_over_the_package_index_too(make_resolution: Make, make_h
     assert any("CUDA 13.2" in warning.message for warning in resolution.warnings)
 
 
+def test_a_named_toolkit_wins_over_one_that_fits_another_build_of_pytorch(
+    make_resolution: Make, make_host: MakeHost
+) -> None:
+    """PyTorch 2.10 is built with 12.8 on the package index, and with 13.0 on PyTorch's own."""
+    host = make_host(toolkits=(named("12.4.131"), kit("13.0.88")))
+    plan = make_resolution(host=host, torch="2.10.0", python="3.12").plan
+    assert (plan.target.cuda, plan.toolchain.nvcc) == ("12.8", "12.4.131")
+    unnamed = make_host(toolkits=(kit("12.4.131"), kit("13.0.88")))
+    plan = make_resolution(host=unnamed, torch="2.10.0", python="3.12").plan
+    assert (plan.target.cuda, plan.toolchain.nvcc) == ("13.0", "13.0.88")
+
+
+def test_a_toolkit_that_is_named_and_not_used_is_warned_of(make_resolution: Make, make_host: MakeHost) -> None:
+    host = make_host(toolkits=(named("12.4.131"), kit("13.0.88")))
+    resolution = make_resolution(host=host, torch="2.11.0", python="3.12")
+    assert resolution.plan.toolchain.nvcc == "13.0.88"
+    (warning,) = (one for one in resolution.warnings if one.subject == "toolchain")
+    assert "CUDA_HOME names nvcc 12.4.131, which is not used" in warning.message
+    assert warning.hint == "a PyTorch of CUDA 12: --torch 2.10.0"
+    for changes in ({"torch": "2.10.0"}, {"torch": "2.11.0", "toolchain": "pypi"}):
+        others = make_resolution(host=host, python="3.12", **changes).warnings
+        assert not [one for one in others if "not used" in one.message]
+
+
 def test_a_target_without_a_release_of_its_minor_gets_the_nearest(make_resolution: Make, make_host: MakeHost) -> None:
     # PyTorch 2.4 is built with CUDA 12.1, of which no release is pinned.
     resolution = make_resolution(version="2.7.2.post1", torch="2.4.1", python="3.11", cuda="12.1")
