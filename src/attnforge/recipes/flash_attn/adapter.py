@@ -109,7 +109,7 @@ class FlashAttention2:
         return (
             *including,
             lean_host(recipe.kernels.dispatch, f"{folder}/host"),
-            kernels.lean(f"{folder}/lean", layout, left_out(plan.target.architectures)),
+            kernels.lean(f"{folder}/lean", layout, left_out(plan.target.architectures), plan.selection.features),
             *([kernels.library_unit(f"{folder}/lean")] if shared else []),
             *([in_parts(f"{folder}/parts", plan.parts)] if plan.parts else []),
         )

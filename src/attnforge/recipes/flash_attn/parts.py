@@ -18,6 +18,7 @@ from dataclasses import replace
 
 from attnforge.model.graph import CompileGraph, GeneratedFile, InParts, Language, Pass, Unit
 from attnforge.model.parts import Parted, features_of
+from attnforge.recipes.flash_attn.kernels import FIXED
 
 _PART = """\
 // Made by attnforge. Kernels of one part of a unit.
@@ -27,6 +28,7 @@ _PART = """\
 """
 
 _SWITCH = """\
+#define {fixed}{name}
 #undef {name}_SWITCH
 #define {name}_SWITCH(COND, CONST_NAME, ...) \\
     [&] {{ constexpr static bool CONST_NAME = {value}; return __VA_ARGS__(); }}()
@@ -108,7 +110,8 @@ def in_parts(folder: str, parted: Sequence[Parted]) -> Pass:
 def part_header(part: str) -> str:
     """Return the header with which cicc compiles the kernels of a part alone."""
     switches = [
-        _SWITCH.format(name=name.upper(), value=str(there).lower()) for name, there in sorted(features_of(part).items())
+        _SWITCH.format(fixed=FIXED, name=name.upper(), value=str(there).lower())
+        for name, there in sorted(features_of(part).items())
     ]
     return _PART.format(switches="".join(switches).rstrip("\n"))
 
