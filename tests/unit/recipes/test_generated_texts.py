@@ -154,6 +154,7 @@ STUBS = {
         #define __device__
         #define __forceinline__ inline
     """,
+    "static_switch.h": "#pragma once\n",
     "flash.h": """
         namespace flash {
         struct Flash_fwd_params {
