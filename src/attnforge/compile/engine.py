@@ -581,7 +581,8 @@ class Engine:
         except UnprovenError as error:
             self._emit(Message("info", f"{work.unit.name}: {step.label} is run, its output is not proven ({error})"))
             with self._changed:
-                work.unit = replace(work.unit, shares=())
+                # Its own parts were never planned.
+                work.unit = replace(work.unit, shares=(), parts=None)
                 self._revise(self._waiting_for(work))
             return False
         return True
