@@ -92,7 +92,7 @@ def request_of(given: argparse.Namespace) -> Request:
     """Return the request of the build that is watched: for these architectures, without sharing."""
     passed: Mapping[str, Any] = {name: vars(given)[name.replace("-", "_")] for name in _PASSED_ON}
     gpus = tuple(Architecture.parse(word).sm for word in given.arches.split(","))
-    return Request(package=given.package, gpus=gpus, no_share_ptx=True, **merge(passed))
+    return Request(package=given.package, gpus=gpus, no_share_ptx=True, no_parts=True, **merge(passed))
 
 
 def recipe_folder(package: str) -> Path:

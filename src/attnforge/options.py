@@ -210,6 +210,9 @@ OPTIONS = (
         "run cicc for each architecture, also where the PTX of one is proven to be that of another",
     ),
     Option(
+        "no-parts", "no_parts", "flag", "", "compile the kernels of each unit at once, also where one takes longest"
+    ),
+    Option(
         "store",
         "store",
         "text",

@@ -25,7 +25,7 @@ from attnforge.compile.shared import Sharing
 from attnforge.compile.summary import Summary
 from attnforge.errors import AttnforgeError
 from attnforge.model.events import Event, JobFinished, Message
-from attnforge.model.graph import CompileGraph, Pass, Unit
+from attnforge.model.graph import CompileGraph, InParts, Pass, Unit
 from attnforge.model.plan import BuildPlan
 from attnforge.model.sharing import Proof, Shared, merged
 from attnforge.model.target import Architecture
@@ -315,3 +315,78 @@ def test_code_that_looks_at_its_architecture_is_not_proven(
     assert error is None
     assert len(verdicts) == 2
     assert all(verdict.proof is None and "scale" in verdict.why for verdict in verdicts)
+
+
+SWITCHED = """
+#pragma once
+#ifndef SWITCH
+#define SWITCH(COND, ...) \\
+    if (COND) { constexpr bool On = true; __VA_ARGS__ } else { constexpr bool On = false; __VA_ARGS__ }
+#endif
+#ifndef BODY
+#define BODY x[threadIdx.x] *= On ? N : N + factor;
+#endif
+template<int N, bool On> __global__ void scale(float *x, float factor) { BODY }
+template<int N> __global__ void move(float *x) { x[threadIdx.x] += N; }
+template<int N> void start(float *x, bool on) {
+    SWITCH(on, scale<N, On><<<1, 32>>>(x, 2.f);)
+    move<N><<<1, 32>>>(x);
+}
+template<int N> void launch(float *x);
+"""
+ON, OFF = (f"#define SWITCH(COND, ...) {{ constexpr bool On = {on}; __VA_ARGS__ }}\n" for on in ("true", "false"))
+INDEX = "#define BODY\n"
+
+
+def parted(project: Project, *parts: str) -> Pass:
+    """Write headers of the kernels of each part; return the pass that compiles them in these parts."""
+    paths = []
+    for number, text in enumerate((INDEX, *parts)):
+        paths.append(str(project.folder / f"{number}.h"))
+        Path(paths[-1]).write_text(text)
+    headers = InParts(paths[0], tuple(paths[1:]))
+    return lambda graph: graph.map(lambda unit: replace(unit, parts=headers, fallback=(unit,)))
+
+
+@pytest.fixture
+def whole(project: Project) -> dict[str, bytes]:
+    """Objects of units with two kernels that a switch tells apart, compiled at once."""
+    (project.folder / "include" / "common.h").write_text(SWITCHED)
+    for number, name in ((2, "two"), (3, "three")):
+        text = KERNEL.format(number=number).replace("scale<", "start<").replace("<<<1, 32>>>(x)", "(x, x != nullptr)")
+        (project.folder / "src" / f"{name}.cu").write_text(text)
+    summary, error = project.build()
+    assert error is None
+    assert ran(summary)["cicc"] == 2
+    project.cache = project.cache.with_name("another cache")
+    return {name: project.object(name).read_bytes() for name in ("two", "three")}
+
+
+def made(project: Project) -> dict[str, bytes]:
+    return {name: project.object(name).read_bytes() for name in ("two", "three")}
+
+
+def test_in_parts_the_object_is_the_same(project: Project, whole: dict[str, bytes]) -> None:
+    summary, error = project.build(parted(project, ON, OFF))
+    assert error is None
+    assert made(project) == whole
+    # For each unit an index and two parts.
+    assert ran(summary) == {"preprocess": 10, "cudafe++": 2, "cicc": 6, "ptxas": 2, "fatbinary": 2, "compile": 2}
+    assert not [event for event in project.events if isinstance(event, Message)]
+
+
+def test_parts_that_lack_a_kernel_are_noticed(project: Project, whole: dict[str, bytes]) -> None:
+    summary, error = project.build(parted(project, ON, ON))
+    assert error is None
+    assert ran(summary)["cicc"] == 8
+    messages = [event.text for event in project.events if isinstance(event, Message)]
+    assert len(messages) == 2
+    assert all("its parts are not whole" in text for text in messages)
+    assert made(project) == whole
+
+
+def test_parts_that_do_not_compile_are_compiled_at_once(project: Project, whole: dict[str, bytes]) -> None:
+    _, error = project.build(parted(project, ON, "#define SWITCH(COND, ...) nonsense\n"))
+    assert error is None
+    assert made(project) == whole
+    assert any("in another way" in event.text for event in project.events if isinstance(event, Message))

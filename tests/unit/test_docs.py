@@ -45,6 +45,7 @@ from attnforge.model.recipe import (
     Amount,
     Carrier,
     Cost,
+    Cut,
     Feature,
     GitSource,
     Kernels,
@@ -325,6 +326,7 @@ PARTS: dict[str, type[Value]] = {
     "unit": UnitArchitectures,
     "cost": Cost,
     "amount": Amount,
+    "cut": Cut,
     "git": GitSource,
 }
 

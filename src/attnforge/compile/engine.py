@@ -21,9 +21,10 @@ from typing import IO, Self
 from attnforge.compile import failures, objects, shared, steps
 from attnforge.compile.cost import CostModel
 from attnforge.compile.executor import Ended, Executor, Run, own_resident
-from attnforge.compile.forecast import forecast, forecast_steps, is_shared, predict
+from attnforge.compile.forecast import follows, forecast, forecast_steps, predict
 from attnforge.compile.hostcompiler import host_compiler
 from attnforge.compile.objects import Cost, ObjectStore, Stored
+from attnforge.compile.parts import NotWholeError, in_parts
 from attnforge.compile.rehearsal import LEAST_SECONDS, Rehearsal, can_wait
 from attnforge.compile.remaining import Countdown, first_trial, seconds_left, trials_of
 from attnforge.compile.reuse import Reuse
@@ -351,7 +352,9 @@ class Engine:
     def _work_for(self, unit: Unit, batch: Batch) -> Work:
         number = next(self._numbers)
         # The folders' names depend on the unit alone: no object can hold a name that changes.
-        told = "\0".join((unit.output, *unit.argv)).encode("utf-8", "surrogateescape")
+        # A unit that is compiled at once, because its parts could not be, is another one.
+        parts = (unit.parts.index, *unit.parts.headers) if unit.parts else ()
+        told = "\0".join((unit.output, *unit.argv, *parts)).encode("utf-8", "surrogateescape")
         name = hashlib.sha256(told).hexdigest()[:16]
         return Work(unit, batch, self._work / name, self._temporary / name, number=number)
 
@@ -485,7 +488,13 @@ class Engine:
             found = self._dissect(work)
         except UnknownStepsError:
             found = ()
+        try:
+            found = in_parts(found, work.unit)
+        except UnknownStepsError as error:
+            self._at_once(work, f"its steps can't be run in parts: {error}")
         work.steps = {step.label: step for step in shared.ordered(found, work.unit)}
+        for folder in steps.folders(found):
+            Path(folder).mkdir(parents=True, exist_ok=True)
         tasks = [self._step_task(work, step) for step in work.steps.values()] or [self._whole_task(work)]
         with self._changed:
             if not self._closing and self._server.error is None:
@@ -508,8 +517,6 @@ class Engine:
         found = steps.dissect(text, str(work.temporary), str(module_id), str(work.made), self._reuse.prefixes)
         searched = {name: value for name, value in found[0].items() if name in ("PATH", "LD_LIBRARY_PATH")}
         work.environment = {**work.environment, **searched}
-        for folder in steps.folders(found[1]):
-            Path(folder).mkdir(parents=True, exist_ok=True)
         return found[1]
 
     def _step_task(self, work: Work, step: Step) -> Task:
@@ -549,11 +556,13 @@ class Engine:
             if not self._seek(work, other):
                 continue
             cached = self._reuse.find_step(work, other)
-            if cached or self._share(work, other):
+            shared_ = not cached and self._share(work, other)
+            if cached or shared_ or self._join(work, other):
                 with self._changed:
                     for job_id in self._scheduler.cancel([work.job(other.label)]):
                         del self._tasks[job_id]
-                    self._tally.step(other.tool, 0.0, cached=cached, shared=not cached)
+                    if cached or shared_:
+                        self._tally.step(other.tool, 0.0, cached=cached, shared=shared_)
                 self._advance(work, other)
 
     def _seek(self, work: Work, step: Step) -> bool:
@@ -564,18 +573,40 @@ class Engine:
         return first
 
     def _share(self, work: Work, step: Step) -> bool:
-        """Write what a step would, if that follows from what another one wrote; otherwise the step has to run."""
-        if not is_shared(work.unit, step.label):
+        """Write what a step would from what another one wrote, if that is proven; otherwise the step has to run."""
+        if not any(step.label == f"cicc {code}" for code, _ in work.unit.shares):
             return False
         try:
             self._reuse.share_step(work, step)
         except UnprovenError as error:
             self._emit(Message("info", f"{work.unit.name}: {step.label} is run, its output is not proven ({error})"))
             with self._changed:
-                work.unit = replace(work.unit, shares=())
-                self._revise([self._tasks[job_id] for job_id in (work.job(step.label),) if job_id in self._tasks])
+                # Its own parts were never planned.
+                work.unit = replace(work.unit, shares=(), parts=None)
+                self._revise(self._waiting_for(work))
             return False
         return True
+
+    def _join(self, work: Work, step: Step) -> bool:
+        """Write what a step would from what its parts wrote, if they are whole; otherwise the step has to run."""
+        if step.tool is not Tool.CICC or not follows(work.unit, step.label):
+            return False
+        try:
+            self._reuse.join_step(work, step)
+        except NotWholeError as error:
+            self._at_once(work, f"{step.label} is run at once, its parts are not whole: {error}")
+            return False
+        return True
+
+    def _at_once(self, work: Work, why: str) -> None:
+        """Have a unit's kernels compiled at once from here on."""
+        self._emit(Message("info", f"{work.unit.name}: {why}"))
+        with self._changed:
+            work.unit = replace(work.unit, parts=None)
+            self._revise(self._waiting_for(work))
+
+    def _waiting_for(self, work: Work) -> list[Task]:
+        return [task for task in self._waiting_tasks() if task.work is work]
 
     def _compile_whole(self, task: Task) -> bool:
         """Make an object by one command, so that it writes beside the store, whatever happens to it there."""

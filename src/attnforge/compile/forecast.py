@@ -8,12 +8,15 @@ from typing import Protocol
 
 from attnforge.model.cost import Prediction
 from attnforge.model.graph import Unit
+from attnforge.model.parts import part_labels
 from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS
+from attnforge.schedule.unit import length_of
 
-SHARED = Prediction(0.0, 0)
-"""What a step takes whose output follows from another's."""
+FOLLOWS = Prediction(0.0, 0)
+"""What a step takes whose output follows from others'."""
 
 _CODE = re.compile(r"(?:^|,)code=(?:\[)?(sm_\w+)")
+_CICC = re.compile(r"cicc sm_\w+")
 
 
 class Costs(Protocol):
@@ -34,19 +37,35 @@ def codes(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def step_labels(unit: Unit) -> tuple[str, ...]:
-    """Return the labels of the steps that will run for a unit; a cicc whose output follows from another's will not."""
-    labels = (*HOST_STEPS, *(f"{step} {code}" for code in codes(unit.argv) for step in DEVICE_STEPS))
-    return tuple(label for label in labels if not is_shared(unit, label))
+    """Return the labels of the steps that will run for a unit; a cicc whose output follows from others' will not."""
+    targets = codes(unit.argv)
+    labels = [*HOST_STEPS, *(f"{step} {code}" for code in targets for step in DEVICE_STEPS)]
+    if unit.parts is not None:
+        parted = [code for code in targets if not _is_taken(unit, f"cicc {code}")]
+        count = len(unit.parts.headers)
+        labels += [one for code in parted for tool in PARTED for one in part_labels(f"{tool} {code}", count)]
+    return tuple(label for label in labels if not follows(unit, label))
 
 
-def is_shared(unit: Unit, label: str) -> bool:
-    """Say whether what a step writes is expected to follow from what another one does."""
+PARTED = ("preprocess", "cicc")
+"""The programs that run once for each part of a unit."""
+
+
+def follows(unit: Unit, label: str) -> bool:
+    """Say whether what a step writes is expected to follow from what others do.
+
+    That is the PTX that is another architecture's, or put together of those of its parts.
+    """
+    return _is_taken(unit, label) or (unit.parts is not None and _CICC.fullmatch(label) is not None)
+
+
+def _is_taken(unit: Unit, label: str) -> bool:
     return any(label == f"cicc {code}" for code, _ in unit.shares)
 
 
 def predict(unit: Unit, label: str, costs: Costs) -> Prediction:
     """Return what a job of a unit is expected to take, by its label."""
-    return SHARED if is_shared(unit, label) else costs.predict(unit, label)
+    return FOLLOWS if follows(unit, label) else costs.predict(unit, label)
 
 
 def forecast_steps(unit: Unit, costs: Costs) -> Mapping[str, Prediction]:
@@ -61,8 +80,8 @@ def forecast_steps(unit: Unit, costs: Costs) -> Mapping[str, Prediction]:
 
 
 def forecast(unit: Unit, costs: Costs) -> Prediction:
-    """Return the CPU seconds of all of a unit's steps, and the peak of the largest."""
-    parts = list(forecast_steps(unit, costs).values())
-    if len(parts) == 1:
-        return parts[0]
-    return Prediction(sum(part.seconds for part in parts), max(part.peak_bytes for part in parts))
+    """Return the seconds of a unit's steps in one slot (in parts, in several), and the peak of the largest."""
+    steps = forecast_steps(unit, costs)
+    if len(steps) == 1:
+        return next(iter(steps.values()))
+    return Prediction(length_of(steps), max(step.peak_bytes for step in steps.values()))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 _START = re.compile(rb"^(?:\.(?:visible|weak)[ \t]+)?\.(?:entry|func)\b[^;{]*?\b(?P<name>[\w$]+)\(", re.MULTILINE)
@@ -131,20 +131,32 @@ def derived(module: Module, code: str, left_out: Callable[[str], bool] = lambda 
 
     It is what cicc writes for it where that is the same but for these two. UnknownPtxError where nothing is left.
     """
-    kept = [(at, function) for at, function in enumerate(module.functions) if not left_out(function.name)]
+    kept = [
+        (mark, function, number)
+        for number, (mark, function) in enumerate(zip(module.marks, module.functions, strict=True))
+        if not left_out(function.name)
+    ]
     if not kept:
         raise UnknownPtxError("no functions are left")
-    first, _ = kept[0]
+    return _TARGET.sub(b".target sm_" + code.encode(), assembled(module, kept), count=1)
+
+
+def assembled(module: Module, functions: Sequence[tuple[bytes, Function, int]]) -> bytes:
+    """Return the PTX with the head and tail of ``module`` and these functions in this order.
+
+    Each comes with the comment before it and the number that it had. Their labels get the numbers that they have here,
+    as cicc counts.
+    """
     at = max(module.mark, 0)
-    head = module.head[:at] + (module.marks[first] if module.mark >= 0 else b"") + module.head[at:]
-    texts = [_TARGET.sub(b".target sm_" + code.encode(), head)]
-    for number, (before, function) in enumerate(kept):
-        texts += [module.marks[before] if number else b"", _renumbered(function.text, before, number)]
+    mark = functions[0][0] if module.mark >= 0 else b""
+    texts = [module.head[:at], mark, module.head[at:]]
+    for number, (before, function, had) in enumerate(functions):
+        texts += [before if number else b"", renumbered(function.text, had, number)]
     return b"".join([*texts, module.tail])
 
 
-def _renumbered(text: bytes, before: int, number: int) -> bytes:
-    """Return a function with its own number changed in its labels; any other number there stays."""
+def renumbered(text: bytes, before: int, number: int) -> bytes:
+    """Return a function's text with its own number changed in its labels; any other number there stays."""
     own, other = b"%d" % before, b"%d" % number
     return _NUMBERED.sub(lambda match: match["what"] + (other if match["number"] == own else match["number"]), text)
 

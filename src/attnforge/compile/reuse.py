@@ -9,6 +9,7 @@ from pathlib import Path
 from attnforge.compile import keys
 from attnforge.compile.cache import StepCache
 from attnforge.compile.heap import trimmed
+from attnforge.compile.parts import joined_outputs
 from attnforge.compile.prefixes import Prefixes
 from attnforge.compile.reads import folders_of
 from attnforge.compile.recall import Found, Recall, dependencies
@@ -74,6 +75,16 @@ class Reuse:
         with self._files, trimmed():
             ptx = self._sharing.ptx(work, step, self.prefixes)
             Path(keys.outputs(step)["output"]).write_bytes(ptx)
+
+    def join_step(self, work: Work, step: Step) -> None:
+        """Write what a cicc would write from what its parts wrote. NotWholeError where that is not certain.
+
+        The cache does not get it, as above.
+        """
+        work.keys.pop(step.label, None)
+        with self._files, trimmed():
+            for path, content in joined_outputs(work, step).items():
+                Path(path).write_bytes(content)
 
     def keep_step(self, work: Work, step: Step) -> None:
         """Keep what a step has made, if it is one that is looked up."""

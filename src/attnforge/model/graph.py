@@ -18,6 +18,18 @@ class Language(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class InParts:
+    """How cicc compiles the kernels of a unit in parts: by headers (absolute paths) that it is given one of each time.
+
+    Each of ``headers`` leaves the kernels of the other parts out. With ``index`` cicc writes all kernels in their
+    order, without their bodies.
+    """
+
+    index: str
+    headers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """One translation unit: a command that makes one object.
 
@@ -31,8 +43,8 @@ class Unit:
     ``members`` are the outputs of units that were merged into this one; they get objects without content.
     ``ignores`` are variables of the environment that its compile does not see.
     ``shares`` are pairs of architectures: code for the first (``sm_90``) is made from the PTX for the second, where
-    that is proven. ``left_out`` are pairs of an architecture and a regular expression over the mangled names of
-    functions that its code does without.
+    that is proven. ``parts`` says how its kernels are compiled in parts, None for at once. ``left_out`` are pairs of an
+    architecture and a regular expression over the mangled names of functions that its code does without.
     ``module_id`` is the name that cudafe++ puts into symbols of internal linkage; where it is set, nvcc's steps are
     run one by one.
     """
@@ -49,6 +61,7 @@ class Unit:
     cost_key: str = ""
     ignores: tuple[str, ...] = ()
     shares: tuple[tuple[str, str], ...] = ()
+    parts: InParts | None = None
     left_out: tuple[tuple[str, str], ...] = ()
     module_id: str = ""
     members: tuple[str, ...] = ()

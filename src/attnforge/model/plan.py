@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from attnforge.model.base import Value
+from attnforge.model.parts import Parted
 from attnforge.model.recipe import Carrier
 from attnforge.model.sharing import Shared
 from attnforge.model.target import Gpu, Target
@@ -168,7 +169,8 @@ class BuildPlan(Value):
 
     Jobs, memory and paths are decided when it runs. ``groups`` names the kernels whose units are compiled as one: that
     moves functions about in a wheel and changes none of them. ``shared`` says which code is made from the PTX of
-    another architecture, where that is proven to be the same. ``requires_torch`` is the specifier of the PyTorch
+    another architecture, where that is proven to be the same. ``parts`` names the units whose kernels cicc compiles in
+    several parts at once, which makes the same. ``requires_torch`` is the specifier of the PyTorch
     versions that the modules load with (``==2.11.*``), "" for a wheel without modules. ``recipe`` is the digest of
     what the recipe does to units beside what stands here (Recipe.rules_digest). ``pairs`` are those of a universal
     wheel, in order; ``target`` has the first one's Python and PyTorch, with which the kernels are compiled. For any
@@ -190,6 +192,7 @@ class BuildPlan(Value):
     requires_torch: str = ""
     groups: tuple[tuple[str, ...], ...] = ()
     shared: tuple[Shared, ...] = ()
+    parts: tuple[Parted, ...] = ()
     recipe: str = ""
     pairs: tuple[Pair, ...] = ()
     label: str
@@ -198,9 +201,9 @@ class BuildPlan(Value):
 
     @model_serializer(mode="wrap")
     def _without_none(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out ``installed`` where there is none: plans that were made before there was such a field stay."""
+        """Leave out ``installed`` and ``parts`` where there are none: plans from before these fields stay."""
         document: dict[str, Any] = serialize(self)
-        return {key: value for key, value in document.items() if key != "installed" or value is not None}
+        return {key: value for key, value in document.items() if value or key not in ("installed", "parts")}
 
     @property
     def is_compiled(self) -> bool:
@@ -221,6 +224,7 @@ class BuildPlan(Value):
             "requires_torch": "",
             "groups": (),
             "shared": (),
+            "parts": (),
             "label": "",
             "wheel": "",
         }

@@ -15,6 +15,7 @@ from packaging.version import Version
 from pydantic import AfterValidator, Field, PositiveFloat, field_validator
 
 from attnforge.model.base import Value, digest_of
+from attnforge.model.parts import features_of
 from attnforge.model.target import Architecture
 from attnforge.model.versions import as_specifier, as_version, shortened
 
@@ -425,12 +426,15 @@ class Amount(Value):
     def of(self, kernels: Sequence[KernelName], features: float, code: str = "") -> float:
         """Return the amount of the units of these kernels, merged into one; ``code`` is the architecture (``80``)."""
         more = self.codes.get(code, {})
-        shared = self.shared * max(self._of_dim(one.head_dim) for one in kernels)
         added = sum(
             self._of_dim(one.head_dim) * more.get(str(one.head_dim), 1.0) * self.each(features, one.words)
             for one in kernels
         )
-        return shared + added + (len({one.dims for one in kernels}) - 1) * self.head_dim
+        return self.common(kernels) + added + (len({one.dims for one in kernels}) - 1) * self.head_dim
+
+    def common(self, kernels: Sequence[KernelName]) -> float:
+        """Return what is there once in a unit with these kernels, and once in each part of it."""
+        return self.shared * max(self._of_dim(one.head_dim) for one in kernels)
 
     def alone(self, features: float) -> float:
         """Return the amount of one unit of the kind, whichever."""
@@ -438,6 +442,27 @@ class Amount(Value):
 
     def _of_dim(self, head_dim: int) -> float:
         return self.head_dims.get(str(head_dim), 1.0)
+
+
+class Cut(Value):
+    """A way to compile the kernels of a unit in parts, which the recipe's adapter has headers for."""
+
+    variants: tuple[str, ...] = Field(
+        default=(), description='variants of the units that can be divided so, `""` for the plain one; empty: all'
+    )
+    parts: dict[str, PositiveFloat] = Field(
+        description="each part, named by the features that its kernels have or, with `no-` before it, do without, "
+        "joined by `+`, to its share (0 to 1) of what each unit adds to cicc's work; all the features have to be kept"
+    )
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The features by which the kernels are divided."""
+        return frozenset(name for part in self.parts for name in features_of(part))
+
+    def serves(self, kernel: KernelName, features: Iterable[str]) -> bool:
+        """Say whether a unit with these optional features can be divided so."""
+        return self.features <= set(features) and (not self.variants or kernel.variant in self.variants)
 
 
 class Cost(Value):
@@ -466,6 +491,13 @@ class Cost(Value):
         description="CPU seconds, for one architecture, that the units of a group may add to what they share; 0: none "
         "are merged",
     )
+    cuts: tuple[Cut, ...] = Field(
+        default=(), description="ways to compile the kernels of such a unit in parts, fewest parts first, see below"
+    )
+    index_seconds: float = Field(
+        default=0, ge=0, description="CPU seconds of the run of cicc that writes the kernels of a unit without bodies"
+    )
+    index_bytes: int = Field(default=0, ge=0, description="its peak memory, in bytes")
     source: str = Field(description="how it was measured")
 
     @property

@@ -20,7 +20,7 @@ class Request(Value):
     for one wheel for several pairs: ``python`` and ``torch`` may then be lists and ranges (``3.10-3.13``,
     ``2.11,2.12``). ``torch`` is ``installed`` for the PyTorch of the active environment, and ``env`` the folder or
     interpreter of another one whose PyTorch is meant. ``no_share_ptx`` has cicc run for each architecture, also where
-    one's PTX is proven to be another's.
+    one's PTX is proven to be another's. ``no_parts`` has the kernels of each unit compiled at once.
     """
 
     package: str
@@ -45,3 +45,4 @@ class Request(Value):
     universal: bool = False
     env: str = ""
     no_share_ptx: bool = False
+    no_parts: bool = False

@@ -6,12 +6,24 @@ import heapq
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from attnforge.model.cost import DISPATCH, Prediction, step_key
 from attnforge.model.host import Host
+from attnforge.model.parts import part_labels
 from attnforge.model.plan import BuildPlan, Estimate, Selection
-from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS, JOINT, Amount, Cost, KernelName, Recipe, Step, compiled_for
+from attnforge.model.recipe import (
+    DEVICE_STEPS,
+    HOST_STEPS,
+    JOINT,
+    Amount,
+    Cost,
+    Cut,
+    KernelName,
+    Recipe,
+    Step,
+    compiled_for,
+)
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
 from attnforge.schedule.simulate import simulate
@@ -115,6 +127,48 @@ def _step(cost: Cost, step: Step, measure: _Measure, code: str) -> Prediction:
     return Prediction(seconds, peak, int(measure(cost.late[step], code)), min(cost.seconds[step].shared / seconds, 1.0))
 
 
+def predict_parts(
+    cost: Cost, cut: Cut, kernels: Sequence[str], features: float, architectures: Sequence[Architecture]
+) -> dict[str, Prediction]:
+    """Return what the steps of a unit's parts take, by label, besides those of the whole unit.
+
+    Each part does again what its kernels have in common, and may hold as much memory as the whole.
+    """
+    names = [KernelName.parse(kernel) for kernel in kernels]
+    common, count = cost.seconds["cicc"].common(names), len(cut.parts)
+    found: dict[str, Prediction] = {}
+    for one in architectures:
+        preprocess, whole = (
+            _step(cost, step, lambda amount, code: amount.of(names, features, code), one.digits)
+            for step in _DEVICE_FRONT
+        )
+        each = [Prediction(cost.index_seconds, cost.index_bytes)]
+        for share in cut.parts.values():
+            seconds = common + share * max(whole.seconds - common, 0.0)
+            each.append(replace(whole, seconds=seconds, early=min(common / seconds, 1.0) if seconds else 1.0))
+        found |= dict.fromkeys(part_labels(f"preprocess {one.sm}", count), preprocess)
+        found |= dict(zip(part_labels(f"cicc {one.sm}", count), each, strict=True))
+    return found
+
+
+_DEVICE_FRONT: tuple[Step, Step] = ("preprocess", "cicc")
+
+
+def cut_of(plan: BuildPlan, recipe: Recipe, kernels: Sequence[str]) -> tuple[Cost, Cut] | None:
+    """Return how a unit is divided, None where its kernels are compiled at once."""
+    parts = {one.parts for one in plan.parts if one.unit in kernels}
+    cost = recipe.cost(KernelName.parse(kernels[0]).kind)
+    if cost is None or not is_parted(plan, kernels):
+        return None
+    return next(((cost, cut) for cut in cost.cuts if {tuple(cut.parts)} == parts), None)
+
+
+def is_parted(plan: BuildPlan, kernels: Sequence[str]) -> bool:
+    """Say whether the kernels of a unit are compiled in parts: those of merged units, where all are in the same."""
+    parts = {one.unit: one.parts for one in plan.parts}
+    return len({parts.get(kernel) for kernel in kernels}) == 1 and kernels[0] in parts
+
+
 def together(steps: Iterable[Prediction]) -> Prediction:
     """Return what steps take that run one after the other."""
     listed = list(steps)
@@ -129,7 +183,9 @@ def priors(plan: BuildPlan, recipe: Recipe) -> dict[str, Prediction]:
     predictions: dict[str, Prediction] = {}
     alone = ((kernel,) for kernel in plan.selection.kept)
     for kernels in (*plan.groups, *alone):
-        predictions |= _keyed(cost_key(plan, JOINT.join(kernels)), _steps(plan, recipe, kernels))
+        key = cost_key(plan, JOINT.join(kernels))
+        predictions |= _keyed(key, _steps(plan, recipe, kernels))
+        predictions |= {step_key(key, label): step for label, step in _part_steps(plan, recipe, kernels).items()}
     for name, steps in _named(plan, recipe).items():
         predictions |= _keyed(cost_key(plan, name), steps)
     return predictions | _dispatch(plan, recipe)
@@ -163,6 +219,15 @@ def _steps(plan: BuildPlan, recipe: Recipe, kernels: Sequence[str]) -> dict[str,
     return predict_steps(cost, kernels, feature_share(recipe, plan.selection), plan.target.architectures)
 
 
+def _part_steps(plan: BuildPlan, recipe: Recipe, kernels: Sequence[str]) -> dict[str, Prediction]:
+    found = cut_of(plan, recipe, kernels)
+    if found is None:
+        return {}
+    name = JOINT.join(kernels)
+    own = [one for one in plan.target.architectures if not _is_taken(plan, name, f"cicc {one.sm}")]
+    return predict_parts(*found, kernels, feature_share(recipe, plan.selection), own)
+
+
 def _dispatch(plan: BuildPlan, recipe: Recipe) -> dict[str, Prediction]:
     cost = recipe.cost(DISPATCH)
     return {cost_key(plan, DISPATCH): Prediction(cost.alone(1.0), cost.peak(1.0))} if cost else {}
@@ -176,18 +241,28 @@ def expected_units(
     A unit that one command makes has one step, "". A universal wheel's host code is compiled for each pair.
     """
     there = made or Made()
-    known = {JOINT.join(kernels): _steps(plan, recipe, kernels) for kernels in units(plan)}
+    known = {
+        JOINT.join(kernels): _steps(plan, recipe, kernels) | _part_steps(plan, recipe, kernels)
+        for kernels in units(plan)
+    }
     for name, steps in (known | _named(plan, recipe)).items():
         if steps and not there.has(name, recipe):
-            left = (label for label in steps if not is_shared(plan, name, label))
+            left = (label for label in steps if not follows(plan, name, label))
             yield {label: predictions[step_key(cost_key(plan, name), label)] for label in left}
     host_code = [{"": predictions[key]} for key in _dispatch(plan, recipe)]
     pairs = max(len(plan.pairs), 1)
     yield from host_code * (pairs - 1 if there.has(DISPATCH, recipe) else pairs)
 
 
-def is_shared(plan: BuildPlan, name: str, label: str) -> bool:
-    """Say whether a step of a unit is not run because its output follows from another architecture's."""
+def follows(plan: BuildPlan, name: str, label: str) -> bool:
+    """Say whether a step of a unit is not run because its output follows from another architecture's, or its parts'."""
+    parted = is_parted(plan, name.split(JOINT))
+    return _is_taken(plan, name, label) or (
+        parted and any(label == f"cicc {one.sm}" for one in plan.target.architectures)
+    )
+
+
+def _is_taken(plan: BuildPlan, name: str, label: str) -> bool:
     members = set(name.split(JOINT))
     return any(label == f"cicc sm_{one.code}" and members <= set(one.units) for one in plan.shared)
 

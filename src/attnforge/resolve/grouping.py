@@ -182,6 +182,11 @@ def _best_here(every: Sequence[Divisions], request: Request, host: Host) -> _Cho
     return min(choices, key=lambda choice: choice.rank, default=None)
 
 
+def at_once(request: Request, host: Host) -> int:
+    """Return for how many compiles at once the units of a build are meant."""
+    return _wanted(request.groups) or request.jobs or host.cpus
+
+
 def _here(request: Request, host: Host) -> str:
     number = f"--jobs {request.jobs}" if request.jobs else f"{host.cpus} processor{'s' if host.cpus > 1 else ''}"
     return f"{number} and {memory_limit(request, host) / 1e9:.1f} GB for compilers"

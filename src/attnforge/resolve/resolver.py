@@ -34,6 +34,7 @@ from attnforge.resolve.naming import (
     with_commit,
 )
 from attnforge.resolve.pairs import choose_pairs
+from attnforge.resolve.parts import choose_parts
 from attnforge.resolve.ptx import choose_shared
 from attnforge.resolve.pure import PURE, resolve_pure
 from attnforge.resolve.releases import check_release, warn_uncovered
@@ -114,6 +115,7 @@ def resolve(
     groups = choose_groups(request, host, recipe, selection, notes)
     proven = proofs(toolchain.nvcc)
     shared = choose_shared(request, recipe, version, selection, target.architectures, proven, notes)
+    parts = choose_parts(request, host, recipe, selection, groups, notes)
     requires_torch = torch_requirement(target, release, pairs, installed)
     label = local_label(target, profile, selection, recipe, release, pairs, toolchain.cuda, installed)
     own = with_commit(label, source)
@@ -135,6 +137,7 @@ def resolve(
         requires_torch=requires_torch,
         groups=groups,
         shared=shared,
+        parts=parts,
         recipe=recipe.rules_digest(),
         pairs=pairs,
         label=label,

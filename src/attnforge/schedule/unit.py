@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from attnforge.model.cost import Prediction
+from attnforge.model.parts import is_part
 from attnforge.schedule.reservation import mean_reserved
 from attnforge.schedule.scheduler import Job
 from attnforge.schedule.simulate import Trial
@@ -28,6 +29,10 @@ def needs_of(label: str, labels: Mapping[str, object]) -> tuple[str, ...]:
     """Return which of a unit's steps have to be done before one of them, by their labels."""
     tool, _, code = label.partition(" ")
     if tool == "ptxas" and f"cicc {code}" not in labels:
+        parts = tuple(other for other in labels if other.startswith(f"cicc {code} "))
+        if parts:
+            # cicc runs once for each part of the unit, and all that ptxas reads is put together.
+            return parts
         # One cicc serves several architectures.
         code = ""
     wanted = [need.replace("*", code) if code else need for need in _AFTER.get(tool, ())]
@@ -42,6 +47,18 @@ def tail_of(label: str, steps: Mapping[str, Prediction]) -> float:
     """Return the seconds of the longest chain of steps that waits for one."""
     after = [other for other in steps if label in needs_of(other, steps)]
     return max((steps[other].seconds + tail_of(other, steps) for other in after), default=0.0)
+
+
+def length_of(steps: Mapping[str, Prediction]) -> float:
+    """Return the seconds that a unit takes in one slot; one that is compiled in parts takes several at once."""
+    if any(is_part(label) for label in steps):
+        return chain_of(steps)
+    return sum(step.seconds for step in steps.values())
+
+
+def chain_of(steps: Mapping[str, Prediction]) -> float:
+    """Return the seconds of the longest chain of steps that wait for one another."""
+    return max((step.seconds + tail_of(label, steps) for label, step in steps.items()), default=0.0)
 
 
 def steps_of(name: str, steps: Mapping[str, Prediction]) -> tuple[Trial, ...]:
@@ -67,7 +84,6 @@ def unit_of(name: str, steps: Mapping[str, Prediction]) -> Trial:
     if len(steps) == 1:
         (step,) = steps.values()
         return Trial(Job(name, step.seconds, step.peak_bytes, rank=1, late_bytes=step.late_bytes), step)
-    work = sum(step.seconds for step in steps.values())
     mean = mean_reserved(list(steps.values()))
-    first = Job(f"{name} open", OPENING.seconds, OPENING.peak_bytes, tail=work, rank=1, mean_bytes=mean)
+    first = Job(f"{name} open", OPENING.seconds, OPENING.peak_bytes, tail=length_of(steps), rank=1, mean_bytes=mean)
     return Trial(first, OPENING, steps_of(name, steps))

@@ -154,7 +154,7 @@ class _Build:
         site = Site(plan, located, environments, *tools, self.folder, means, self.observe, self.log)
         self._stage("environments", f"of {len(pairs)} pairs", lambda: prepare(site, ground.source, pairs))
         # The first pair's own plan: its objects are the same in whatever wheel they lie.
-        first = plan.at(pairs[0]).model_copy(update={"groups": plan.groups, "shared": plan.shared})
+        first = plan.at(pairs[0]).model_copy(update={"groups": plan.groups, "shared": plan.shared, "parts": plan.parts})
         compiled = self._stage("compile", plan.package, lambda: self._compile(ground, means, first))
         parts, libraries = self._stage("library", "the kernels", lambda: share(site, ground, compiled))
         if len(pairs) > 1:

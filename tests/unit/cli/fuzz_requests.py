@@ -74,6 +74,7 @@ _RIGHT = {
     "cache-limit": "20G 1 1M",
     "universal": "1 0 maybe true",
     "no-share-ptx": "1 0 maybe true",
+    "no-parts": "1 0 maybe true",
 }
 _KNOWN = _listed(
     "flash-attn flash-attn-3 flashattn-hopper sageattention sageattention==2.2.0 causal-conv1d mamba-ssm grouped-gemm "
@@ -130,7 +131,7 @@ def _command_line(draw: st.DrawFn) -> list[str]:
     words = [verb, *(word for word in words[1:] if word)] if draw(st.integers(0, 20)) else words
     named = draw(st.lists(_OPTIONS, max_size=3, unique=True))
     for name in named:
-        if name in ("universal", "no-share-ptx"):
+        if name in ("universal", "no-share-ptx", "no-parts"):
             words.append(f"--{name}")
         else:
             words.append(f"--{name}={draw(_values(name))}")

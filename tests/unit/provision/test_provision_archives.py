@@ -233,7 +233,7 @@ def test_a_damaged_header_is_no_end(tmp_path: Path) -> None:
         unpack(archive, tmp_path / "out")
 
 
-@pytest.mark.parametrize("content", [b"", b"not an archive", gzip.compress(b"no tar inside")])
+@pytest.mark.parametrize("content", [b"", b"not an archive", gzip.compress(b"no tar inside", mtime=0)])
 @pytest.mark.parametrize("suffix", ALL)
 def test_other_content(tmp_path: Path, suffix: str, content: bytes) -> None:
     (tmp_path / f"a{suffix}").write_bytes(content)

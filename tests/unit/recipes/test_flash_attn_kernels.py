@@ -25,6 +25,7 @@ from attnforge.recipes.flash_attn.kernels import (
     questions,
     variant_headers,
 )
+from attnforge.recipes.flash_attn.parts import part_header
 from attnforge.recipes.flash_attn.variants import Variant, left_out, symbol_pattern, unreachable, variants
 
 ARCHITECTURES = [Architecture.parse(text) for text in ("80", "90", "100", "120")]
@@ -103,9 +104,9 @@ def test_code_for_h100_is_the_same_beside_other_architectures() -> None:
     assert "throw" not in beside["/g/attnforge_forward_host.h"]
 
 
-def changed(layout_name: str, *units: Unit) -> CompileGraph:
+def changed(layout_name: str, *units: Unit, features: tuple[str, ...] = ()) -> CompileGraph:
     layout = next((layout for layout in LAYOUTS if layout.name == layout_name), None)
-    return lean("/g", layout, left_out([H100]))(CompileGraph(units))
+    return lean("/g", layout, left_out([H100]), features)(CompileGraph(units))
 
 
 def test_kernels_see_no_header_of_pytorch_or_python() -> None:
@@ -134,7 +135,7 @@ def test_split_kernels_have_one_launcher_for_all_gpus() -> None:
 def test_other_units_stay_as_they_are(kernel: str) -> None:
     host = Unit("/b/api.o", ("/s/api.cpp",), ("c++", "-I/env"), "/b", Language.CXX, kernel=kernel)
     graph = CompileGraph((host,))
-    assert lean("/g", LAYOUTS[0], left_out([H100]))(graph) == graph
+    assert lean("/g", LAYOUTS[0], left_out([H100]), ("dropout", "softcap"))(graph) == graph
 
 
 STATE = """
@@ -328,7 +329,7 @@ def test_kernels_around_the_backward_pass_go_with_the_last_variant_that_launches
 
 def test_units_say_which_kernels_their_code_does_without() -> None:
     missing = left_out([AMPERE, H100])
-    graph = lean("/g", LAYOUTS[0], missing)(CompileGraph((unit("forward-hdim128-fp16"),)))
+    graph = lean("/g", LAYOUTS[0], missing, ())(CompileGraph((unit("forward-hdim128-fp16"),)))
     (changed,) = graph.units
     patterns = dict(changed.left_out)
     sm8x = Variant("forward", 128, "128, 32, 4, false, false", dropout=False, causal=False)
@@ -342,3 +343,91 @@ def test_architectures_after_the_first_have_no_kernel_that_they_do_not_launch() 
     found = left_out([AMPERE, H100])
     assert found[H100] == unreachable(H100)
     assert found[AMPERE] == frozenset()
+
+
+# --- kernels with both softcap and dropout
+
+SWITCHES = """
+#pragma once
+#define BOOL_SWITCH(COND, CONST_NAME, ...) [&] { \\
+    if (COND) { constexpr static bool CONST_NAME = true; return __VA_ARGS__(); } \\
+    else { constexpr static bool CONST_NAME = false; return __VA_ARGS__(); } }()
+#ifdef FLASHATTENTION_DISABLE_SOFTCAP
+#define SOFTCAP_SWITCH(COND, CONST_NAME, ...) [&] { \\
+    constexpr static bool CONST_NAME = false; return __VA_ARGS__(); }()
+#else
+#define SOFTCAP_SWITCH BOOL_SWITCH
+#endif
+#define DROPOUT_SWITCH BOOL_SWITCH
+"""
+# As upstream's: traits differ with dropout, and a kernel with softcap has none.
+TEMPLATES = """
+#pragma once
+#include <cstdio>
+#include "static_switch.h"
+struct Flash_fwd_params { bool dropout, softcap; };
+using cudaStream_t = int;
+template<int Traits, bool Is_dropout, bool Is_softcap> void kernel() {
+    std::printf("%d%d%d ", Traits, Is_dropout, Is_softcap);
+}
+template<int Traits, bool Is_dropout> void run_flash_fwd(Flash_fwd_params &params) {
+    SOFTCAP_SWITCH(params.softcap, Is_softcap, [&] { kernel<Traits, Is_dropout && !Is_softcap, Is_softcap>(); });
+}
+template<int Traits> void run_flash_splitkv_fwd(Flash_fwd_params &params) {
+    SOFTCAP_SWITCH(params.softcap, Is_softcap, [&] { kernel<Traits, false, Is_softcap>(); });
+}
+"""
+CALLS = """
+#include <exception>
+#include "flash_fwd_launch_template.h"
+int main() {
+    for (int call = 0; call < 4; ++call) {
+        Flash_fwd_params params{call / 2 > 0, call % 2 > 0};
+        try {
+            DROPOUT_SWITCH(params.dropout, Is_dropout, [&] { run_flash_fwd<1 + Is_dropout, Is_dropout>(params); });
+        } catch (const std::exception &error) { std::printf("refused "); }
+        if (!params.dropout) run_flash_splitkv_fwd<3>(params);
+    }
+}
+"""
+
+
+@pytest.mark.skipif(CXX is None, reason="no g++")
+@pytest.mark.parametrize(
+    ("before", "launched", "instantiated"),
+    [
+        ((), "100 300 101 301 210 refused", {"100", "101", "210", "300", "301"}),
+        (("-DFLASHATTENTION_DISABLE_SOFTCAP",), "100 300 100 300 210 210", {"100", "210", "300"}),
+        (("-include", "softcap.h"), "101 301 101 301 201 201", {"101", "201", "301"}),
+    ],
+    ids=["all features", "without softcap", "a part with softcap alone"],
+)
+def test_no_kernel_is_made_for_both_softcap_and_dropout(
+    before: tuple[str, ...], launched: str, instantiated: set[str], tmp_path: Path
+) -> None:
+    (choice,) = [file.text for file in variant_headers("forward", "/g", {}) if file.path == "/g/attnforge_forward.h"]
+    for name, text in (
+        ("static_switch.h", SWITCHES),
+        ("flash_fwd_launch_template.h", TEMPLATES),
+        ("softcap.h", part_header("softcap")),
+        ("attnforge_forward.h", choice),
+        ("attnforge_forward_host.h", ""),
+        ("a.cpp", CALLS),
+    ):
+        (tmp_path / name).write_text(text)
+    command = [str(CXX), "-std=c++17", "-I.", *before, "-include", "attnforge_forward.h", "a.cpp", "-o", "a.out"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    ran = subprocess.run([str(tmp_path / "a.out")], check=True, capture_output=True, text=True)
+    assert ran.stdout.split() == launched.split()
+    symbols = subprocess.run(["nm", "-C", "a.out"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+    kernels = re.findall(r"kernel<(\d), (true|false), (true|false)>", symbols)
+    assert {"".join(word.replace("true", "1").replace("false", "0") for word in one) for one in kernels} == instantiated
+
+
+@pytest.mark.parametrize(
+    ("features", "included"), [(("dropout", "softcap"), True), (("dropout",), False), (("softcap", "local"), False)]
+)
+def test_units_with_both_features_leave_these_kernels_out(features: tuple[str, ...], included: bool) -> None:
+    own = unit("backward-hdim64-fp16"), unit("forward-hdim64-fp16"), unit("split-hdim64-fp16")
+    graph = lean("/g", None, {}, features)(CompileGraph(own))
+    assert ["-include" in made.argv for made in graph.units] == [included, included, False]

@@ -154,6 +154,7 @@ STUBS = {
         #define __device__
         #define __forceinline__ inline
     """,
+    "static_switch.h": "#pragma once\n",
     "flash.h": """
         namespace flash {
         struct Flash_fwd_params {
@@ -270,7 +271,7 @@ class TestCompiled:
     def test_headers_and_our_unit_of_kernels(self, tmp_path: Path, stubs: Path) -> None:
         codes = [Architecture.parse("80"), Architecture.parse("90")]
         kernel = Unit("/b/a.o", ("/s/a.cu",), ("nvcc", "-c", "/s/a.cu"), "/b", Language.CUDA, kernel="forward-hdim64")
-        graph = kernels.lean("/g", LAYOUT, left_out(codes))(CompileGraph((kernel,)))
+        graph = kernels.lean("/g", LAYOUT, left_out(codes), ("dropout", "softcap"))(CompileGraph((kernel,)))
         files = dict(relative(kernels.library_unit("/g")(graph)))
         for name, text in files.items():
             write(tmp_path / "lean", name, text)

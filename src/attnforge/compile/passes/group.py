@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from attnforge.compile.objects import redirected
-from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Pass, Unit
+from attnforge.model.graph import CompileGraph, GeneratedFile, InParts, Language, Pass, Unit
 from attnforge.model.recipe import JOINT
 
 Read = Callable[[str], str]
@@ -60,12 +60,15 @@ def _alike(units: Sequence[Unit], read: Read) -> list[list[Unit]]:
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What units must have in common: the command but for its files, both folders, and what their sources include."""
+    """What units must have in common: the command but for its files, both folders, what their sources include, and
+    whether and how their kernels are compiled in parts.
+    """
 
     argv: tuple[str, ...]
     cwd: str
     folder: str
     includes: tuple[str, ...]
+    parts: InParts | None
 
 
 def _ground(unit: Unit, read: Read) -> _Ground | None:
@@ -86,7 +89,7 @@ def _ground(unit: Unit, read: Read) -> _Ground | None:
     words = tuple(_SOURCE if word in named else word for word in argv)
     directives = _directives(_without_comments(text))[0]
     includes = tuple(line for line in directives if _HARMLESS.fullmatch(line))
-    return _Ground(words, unit.cwd, str(PurePath(source).parent), includes)
+    return _Ground(words, unit.cwd, str(PurePath(source).parent), includes, unit.parts)
 
 
 def _is_source(unit: Unit, word: str) -> bool:

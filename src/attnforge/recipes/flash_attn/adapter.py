@@ -11,8 +11,8 @@ the kernel that is there:
 - without split-KV kernels a call that upstream's heuristic sends there (few heads and batches) is computed by the plain
   kernels, which give the same result; what only split-KV kernels can do (paged cache, appending, indexing) raises.
 
-Units of kernels are compiled against neutral headers and without variants that nothing launches: see kernels.py and
-variants.py.
+Units of kernels are compiled against neutral headers and without variants that nothing launches, large ones in parts:
+see kernels.py, variants.py and parts.py.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.recipes.flash_attn import kernels
 from attnforge.recipes.flash_attn.host import lean_host
+from attnforge.recipes.flash_attn.parts import in_parts
 from attnforge.recipes.flash_attn.variants import left_out
 from attnforge.recipes.refusals import include_header, refusals, what_and_command
 
@@ -108,8 +109,9 @@ class FlashAttention2:
         return (
             *including,
             lean_host(recipe.kernels.dispatch, f"{folder}/host"),
-            kernels.lean(f"{folder}/lean", layout, left_out(plan.target.architectures)),
+            kernels.lean(f"{folder}/lean", layout, left_out(plan.target.architectures), plan.selection.features),
             *([kernels.library_unit(f"{folder}/lean")] if shared else []),
+            *([in_parts(f"{folder}/parts", plan.parts)] if plan.parts else []),
         )
 
 

@@ -336,8 +336,39 @@ def header_name(kind: str) -> str:
     return f"attnforge_{kind}.h"
 
 
+FIXED = "ATTNFORGE_FIXED_"
+"""The beginning of the macro that says of a feature that a header before this one has chosen a branch of its switch."""
+
+# Upstream's launchers instantiate kernels with softcap for calls with dropout, too, from the traits of those. Its host
+# code refuses such calls ("Softcapping does not support dropout for now", four times in flash_api.cpp of 2.6.3, 2.7.2,
+# 2.7.3, 2.7.4, 2.8.3 and their post releases). Where the traits are those of calls without dropout as well, the kernels
+# stay: then others launch them. A launcher without Is_dropout, that of split-KV kernels, sees the name below.
+_WITHOUT_BOTH = f"""\
+#include <stdexcept>
+#include "static_switch.h"
+#if !defined(FLASHATTENTION_DISABLE_SOFTCAP) && !defined({FIXED}SOFTCAP)
+enum : bool {{ Is_dropout = false }};
+#undef SOFTCAP_SWITCH
+#define SOFTCAP_SWITCH(COND, CONST_NAME, ...) \\
+    [&] {{ \\
+        if constexpr (static_cast<bool>(Is_dropout)) {{ \\
+            if (COND) throw std::runtime_error("there is no kernel with both softcap and dropout"); \\
+            constexpr static bool CONST_NAME = false; \\
+            return __VA_ARGS__(); \\
+        }} else if (COND) {{ \\
+            constexpr static bool CONST_NAME = true; \\
+            return __VA_ARGS__(); \\
+        }} else {{ \\
+            constexpr static bool CONST_NAME = false; \\
+            return __VA_ARGS__(); \\
+        }} \\
+    }}()
+#endif
+"""
+
+
 def _choice(kind: str) -> str:
-    lines = ["// Made by attnforge.", "#pragma once", f'#include "{_LAUNCHERS[kind]}"']
+    lines = ["// Made by attnforge.", "#pragma once", _WITHOUT_BOTH.rstrip(), f'#include "{_LAUNCHERS[kind]}"']
     lines += ["#if !defined(__CUDA_ARCH__)", f'#include "attnforge_{kind}_host.h"']
     for digits in _CODES:
         lines += [f"#elif __CUDA_ARCH__ == {digits}0", f'#include "attnforge_{kind}_sm{digits}.h"']
@@ -364,12 +395,15 @@ def _specialization(variant: Variant, dtype: str, body: str) -> str:
     return f"template<> inline void {name}({_PARAMS[variant.kind]} &, cudaStream_t) {body}"
 
 
-def lean(folder: str, layout: Layout | None, left_out: Mapping[Architecture, frozenset[Variant]]) -> Pass:
-    """Return the pass that compiles kernels against the neutral headers, without the variants that are left out.
+def lean(
+    folder: str, layout: Layout | None, left_out: Mapping[Architecture, frozenset[Variant]], features: Collection[str]
+) -> Pass:
+    """Return the pass that compiles kernels against the neutral headers, without those that nothing launches.
 
-    ``folder`` is where the headers go; without a ``layout`` PyTorch's own are used. A full specialization is not known
-    to the unit of split-KV kernels, which has one launcher for all GPUs.
+    ``folder`` is where the headers go; without a ``layout`` PyTorch's own are used. ``features`` are those that are
+    kept. A full specialization is not known to the unit of split-KV kernels, which has one launcher for all GPUs.
     """
+    both = {"softcap", "dropout"} <= set(features)
 
     def change(unit: Unit) -> Unit:
         kind = unit.kernel.split("-")[0]
@@ -378,7 +412,8 @@ def lean(folder: str, layout: Layout | None, left_out: Mapping[Architecture, fro
         argv, without = unit.argv, unit.left_out
         if layout is not None:
             argv = (argv[0], f"-I{folder}", *_own_includes(argv[1:], unit))
-        if kind in _FUNCTIONS and any(variant.kind == kind for found in left_out.values() for variant in found):
+        varied = any(variant.kind == kind for found in left_out.values() for variant in found)
+        if kind in _FUNCTIONS and (varied or both):
             argv = (*argv, "-include", f"{folder}/{header_name(kind)}")
             without = patterns[kind]
         if argv == unit.argv:
