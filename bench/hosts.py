@@ -36,9 +36,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from attnforge import Machine, Planned
+from attnforge import Machine, Planned, plan
 from attnforge.compile import diagnose, objects
-from attnforge.errors import AttnforgeError, HostError
+from attnforge.errors import AttnforgeError, HostError, RequestError
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 from attnforge.provision.store import write_atomically
 from attnforge.workflow.compiling import answered, passes_of
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str]) -> None:
                 rows += found
                 if not found:
                     not_run.append(f"{package}, PyTorch {torch}: there is no host unit of these shapes")
-            except HostError as error:
+            except (HostError, RequestError) as error:
                 not_run.append(f"{package}, PyTorch {torch}: {error.what}")
             except AttnforgeError as error:
                 broken.append(f"{package}, PyTorch {torch}: {error.what}")
@@ -159,8 +159,10 @@ def rows_of(
 ) -> Iterator[Row]:
     """Yield what there is to compile of a package with one PyTorch.
 
-    HostError where source, PyTorch or compilers can't be had; another error where upstream's build or a pass fails.
+    HostError where source, PyTorch or compilers can't be had, RequestError where nothing of the package can be built
+    for that target; another error where upstream's build or a pass fails.
     """
+    plan(machine, Shape("full").request(package, python, torch))
     room = machine.folders.ensure().cache / "hosts"
     generated = room / "generated"
     generated.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 
 from attnforge.cli.requests import add_request_options, read_requests
-from attnforge.cli.show import plan_lines
+from attnforge.cli.show import all_fetched, plan_lines
 from attnforge.cli.terminal import Terminal
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
@@ -31,4 +31,6 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal
         return 0
     for resolution in resolutions:
         out.lines(plan_lines(resolution, explain=arguments.explain))
+    if len(resolutions) > 1:
+        out.lines(all_fetched(resolutions))
     return 0

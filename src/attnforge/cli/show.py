@@ -13,7 +13,7 @@ from attnforge.errors import AttnforgeError
 from attnforge.model.audit import AuditReport, KernelCount, ModuleReport
 from attnforge.model.comparison import Comparison, FunctionDifference, ModuleComparison
 from attnforge.model.finding import Finding, Severity
-from attnforge.model.plan import BuildPlan, Resolution
+from attnforge.model.plan import BuildPlan, Fetch, Resolution
 from attnforge.model.target import Gpu
 from attnforge.model.universal import pair_of
 from attnforge.resolve.spans import described
@@ -72,6 +72,8 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
     elif plan.is_compiled:
         unknown = "unknown: nothing is known of the units of this package and version"
         yield "  expected   " + ("up to date: the finished wheel is in the cache" if expected.known else unknown)
+    for number, fetch in enumerate(resolution.fetches):
+        yield f"  {'' if number else 'to fetch':<10} {fetch.what}, from {fetch.where}: {_fetched(fetch)}"
     yield f"  wheel      {plan.wheel}"
     yield f"  plan       {plan.digest}"
     for warning in resolution.warnings:
@@ -80,6 +82,24 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
             yield f"             {warning.link}"
     if explain:
         yield from _decision_lines(resolution)
+
+
+def _fetched(fetch: Fetch) -> str:
+    if not fetch.size:
+        return "size not known before it is fetched"
+    return f"about {size(fetch.size)}" if fetch.about else size(fetch.size)
+
+
+def all_fetched(resolutions: Iterable[Resolution]) -> Iterator[str]:
+    """Yield what several builds fetch together: what two of them need is fetched once."""
+    fetches = dict.fromkeys(fetch for resolution in resolutions for fetch in resolution.fetches)
+    known = sum(fetch.size for fetch in fetches)
+    unknown = ", ".join(fetch.what for fetch in fetches if not fetch.size)
+    about = "about " if any(fetch.about for fetch in fetches) else ""
+    parts = [f"{about}{size(known)}"] if known else []
+    parts += [f"of unknown size {unknown}"] if unknown else []
+    if parts:
+        yield f"to fetch in all, each once: {', and '.join(parts)}"
 
 
 def _target_lines(plan: BuildPlan, gpus: Sequence[Gpu]) -> Iterator[str]:
@@ -91,10 +111,6 @@ def _target_lines(plan: BuildPlan, gpus: Sequence[Gpu]) -> Iterator[str]:
     yield "  target     " + (f"CUDA {target.cuda}, {described(plan.pairs)}" if plan.is_universal else for_one)
     yield f"  for        {', '.join(gpu.name for gpu in gpus)}: " + ", ".join(a.sm for a in target.architectures)
     yield f"  toolchain  {plan.toolchain.origin}: nvcc {plan.toolchain.nvcc}, {plan.toolchain.host_compiler}"
-    if plan.toolchain.archives:
-        pin = plan.toolchain
-        names = ", ".join(archive.component for archive in pin.archives)
-        yield f"             CUDA {pin.release} from NVIDIA, {size(pin.download_bytes)} to fetch once: {names}"
 
 
 def _decision_lines(resolution: Resolution) -> Iterator[str]:

@@ -131,3 +131,10 @@ def pinned_release(version: str, machine: str) -> CudaRelease | None:
 def known_manifests() -> Mapping[str, str]:
     """Return the releases that are known by the SHA-256 of their manifest alone."""
     return _table().manifests
+
+
+def release_to_name(cuda: str) -> str:
+    """Return the release of a CUDA minor to name in a hint: a pinned one, one known by manifest, else X.Y.1."""
+    pinned = [release.version for release in _table().release if minor_of(release.version) == cuda]
+    listed = [version for version in _table().manifests if minor_of(version) == cuda]
+    return max(pinned or listed, key=Version, default=f"{cuda}.1")

@@ -241,12 +241,24 @@ class BuildPlan(Value):
         return f"{self.package}-{self.version}-{self.digest[:16]}"
 
 
+class Fetch(Value):
+    """Something that a build downloads, once: it is kept for later ones.
+
+    ``size`` is in bytes, 0 where it is not known before it is fetched; ``about`` whether it is an estimate.
+    """
+
+    what: str
+    where: str
+    size: int = 0
+    about: bool = False
+
+
 class Resolution(Value):
     """A plan, with all that explains it and nothing that is needed to name it.
 
     ``gpus`` are those that were asked for. They are no part of the plan: all that run the same machine code get the
     same wheel. ``environment`` says whose PyTorch is compiled against, as people read it; "" where one is made for the
-    build.
+    build. ``fetches`` are what this machine has yet to download.
     """
 
     plan: BuildPlan
@@ -255,6 +267,7 @@ class Resolution(Value):
     decisions: tuple[Decision, ...]
     warnings: tuple[PlanWarning, ...]
     estimate: Estimate
+    fetches: tuple[Fetch, ...] = ()
 
     def public(self) -> dict[str, Any]:
         """Return the document that ``attnforge plan --json`` prints."""
@@ -269,4 +282,5 @@ class Resolution(Value):
             "decisions": [decision.to_json() for decision in self.decisions],
             "warnings": [warning.to_json() for warning in self.warnings],
             "estimate": self.estimate.to_json(),
+            "fetches": [fetch.to_json() for fetch in self.fetches],
         }

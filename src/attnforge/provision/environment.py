@@ -14,7 +14,7 @@ from attnforge.errors import HostError
 from attnforge.model.host import Interpreter
 from attnforge.paths import Folders
 from attnforge.process import Command, base_environment
-from attnforge.provision.store import Facts, provide
+from attnforge.provision.store import Facts, facts_of, provide
 from attnforge.provision.uv import Uv
 
 _LAYOUT = 1  # raised when what lies in an environment's folder changes
@@ -86,6 +86,19 @@ def provide_environment(
     entry = folders.environments / digest[:32]
     facts = provide(entry, lambda folder: _make(folder, pins, interpreter, uv), _healthy)
     return BuildEnvironment(Path(facts["python"]), Path(facts["site_packages"]), digest, tuple(facts["freeze"]))
+
+
+def kept_torch(folders: Folders, python: str, build: str) -> bool:
+    """Say whether an environment of that Python (``3.12``) has a PyTorch (``2.7.1``, ``2.7.1+cu128``).
+
+    Packages are linked from uv's cache, so that further environments with it download it no more.
+    """
+    for entry in folders.environments.glob("*"):
+        facts = facts_of(entry)
+        place = f"/python{python}/"
+        if f"torch=={build}" in facts.get("freeze", ()) and place in facts.get("site_packages", ""):
+            return True
+    return False
 
 
 def choose_interpreter(python: str, interpreters: Iterable[Interpreter]) -> Interpreter | None:

@@ -16,7 +16,7 @@ from attnforge.paths import Folders
 from attnforge.provision.git import Git
 from attnforge.provision.gitmirror import fetch, write_tree
 from attnforge.provision.giturl import GitAddress, submodule_url
-from attnforge.provision.store import Facts, provide
+from attnforge.provision.store import Facts, is_complete, provide
 
 _LISTED = re.compile(r"(?P<mode>\d{6}) (?P<kind>blob|commit) (?P<id>[0-9a-f]+)\t(?P<path>.+)", re.DOTALL)
 _KEY = re.compile(r"submodule\.(?P<name>.+)\.(?P<field>path|url)", re.DOTALL)
@@ -57,6 +57,11 @@ def kept_checkout(folders: Folders, commit: str, submodules: Sequence[str] = ())
         return _checkout(entry, provide(entry, absent, lambda facts: _is_whole(entry, facts)))
     except FileNotFoundError:
         return None
+
+
+def has_checkout(folders: Folders, commit: str, submodules: Sequence[str] = ()) -> bool:
+    """Say whether a checkout was finished. Its files are compared with git's hashes when it is used."""
+    return is_complete(_entry(folders, commit, submodules))
 
 
 def checkout(git: Git, folders: Folders, address: GitAddress, commit: str, submodules: Sequence[str] = ()) -> Checkout:

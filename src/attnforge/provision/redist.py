@@ -31,7 +31,7 @@ from attnforge.process import redact
 from attnforge.provision.archives import unpack
 from attnforge.provision.download import Wanted, download
 from attnforge.provision.indexes import IndexSettings, local_path, network_errors, session
-from attnforge.provision.store import Facts, disk_errors, provide, write_atomically
+from attnforge.provision.store import Facts, disk_errors, is_complete, provide, write_atomically
 from attnforge.provision.toolchain import (
     Toolchain,
     check_compiler,
@@ -66,6 +66,11 @@ def provide_release(
     provide(entry, lambda folder: _make(folder, pin, mirror, folders, uv, compiler, observe), lambda _: nvcc.exists())
     made_of = tuple(f"{archive.component} {archive.version}" for archive in pin.archives)
     return Toolchain(nvcc.parent.parent, nvcc, pin.cuda, pin.nvcc, "nvidia", made_of)
+
+
+def has_release(folders: Folders, pin: ToolchainPin) -> bool:
+    """Say whether the toolchain of a plan was put together already."""
+    return is_complete(folders.toolchains / _name(pin))
 
 
 def _name(pin: ToolchainPin) -> str:

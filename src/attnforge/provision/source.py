@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from attnforge.errors import HostError, RequestError
+from attnforge.model.versions import as_version
 from attnforge.paths import Folders
 from attnforge.process import redact
 from attnforge.provision.archives import SUFFIXES, read_files, unpack
@@ -96,12 +97,16 @@ def empty_submodules(folder: Path) -> tuple[str, ...]:
 
 
 def own_version(folder: Path, import_name: str) -> str:
-    """Return the ``__version__`` that a package's ``__init__.py`` states as text, or "": a clone has no PKG-INFO."""
-    init = folder / import_name / "__init__.py"
-    if not import_name or not init.is_file():
-        return ""
-    match = re.search(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", init.read_text("utf-8", "replace"), re.MULTILINE)
-    return match[1] if match else ""
+    """Return the ``__version__`` that a package's ``__init__.py`` states as text, or "": a clone has no PKG-INFO.
+
+    FlashAttention 3 has that file beside its setup.py, and writes 3.0.0.b1 for 3.0.0b1.
+    """
+    places = (folder / import_name / "__init__.py", folder / "__init__.py") if import_name else ()
+    for init in (place for place in places if place.is_file()):
+        match = re.search(r"^__version__\s*=\s*[\"']([^\"']+)[\"']", init.read_text("utf-8", "replace"), re.MULTILINE)
+        if match:
+            return str(as_version(match[1]) or match[1])
+    return ""
 
 
 def _open_archive(path: Path) -> LocalSource:
@@ -133,6 +138,11 @@ def fetch_sdist(
     entry = folders.sources / (sha256 or release.sha256 or f"{name}-{version}")
     with locked(entry), disk_errors(folders.sources):
         return _kept(folders, sha256 or release.sha256) or _download(release, sha256, folders, settings)
+
+
+def has_sdist(folders: Folders, sha256: str) -> bool:
+    """Say whether a source archive of that hash is kept. It is hashed when it is used."""
+    return bool(sha256) and (folders.sources / sha256).is_dir()
 
 
 def _kept(folders: Folders, sha256: str) -> Path | None:

@@ -73,6 +73,16 @@ def provide(entry: Path, make: Callable[[Path], Facts], healthy: Callable[[Facts
         return facts if facts is not None else _make(entry, make)
 
 
+def facts_of(entry: Path) -> Facts:
+    """Return the facts of an entry that was finished, healthy or not; none of any other."""
+    return _complete(entry, lambda _: True) or {}
+
+
+def is_complete(entry: Path) -> bool:
+    """Say whether an entry was finished, without asking whether it is still healthy."""
+    return (entry / _MARKER).is_file()
+
+
 def _complete(entry: Path, healthy: Callable[[Facts], bool]) -> Facts | None:
     try:
         facts = json.loads((entry / _MARKER).read_text(encoding="utf-8"))

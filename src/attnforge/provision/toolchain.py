@@ -22,7 +22,7 @@ from attnforge.knowledge.toolchains import ToolchainPackages, pypi_toolchain, py
 from attnforge.paths import Folders
 from attnforge.process import Command, Outcome, Runner, base_environment
 from attnforge.provision.hostpath import host_path
-from attnforge.provision.store import Facts, provide
+from attnforge.provision.store import Facts, is_complete, provide
 from attnforge.provision.uv import Uv
 
 _LAYOUT = 1  # raised when the links that complete a toolchain change
@@ -72,6 +72,12 @@ def provide_toolchain(
     provide(entry, lambda folder: _make(folder, packages, uv, compiler), lambda _: _nvcc(entry, packages).exists())
     nvcc = _nvcc(entry, packages)
     return Toolchain(nvcc.parent.parent, nvcc, cuda, packages.nvcc, "pypi", packages.packages)
+
+
+def has_packages(folders: Folders, cuda: str) -> bool:
+    """Say whether the package index's toolchain of a CUDA minor was installed already."""
+    packages = pypi_toolchain(cuda)
+    return packages is not None and is_complete(folders.toolchains / _digest(packages))
 
 
 def _system(cuda: str, home: Path, uv: Uv) -> Toolchain:

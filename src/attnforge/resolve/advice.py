@@ -12,6 +12,7 @@ from attnforge.model.plan import BuildPlan
 from attnforge.model.target import Target
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.spans import torches_of
+from attnforge.resolve.toolchain import another_compiler
 
 
 def apply_advisories(
@@ -32,17 +33,18 @@ def apply_advisories(
     for advisory in _concerning(package, version, commit, target, cuda, torches, features):
         if advisory.file:
             continue
-        advisory = _for_compiler(advisory, target.cuda)
+        advisory = _for_compiler(advisory, cuda, target.cuda)
         _refuse(advisory, package, version)
         notes.warn(advisory.id, advisory.message, advisory.hint, advisory.link)
 
 
-def _for_compiler(advisory: Advisory, torch_cuda: str) -> Advisory:
-    """Return an advisory with another hint where PyTorch's CUDA is good and only the compiler's is not."""
-    if not advisory.cuda or SpecifierSet(advisory.cuda).contains(torch_cuda):
+def _for_compiler(advisory: Advisory, cuda: str, torch_cuda: str) -> Advisory:
+    """Return an advisory with another hint where the compiler alone is in the way."""
+    if not advisory.cuda:
         return advisory
-    hint = f"set CUDA_HOME to a toolkit of CUDA {torch_cuda}, or unset it and choose --toolchain nvidia"
-    return advisory.model_copy(update={"hint": hint})
+    concerned = SpecifierSet(advisory.cuda)
+    hint = another_compiler(cuda, torch_cuda, lambda other: not concerned.contains(other))
+    return advisory.model_copy(update={"hint": hint}) if hint else advisory
 
 
 def check_source(plan: BuildPlan, read: Callable[[str], str]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from attnforge.knowledge.torch import TorchRelease, known_torch, torch_releases
 from attnforge.model.recipe import Recipe, Release
 from attnforge.model.universal import numbers
 from attnforge.resolve.decisions import Notes
+from attnforge.resolve.toolchain import another_compiler
 
 
 def check_release(
@@ -37,11 +38,12 @@ def check_release(
                 link=recipe.homepage,
             )
     if not _allows(release.cuda, cuda):
-        if torch_cuda and _allows(release.cuda, torch_cuda):
+        another = another_compiler(cuda, torch_cuda, lambda other: _allows(release.cuda, other)) if torch_cuda else ""
+        if another:
             raise RequestError(
                 f"{recipe.title} needs a compiler of CUDA {release.cuda}, the chosen one is of {cuda}",
                 why=f"what upstream's build checks is nvcc, and not that PyTorch is built with CUDA {torch_cuda}",
-                hint=f"set CUDA_HOME to a toolkit of CUDA {torch_cuda}, or unset it and choose --toolchain nvidia",
+                hint=another,
                 link=recipe.homepage,
             )
         cuda = torch_cuda or cuda

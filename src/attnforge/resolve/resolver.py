@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from packaging.utils import canonicalize_name
+
 from attnforge.knowledge.redist import CudaRelease
 from attnforge.knowledge.targets import find_target
 from attnforge.knowledge.torch import TorchRelease
@@ -43,11 +45,15 @@ from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
 
 
 def with_target(request: Request, package: str) -> Request:
-    """Return the request with what its named target says filled in; what the user says himself stays."""
+    """Return the request with what its named target says filled in; what the user says himself stays.
+
+    ``package`` is the name that the request has for the package, "" where it has none. A version, a source or a commit
+    of the user's stays, with the GPUs that the target has for that package.
+    """
     if not request.target:
         return request
     named = find_target(request.target)
-    meant = named.packages.get(package) if "==" not in request.package else None
+    meant = named.packages.get(canonicalize_name(package))
     # An environment says itself which Python, PyTorch and CUDA it has; 2.7.1+cu126 says its CUDA.
     own = wants_installed(request)
     filled = {
@@ -57,7 +63,7 @@ def with_target(request: Request, package: str) -> Request:
         "gpus": request.gpus or (meant.gpus if meant else ()) or named.gpus,
         "label": request.label or named.label,
     }
-    if meant and not request.source:
+    if meant and not request.source and request.package.strip() == package:
         filled |= {"package": meant.package, "source": meant.source}
     return request.model_copy(update=filled)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attnforge.errors import HostError, RequestError
 from attnforge.knowledge.host_compilers import (
@@ -12,8 +12,9 @@ from attnforge.knowledge.host_compilers import (
     major_version,
     supports,
 )
-from attnforge.knowledge.redist import CudaRelease, known_manifests, minor_of, pinned_release, pinned_releases
+from attnforge.knowledge.redist import CudaRelease, pinned_release, pinned_releases, release_to_name
 from attnforge.knowledge.toolchains import ToolchainPackages, pypi_toolchain
+from attnforge.knowledge.torch import torch_releases
 from attnforge.model.host import Host, HostCompiler, Toolkit
 from attnforge.model.plan import ToolchainPin
 from attnforge.model.target import Architecture
@@ -22,6 +23,7 @@ from attnforge.resolve.decisions import Notes
 SYSTEM, PYPI, NVIDIA = "system", "pypi", "nvidia"
 
 _PINNED = f"{NVIDIA}=="
+_BUILT_ON = "x86_64"  # what wheels are built for and on
 _MINOR_LINK = "https://github.com/Dao-AILab/flash-attention/issues/2783"
 _GLIBC_LINK = "https://github.com/pytorch/extension-cpp/issues/122"
 
@@ -36,14 +38,14 @@ def choose_toolkit(
     ``origin`` names (``asked_release_version``). PyTorch refuses an nvcc of another CUDA major and warns at another
     minor (FA#2783). Raises HostError where there is none, or where one that is asked for lacks something.
     """
-    if origin not in ("", SYSTEM, PYPI, NVIDIA) and not asked_release_version(origin):
-        known = " or ".join(f"--toolchain {name}" for name in (SYSTEM, PYPI, NVIDIA))
-        raise RequestError(f"there is no toolchain {origin!r}", hint=known)
+    check_origin(origin)
     pin = _chosen(cuda, origin.partition("==")[0], host, notes, fetched)
     if pin is None:
         incomplete = _same_major(cuda, host) if not origin else []
         raise _incomplete(incomplete[0]) if incomplete else _missing(cuda, origin, host)
     _warn_of_minor(cuda, pin, notes)
+    if not origin:
+        _warn_of_passed_over(cuda, host, notes)
     return pin
 
 
@@ -57,6 +59,13 @@ def with_compiler(pin: ToolchainPin, architectures: Sequence[Architecture], host
     _check_glibc(pin, host)
     compiler = choose_compiler(pin.cuda, host, notes)
     return pin.model_copy(update={"host_compiler": _named(compiler)})
+
+
+def check_origin(origin: str) -> None:
+    """Raise RequestError for what ``--toolchain`` does not take, "" being that nothing is asked for."""
+    if origin not in ("", SYSTEM, PYPI, NVIDIA) and not asked_release_version(origin):
+        known = " or ".join(f"--toolchain {name}" for name in (SYSTEM, PYPI, NVIDIA))
+        raise RequestError(f"there is no toolchain {origin!r}", hint=known)
 
 
 def asked_release_version(origin: str) -> str:
@@ -178,10 +187,25 @@ def _warn_of_minor(cuda: str, pin: ToolchainPin, notes: Notes) -> None:
         )
 
 
+def _warn_of_passed_over(cuda: str, host: Host, notes: Notes) -> None:
+    """Warn of a toolkit that a variable names and that PyTorch of this CUDA can't be compiled for with."""
+    for kit in host.toolkits:
+        major = major_version(kit.cuda)
+        if kit.named_by and major != major_version(cuda):
+            newest = [one for one in torch_releases() if major_version(one.index_cuda) == major]
+            notes.warn(
+                "toolchain",
+                f"{kit.named_by} names nvcc {kit.nvcc}, which is not used: torch is built with CUDA {cuda}, and "
+                "PyTorch refuses an nvcc of another major",
+                hint=f"a PyTorch of CUDA {major}: --torch {newest[-1].version}" if newest else "",
+                link=_MINOR_LINK,
+            )
+
+
 def _exact_hint(cuda: str, pin: ToolchainPin) -> str:
     if pin.origin == SYSTEM:
         return f"set CUDA_HOME to a toolkit of CUDA {cuda}, or unset it and choose --toolchain {NVIDIA}"
-    return f"set CUDA_HOME to a toolkit of CUDA {cuda}, or name a release: --toolchain {_PINNED}{cuda}.1"
+    return f"set CUDA_HOME to a toolkit of CUDA {cuda}, or name a release: --toolchain {_PINNED}{release_to_name(cuda)}"
 
 
 def _check_architectures(pin: ToolchainPin, architectures: Sequence[Architecture]) -> None:
@@ -234,13 +258,22 @@ def _missing(cuda: str, origin: str, host: Host) -> HostError:
     if origin == NVIDIA:
         return _not_pinned(cuda, host)
     fetched = "" if origin == SYSTEM else f", and none of CUDA {cuda} can be fetched"
+    install = (
+        f"install the CUDA {cuda} toolkit (NVIDIA's images nvidia/cuda:{cuda}.*-devel-* hold it) and set CUDA_HOME"
+    )
     return HostError(
         f"no nvcc of CUDA {major_version(cuda)} is on this machine{fetched}",
         why=f"this machine has {seen}; PyTorch refuses an nvcc of another major",
-        hint=f"install the CUDA {cuda} toolkit (NVIDIA's images nvidia/cuda:{cuda}.*-devel-* hold it) and set "
-        "CUDA_HOME, or choose a torch built with CUDA 13: --torch 2.11.0",
+        hint=f"{install}, or {_other_way(cuda, origin, host)}",
         link=_MINOR_LINK,
     )
+
+
+def _other_way(cuda: str, origin: str, host: Host) -> str:
+    """Return how to build without installing a toolkit."""
+    if origin == SYSTEM and pinned_releases(host.machine):
+        return f"leave out --toolchain {SYSTEM}: what the build needs of one is then fetched"
+    return "choose a torch built with CUDA 13: --torch 2.11.0" if major_version(cuda) < 13 else "build on x86_64"
 
 
 def _not_pinned(cuda: str, host: Host) -> HostError:
@@ -250,13 +283,31 @@ def _not_pinned(cuda: str, host: Host) -> HostError:
             f"NVIDIA has no CUDA toolkit for {host.machine}",
             hint=f"--toolchain {SYSTEM}, with CUDA_HOME set to a toolkit",
         )
-    listed = [version for version in known_manifests() if minor_of(version) == cuda]
-    example = listed[-1] if listed else f"{cuda}.1"
     return HostError(
         f"no CUDA {cuda} of NVIDIA's is pinned",
         why=f"pinned are {', '.join(release.version for release in pinned)}",
-        hint=f"name the release, whose manifest is then fetched: --toolchain {_PINNED}{example}",
+        hint=f"name the release, whose manifest is then fetched: --toolchain {_PINNED}{release_to_name(cuda)}",
     )
+
+
+def another_compiler(cuda: str, torch_cuda: str, will_do: Callable[[str], bool]) -> str:
+    """Return how to get a compiler whose CUDA ``will_do`` with a PyTorch of ``torch_cuda``, where that is enough.
+
+    ``cuda`` is that of the compiler that is chosen. "" where it is PyTorch's, so that another PyTorch is needed, and
+    where no compiler of that major will do. PyTorch takes any minor of its CUDA's major.
+    """
+    if cuda == torch_cuda:
+        return ""
+    if will_do(torch_cuda):
+        return _instead(torch_cuda, NVIDIA)
+    pinned = dict.fromkeys(one.cuda for one in pinned_releases(_BUILT_ON))
+    same = [one for one in pinned if major_version(one) == major_version(torch_cuda) and will_do(one)]
+    nearest = min(same, key=lambda one: _distance(one, torch_cuda), default="")
+    return _instead(nearest, f"{_PINNED}{release_to_name(nearest)}") if nearest else ""
+
+
+def _instead(cuda: str, toolchain: str) -> str:
+    return f"set CUDA_HOME to a toolkit of CUDA {cuda}, or unset it and choose --toolchain {toolchain}"
 
 
 def choose_compiler(cuda: str, host: Host, notes: Notes) -> HostCompiler:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from attnforge.errors import RequestError
+from attnforge.knowledge.host_compilers import major_version
 from attnforge.knowledge.redist import pinned_release
 from attnforge.knowledge.toolchains import pypi_toolchain
 from attnforge.knowledge.torch import TorchRelease, default_torch, find_torch, torch_cuda, torch_releases
@@ -147,10 +148,14 @@ def choose_cuda(request: Request, release: TorchRelease, host: Host, notes: Note
 def own_cuda(release: TorchRelease, host: Host) -> tuple[str, str]:
     """Return the CUDA to build for where none is asked for, and why.
 
-    One that this machine has a toolkit of is taken before another toolkit is fetched from NVIDIA.
+    One that this machine has a toolkit of is taken before another toolkit is fetched from NVIDIA. A toolkit that a
+    variable names compiles for each CUDA of its major, and wins over others.
     """
     published = release.index_cuda, f"torch {release.version} on the package index is built with it"
+    named = {major_version(kit.cuda) for kit in host.toolkits if kit.named_by}
     if pypi_toolchain(release.index_cuda) or _has_toolkit(release.index_cuda, host):
+        return published
+    if major_version(release.index_cuda) in named:
         return published
     own = next((cuda for cuda in reversed(release.cuda) if _has_toolkit(cuda, host)), "")
     if own:

@@ -15,7 +15,7 @@ from attnforge.resolve.form import check_single
 from attnforge.resolve.grouping import check_groups
 from attnforge.resolve.installed import check_named, wants_installed
 from attnforge.resolve.naming import NO_LABEL, check_label
-from attnforge.resolve.toolchain import PYPI, SYSTEM
+from attnforge.resolve.toolchain import check_origin
 from attnforge.resolve.versions import expand_pythons, expand_torches, named_cuda
 
 # NAME_MAX of the file systems of Linux, and PATH_MAX.
@@ -41,10 +41,7 @@ def check_early(request: Request, environ: Mapping[str, str]) -> None:
     if request.target:
         find_target(request.target)
     find_profile(request.profile or "full")
-    if request.toolchain not in ("", SYSTEM, PYPI):
-        raise RequestError(
-            f"there is no toolchain {request.toolchain!r}", hint=f"--toolchain {SYSTEM} or --toolchain {PYPI}"
-        )
+    check_origin(request.toolchain)
     check_groups(request.groups)
     if request.label and request.label != NO_LABEL:
         check_label(request.label)

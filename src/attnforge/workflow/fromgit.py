@@ -66,16 +66,16 @@ def git_wish(package: str, source: str) -> GitWish | None:
     if named is None:
         return GitWish(address := parse_address(package), address.name)
     name, ref = named
-    if is_git(ref):
-        return GitWish(parse_address(ref), name)
     recipe = find_recipe(name)
+    if is_git(ref):
+        return GitWish(_in_its_folder(parse_address(ref), recipe), name)
     return GitWish(repository(recipe, check_ref(ref)), name, recipe=recipe)
 
 
 def sourced_wish(recipe: Recipe, version: str, source: str) -> GitWish:
     """Return what ``NAME==VERSION --source git…`` asks for: an address, or ``git`` for the recipe's own repository."""
     if is_git(source):
-        return GitWish(parse_address(source), recipe.name, version, recipe)
+        return GitWish(_in_its_folder(parse_address(source), recipe), recipe.name, version, recipe)
     wanted = version or recipe.default_version
     if not wanted:
         raise RequestError(
@@ -85,6 +85,15 @@ def sourced_wish(recipe: Recipe, version: str, source: str) -> GitWish:
     recorded = recorded_commit(recipe, wanted)
     tag = recipe.git.tag.replace("{version}", wanted) if recipe.git else ""
     return GitWish(replace(address, ref=recorded or tag), recipe.name, wanted, recipe)
+
+
+def _in_its_folder(address: GitAddress, recipe: Recipe) -> GitAddress:
+    """Return an address with the recipe's folder where it names none: another copy of the repository has it, too.
+
+    FlashAttention 3 is in hopper/ of FlashAttention's, whose top is FlashAttention 2. ``#subdirectory=.`` is the top.
+    """
+    folder = recipe.git.subdirectory if recipe.git else ""
+    return replace(address, subdirectory=address.subdirectory or folder)
 
 
 def repository(recipe: Recipe, ref: str) -> GitAddress:
@@ -122,7 +131,7 @@ def locate_git(machine: Machine, wish: GitWish) -> FromGit:
         raise RequestError(
             f"{wish.address} does not state which version of {recipe.name} it is",
             why="which kernels it has depends on the version",
-            hint=f"attnforge build {recipe.name}==VERSION --source '{wish.address}'",
+            hint=f"attnforge build {recipe.name}==VERSION --source '{wish.address}{_fragment(wish.address)}'",
         )
     return FromGit(
         recipe,
@@ -132,6 +141,10 @@ def locate_git(machine: Machine, wish: GitWish) -> FromGit:
         _decision(wish.address, found),
         tuple(_warnings(wish.address, found, recipe, version)),
     )
+
+
+def _fragment(address: GitAddress) -> str:
+    return f"#subdirectory={address.subdirectory}" if address.subdirectory else ""
 
 
 def _known(wish: GitWish) -> Recipe | None:
@@ -224,11 +237,14 @@ def _decision(address: GitAddress, found: Resolved) -> Decision:
 
 def _warnings(address: GitAddress, found: Resolved, recipe: Recipe, version: str) -> list[PlanWarning]:
     warnings = []
-    recorded = recorded_commit(recipe, version) if found.kind == "tag" else ""
+    # A commit is recorded for a version: another tag of that version says nothing of it.
+    own_tag = recipe.git.tag.replace("{version}", version) if recipe.git else ""
+    recorded = recorded_commit(recipe, version) if found.kind == "tag" and found.ref == own_tag else ""
     own = recipe.git is not None and _same(recipe.git.url, address.url)
     for before, who in ((found.before, "it was when it was last asked for here"), (recorded, "the recipe records")):
         if before and before != found.commit and (own or who.startswith("it")):
             message = f"the tag {found.ref} moved: it is commit {found.commit[:12]} now, {before[:12]} is what {who}"
-            hint = f"to build the former: {canonicalize_name(recipe.name)} @ git+{address.url}@{before}"
+            former = f"git+{address.url}@{before}{_fragment(address)}"
+            hint = f"to build the former: {canonicalize_name(recipe.name)} @ {former}"
             warnings.append(PlanWarning(subject="source", message=message, hint=hint))
     return warnings

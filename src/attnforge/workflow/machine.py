@@ -81,7 +81,14 @@ class Machine:
         another come from PyTorch's own index, which uv knows by the backend's name. A PyTorch that the table does not
         have was read from the configured ones.
         """
-        published = not torch or not is_listed(torch) or find_torch(torch).index_cuda == cuda
-        backend = "" if published else "cu" + cuda.replace(".", "")
-        pins = EnvironmentPins(python, requirements, torch, cuda, backend)
+        pins = EnvironmentPins(python, requirements, torch, cuda, torch_backend(torch, cuda))
         return provide_environment(pins, self.folders, self.uv, self.host.interpreters)
+
+
+def torch_backend(torch: str, cuda: str) -> str:
+    """Return what uv calls the build of a PyTorch for a CUDA on PyTorch's own index, ``cu128``.
+
+    "" where the package index has that build, and for no PyTorch.
+    """
+    published = not torch or not is_listed(torch) or find_torch(torch).index_cuda == cuda
+    return "" if published else "cu" + cuda.replace(".", "")

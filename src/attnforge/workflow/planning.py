@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import is_normalized_name
+from packaging.utils import canonicalize_name, is_normalized_name
 from packaging.version import Version
 
 from attnforge.compile.cost import CostModel
 from attnforge.errors import RequestError
+from attnforge.knowledge.targets import find_target
 from attnforge.model.host import Active, Installed
 from attnforge.model.plan import UNSTATED, BuildPlan, Decision, Estimate, PlanWarning, Resolution, SourcePin
 from attnforge.model.recipe import Recipe
@@ -27,7 +29,8 @@ from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.resolver import resolve, with_target
 from attnforge.workflow.before import made_before
 from attnforge.workflow.early import check_early, check_place, check_versions
-from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
+from attnforge.workflow.fetching import fetches_of
+from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, recorded_commit, sourced_wish
 from attnforge.workflow.installed import default_environment, named_environment, of_environment
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.purity import known_pure
@@ -79,7 +82,7 @@ def plan(machine: Machine, request: Request) -> Planned:
     check_place(request.source)
     # A path or a tag says itself which version it is; a name may have one in the named target.
     wish = git_wish(request.package, request.source)
-    name = _split(request.package)[0] if wish is None and not is_path(request.package) else ""
+    name = wish.name if wish else "" if is_path(request.package) else _split(request.package)[0]
     request = with_target(request, name)
     check_early(request, machine.environ)
     named = named_environment(machine, request)
@@ -88,6 +91,7 @@ def plan(machine: Machine, request: Request) -> Planned:
     check_versions(wanted, read)
     located = _from_git(machine, wish) if wish else locate(machine, wanted)
     located = replace(checked_names(located), recipe=located.recipe.at(located.version))
+    located = replace(located, warnings=(*located.warnings, *_departures(request, name, located)))
     pure = _why_pure(machine, located)
     active = (named or default_environment(machine, request)) if _is_compiled(located, pure) else Active()
     expect = CostModel(machine.folders.costs).expect
@@ -97,8 +101,27 @@ def plan(machine: Machine, request: Request) -> Planned:
     fetched = None if pure else asked_release(machine, request)
     pinned = located.version, located.source
     resolution = resolve(wanted, recipe, *pinned, host, expect, made, pure, fetched, proofs, active, read)
-    resolution = _with_found(_with_finished(resolution, machine), located)
+    resolution = _with_found(_with_what_is_left(resolution, machine, request), located)
     return Planned(request, located, resolution, active.installed)
+
+
+def _departures(request: Request, name: str, located: Located) -> Iterator[PlanWarning]:
+    """Warn of a package that is not the one that the named target means: another version, commit or source."""
+    packages = find_target(request.target).packages if request.target else {}
+    meant = packages.get(canonicalize_name(name or located.recipe.name))
+    if meant is None:
+        return
+    package, version = _split(meant.package)
+    commit = recorded_commit(find_recipe(package), version) if meant.source == "git" else ""
+    if (located.recipe.name, located.version, located.source.commit) != (package, version, commit):
+        pin = located.source
+        of = f"commit {pin.commit[:12]} of {pin.name}" if pin.commit else f"the {pin.kind} {pin.name}"
+        yield PlanWarning(
+            subject="target",
+            message=f"the target {request.target} has {meant.package}{f' of commit {commit[:12]}' if commit else ''}, "
+            f"this is {located.recipe.name}=={located.version} of {of}",
+            hint=f"for the target's own: attnforge plan {name or located.recipe.name} --target {request.target}",
+        )
 
 
 def _is_compiled(located: Located, pure: str) -> bool:
@@ -107,10 +130,12 @@ def _is_compiled(located: Located, pure: str) -> bool:
     return not pure and (release is None or release.compiled)
 
 
-def _with_finished(resolution: Resolution, machine: Machine) -> Resolution:
-    """Expect nothing of a build whose wheel an earlier one finished."""
-    if not resolution.plan.is_compiled or finished_wheel(machine.folders, resolution.plan) is None:
-        return resolution
+def _with_what_is_left(resolution: Resolution, machine: Machine, request: Request) -> Resolution:
+    """Say what is fetched; expect nothing of a build whose wheel an earlier one finished."""
+    plan = resolution.plan
+    if not plan.is_compiled or finished_wheel(machine.folders, plan) is None:
+        fetches = fetches_of(plan, machine.folders, request.cuda_mirror)
+        return resolution.model_copy(update={"fetches": fetches})
     nothing = Estimate(seconds=0, peak_bytes=0, slots=resolution.estimate.slots)
     return resolution.model_copy(update={"estimate": nothing})
 

@@ -11,7 +11,7 @@ import pytest
 
 from attnforge.cli import main as program
 from attnforge.cli.display import PlainDisplay, lines_of
-from attnforge.cli.show import duration, plan_lines, size
+from attnforge.cli.show import all_fetched, duration, plan_lines, size
 from attnforge.cli.terminal import Terminal
 from attnforge.errors import BuildError, HostError, RequestError, UncheckedError, WheelError
 from attnforge.model.events import (
@@ -27,7 +27,7 @@ from attnforge.model.events import (
     kinds,
 )
 from attnforge.model.host import Host
-from attnforge.model.plan import Resolution
+from attnforge.model.plan import Fetch, Resolution
 from attnforge.workflow import machine as machines
 
 
@@ -240,11 +240,22 @@ def test_a_live_display_draws_what_is_fetched() -> None:
 
 
 def test_plan_lines_say_what_is_fetched(make_resolution: Callable[..., Resolution]) -> None:
-    lines = list(plan_lines(make_resolution(torch="2.7.1", python="3.11", cuda="12.8"), explain=False))
-    assert any(
-        "CUDA 12.8.2 from NVIDIA, 81.3 MB to fetch once: cuda_nvcc, cuda_cudart, cuda_cccl" in line for line in lines
-    )
-    assert not any("to fetch once" in line for line in plan_lines(make_resolution(), explain=False))
+    toolkit = Fetch(what="CUDA 12.8.2 (cuda_nvcc)", where="NVIDIA", size=81_300_000)
+    torch = Fetch(what="PyTorch 2.7.1", where="the package index", size=3_000_000_000, about=True)
+    commit = Fetch(what="commit abc of x", where="https://example.org/x")
+    one = make_resolution().model_copy(update={"fetches": (commit, torch, toolkit)})
+    text = "\n".join(plan_lines(one, explain=False))
+    assert "  to fetch   commit abc of x, from https://example.org/x: size not known before it is fetched\n" in text
+    assert "             PyTorch 2.7.1, from the package index: about 3.0 GB\n" in text
+    assert "             CUDA 12.8.2 (cuda_nvcc), from NVIDIA: 81.3 MB\n" in text
+    assert "to fetch" not in "\n".join(plan_lines(make_resolution(), explain=False))
+    # What two need is counted once.
+    other = one.model_copy(update={"fetches": (toolkit,)})
+    assert list(all_fetched((one, other))) == [
+        "to fetch in all, each once: about 3.1 GB, and of unknown size commit abc of x"
+    ]
+    assert list(all_fetched((other, other))) == ["to fetch in all, each once: 81.3 MB"]
+    assert list(all_fetched((make_resolution(),))) == []
 
 
 def test_plan_lines_show_warnings_with_their_links(make_resolution: Callable[..., Resolution]) -> None:

@@ -18,6 +18,7 @@ from attnforge.workflow import machine as machines
 
 H100 = ("--gpu", "H100")
 CUDA_12_4 = Toolkit(home="/usr/local/cuda-12.4", cuda="12.4", nvcc="12.4.131")
+CUDA_13_0 = Toolkit(home="/usr/local/cuda-13.0", cuda="13.0", nvcc="13.0.88")
 CUDA_12_8 = Toolkit(home="/usr/local/cuda-12.8", cuda="12.8", nvcc="12.8.93")
 CUDA_12_6 = Toolkit(home="/usr/local/cuda-12.6", cuda="12.6", nvcc="12.6.85")
 
@@ -337,6 +338,7 @@ def test_a_store_that_can_not_be_used_is_refused_first(here: Here, store: str, v
         (("--label", "a b"), "can't be a local version label"),
         (("--profile", "difusion"), "diffusion"),
         (("--toolchain", "conda"), "no toolchain 'conda'"),
+        (("--toolchain", "nvidia==12.8"), "--toolchain nvidia==12.8.1"),
         (("--groups", "many"), "--groups auto"),
         (("--target", "hoper"), "hopper"),
         (("--torch", "99"), "--torch 2.15.0"),
@@ -346,6 +348,14 @@ def test_a_store_that_can_not_be_used_is_refused_first(here: Here, store: str, v
 def test_options_are_checked_before_the_index_is_asked(here: Here, words: tuple[str, ...], said: str) -> None:
     code, error = here.refused("not-on-any-index", *H100, *words)
     assert code == 2 and said in error and "not-on-any-index" not in error
+
+
+@pytest.mark.parametrize("origin", ["system", "pypi", "nvidia", "nvidia==13.0.2"])
+def test_every_toolchain_that_is_offered_can_be_asked_for(here: Here, origin: str) -> None:
+    """The early check refused NVIDIA's, which the resolver takes: both ask the same function now."""
+    here.on(toolkits=(CUDA_13_0,))
+    planned = here.plan("flash-attn", *H100, "--torch", "2.11.0", "--python", "3.12", "--toolchain", origin)
+    assert planned["toolchain"]["origin"] == origin.partition("==")[0]
 
 
 # --- estimates (F20)

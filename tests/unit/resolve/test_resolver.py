@@ -236,12 +236,24 @@ def test_a_toolkit_of_another_minor_is_warned_of(make_resolution: Make, make_hos
     assert any("same major" in warning.message for warning in resolution.warnings)
 
 
-@pytest.mark.parametrize(("toolchain", "hint"), [("system", "CUDA_HOME"), ("pypi", "--toolchain nvidia")])
-def test_a_toolchain_that_is_not_there_says_what_is_missing(make_resolution: Make, toolchain: str, hint: str) -> None:
+@pytest.mark.parametrize(
+    ("toolchain", "target", "hint"),
+    [
+        ("system", ("2.7.1", "12.8"), "set CUDA_HOME, or leave out --toolchain system"),
+        ("system", ("2.11.0", "13.0"), "set CUDA_HOME, or leave out --toolchain system"),
+        ("pypi", ("2.7.1", "12.8"), "--toolchain nvidia"),
+    ],
+)
+def test_a_toolchain_that_is_not_there_says_what_is_missing(
+    make_resolution: Make, toolchain: str, target: tuple[str, str], hint: str
+) -> None:
+    torch, cuda = target
     with pytest.raises(HostError) as caught:
-        make_resolution(torch="2.7.1", cuda="12.8", python="3.11", toolchain=toolchain)
-    assert "CUDA 12" in caught.value.what
+        make_resolution(torch=torch, cuda=cuda, python="3.11", toolchain=toolchain)
+    assert f"CUDA {cuda.partition('.')[0]}" in caught.value.what
     assert hint in caught.value.hint
+    # The target's PyTorch is built with CUDA 13 already, or another way costs no other PyTorch.
+    assert "--torch" not in caught.value.hint
 
 
 def test_no_compiler_and_too_new_a_compiler(make_resolution: Make, make_host: Callable[..., Host]) -> None:
@@ -261,6 +273,16 @@ def test_a_package_can_mean_another_release_in_a_named_target() -> None:
     assert (request.package, request.source, request.gpus) == ("flashattn-hopper==3.0.0b1", "git", ("H100",))
     named = with_target(Request(package="flash-attn", target="reference", source="/a/clone"), "flash-attn")
     assert (named.package, named.source, named.gpus) == ("flash-attn", "/a/clone", ("L40S", "H100"))
+    spelled = with_target(Request(package="Flash_Attn_3", target="reference"), "Flash_Attn_3")
+    assert spelled.package == "flashattn-hopper==3.0.0b1"
+
+
+@pytest.mark.parametrize(
+    "package", ["flash-attn-3==3.0.0b1", "flash-attn-3@abcdef0", "flash-attn-3 @ git+https://h/x@v1"]
+)
+def test_a_version_or_commit_of_ones_own_stays_with_the_gpus_that_the_target_has_for_it(package: str) -> None:
+    request = with_target(Request(package=package, target="reference"), "flash-attn-3")
+    assert (request.package, request.source, request.gpus) == (package, "", ("H100",))
 
 
 def test_what_the_user_says_wins_over_the_named_target() -> None:

@@ -84,11 +84,36 @@ def test_cuda_home_wins_over_the_package_index_too(make_resolution: Make, make_h
     assert any("CUDA 13.2" in warning.message for warning in resolution.warnings)
 
 
+def test_a_named_toolkit_wins_over_one_that_fits_another_build_of_pytorch(
+    make_resolution: Make, make_host: MakeHost
+) -> None:
+    """PyTorch 2.10 is built with 12.8 on the package index, and with 13.0 on PyTorch's own."""
+    host = make_host(toolkits=(named("12.4.131"), kit("13.0.88")))
+    plan = make_resolution(host=host, torch="2.10.0", python="3.12").plan
+    assert (plan.target.cuda, plan.toolchain.nvcc) == ("12.8", "12.4.131")
+    unnamed = make_host(toolkits=(kit("12.4.131"), kit("13.0.88")))
+    plan = make_resolution(host=unnamed, torch="2.10.0", python="3.12").plan
+    assert (plan.target.cuda, plan.toolchain.nvcc) == ("13.0", "13.0.88")
+
+
+def test_a_toolkit_that_is_named_and_not_used_is_warned_of(make_resolution: Make, make_host: MakeHost) -> None:
+    host = make_host(toolkits=(named("12.4.131"), kit("13.0.88")))
+    resolution = make_resolution(host=host, torch="2.11.0", python="3.12")
+    assert resolution.plan.toolchain.nvcc == "13.0.88"
+    (warning,) = (one for one in resolution.warnings if one.subject == "toolchain")
+    assert "CUDA_HOME names nvcc 12.4.131, which is not used" in warning.message
+    assert warning.hint == "a PyTorch of CUDA 12: --torch 2.10.0"
+    for changes in ({"torch": "2.10.0"}, {"torch": "2.11.0", "toolchain": "pypi"}):
+        others = make_resolution(host=host, python="3.12", **changes).warnings
+        assert not [one for one in others if "not used" in one.message]
+
+
 def test_a_target_without_a_release_of_its_minor_gets_the_nearest(make_resolution: Make, make_host: MakeHost) -> None:
     # PyTorch 2.4 is built with CUDA 12.1, of which no release is pinned.
     resolution = make_resolution(version="2.7.2.post1", torch="2.4.1", python="3.11", cuda="12.1")
     assert resolution.plan.toolchain.release == "12.4.1"
-    assert any("same major" in warning.message for warning in resolution.warnings)
+    (warning,) = (warning for warning in resolution.warnings if "same major" in warning.message)
+    assert "--toolchain nvidia==12.1.1" in warning.hint
     with pytest.raises(HostError, match=r"no CUDA 12\.1 of NVIDIA's is pinned") as caught:
         make_resolution(version="2.7.2.post1", torch="2.4.1", python="3.11", cuda="12.1", toolchain="nvidia")
     assert "--toolchain nvidia==12.1.1" in caught.value.hint
@@ -146,7 +171,9 @@ def by_name(host: Host, release: CudaRelease, **changes: Any) -> Resolution:
 def test_a_release_that_is_named_wins(make_host: MakeHost) -> None:
     resolution = by_name(make_host(toolkits=(named("12.8.93"),)), fetched("12.4.99"))
     assert resolution.plan.toolchain.release == "12.4.99"
-    assert any("same major" in warning.message for warning in resolution.warnings)
+    (warning,) = (warning for warning in resolution.warnings if "same major" in warning.message)
+    # A pinned release, not the first patch of that minor.
+    assert "--toolchain nvidia==12.8.2" in warning.hint
     with pytest.raises(RequestError, match=r"CUDA 12\.4\.99 can't compile for a PyTorch that is built with CUDA 13\.0"):
         by_name(make_host(), fetched("12.4.99"), torch="2.11.0", cuda="13.0")
 
@@ -221,6 +248,10 @@ def test_an_advisory_goes_by_nvcc(make_host: MakeHost) -> None:
     assert older.plan.target.cuda == "12.8"
     (warning,) = (one for one in older.warnings if one.subject == "sage-89-launches")
     assert "CUDA_HOME to a toolkit of CUDA 12.8" in warning.hint
+    # Of PyTorch's CUDA no compiler is good enough, of its major one is: --cuda would leave CUDA_HOME's in place.
+    both = sage(make_host(toolkits=(named("12.4.131"),)), cuda="12.6")
+    (warning,) = (one for one in both.warnings if one.subject == "sage-89-launches")
+    assert "--toolchain nvidia==12.8.2" in warning.hint
     (warning,) = (one for one in sage(make_host(), cuda="12.6").warnings if one.subject == "sage-89-launches")
     assert warning.hint == "--cuda 12.8 or later"
     assert "sage-89-launches" not in [warning.subject for warning in sage(make_host()).warnings]
@@ -239,6 +270,9 @@ def test_the_need_of_a_release_goes_by_nvcc(make_resolution: Make, make_host: Ma
         make_resolution(host=make_host(toolkits=(named("12.4.131"),)), **changes)
     assert "12.8" in caught.value.why
     assert "--toolchain nvidia" in caught.value.hint
+    with pytest.raises(RequestError, match=r"the chosen one is of 12\.4") as caught:
+        make_resolution(host=make_host(toolkits=(named("12.4.131"),)), cuda="12.6", **changes)
+    assert "--toolchain nvidia==12.8.2" in caught.value.hint
     with pytest.raises(RequestError, match=r"needs CUDA >=12\.8,!=12\.9, the target has 12\.6") as caught:
         make_resolution(cuda="12.6", **changes)
     assert "--cuda" in caught.value.hint
