@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from attnforge.compile import failures, objects, shared, steps
+from attnforge.compile.aside import is_aside, run_aside, seen_inside
 from attnforge.compile.cost import CostModel
 from attnforge.compile.executor import Ended, Executor, Run, own_resident
 from attnforge.compile.forecast import forecast, forecast_steps, is_shared, predict
@@ -235,6 +236,9 @@ class Engine:
             raise self._host_error(error) from error
 
     def _make(self, received: CompileGraph, environment: Mapping[str, str], say: Say) -> int:
+        if is_aside(received, environment):
+            log = self._temporary / f"aside-{next(self._numbers)}"
+            return run_aside(received, environment, self._executor, log, say)
         with self._changed:
             known = self._rehearsal.find(received, environment)
         if known is not None:
@@ -603,7 +607,7 @@ class Engine:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         Path(work.unit.output).parent.mkdir(parents=True, exist_ok=True)
-        work.environment = {**work.seen, "TMPDIR": str(work.temporary)}
+        work.environment = {**seen_inside(work.unit, work.seen), "TMPDIR": str(work.temporary)}
 
     def _run(self, task: Task, argv: Sequence[str], cwd: str, log: Path) -> tuple[Ended, str]:
         unit = task.work.unit

@@ -25,6 +25,7 @@ from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpa
 from attnforge.provision.toolchain import Toolchain, provide_toolchain
 from attnforge.workflow.fromgit import lay_out
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.outside import other_builder
 from attnforge.workflow.planning import Located
 from attnforge.workflow.upstream import FROM_SOURCE, REPRODUCIBLE, build_requirements
 
@@ -134,6 +135,11 @@ def of_pair(pair: Pair, error: AttnforgeError) -> AttnforgeError:
 def text_of(path: Path) -> str:
     """Return the text of a file of the source, "" where there is none."""
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def builder_of(source: Path) -> str:
+    """Return the other program by which an unpacked source compiles (``outside.other_builder``)."""
+    return other_builder(*(text_of(source / name) for name in ("setup.py", "pyproject.toml")))
 
 
 def host_compiler_of(machine: Machine, pin: ToolchainPin) -> HostCompiler:

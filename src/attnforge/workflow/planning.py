@@ -18,7 +18,7 @@ from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
 from attnforge.model.versions import as_specifier, as_version, shortened
 from attnforge.provision.giturl import GitAddress, is_git
-from attnforge.provision.indexes import SdistRelease, releases
+from attnforge.provision.indexes import Offered, SdistRelease, offered
 from attnforge.provision.source import LocalSource, empty_submodules, open_local, own_version
 from attnforge.recipes.catalogue import find_recipe, suggestions
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
@@ -30,7 +30,7 @@ from attnforge.workflow.early import check_early, check_place, check_versions
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, sourced_wish
 from attnforge.workflow.installed import default_environment, named_environment, of_environment
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.purity import known_pure
+from attnforge.workflow.purity import Inspected, inspect_source
 from attnforge.workflow.redist import asked_release
 from attnforge.workflow.torchindex import read_torches
 from attnforge.workflow.uptodate import finished_wheel
@@ -88,7 +88,8 @@ def plan(machine: Machine, request: Request) -> Planned:
     check_versions(wanted, read)
     located = _from_git(machine, wish) if wish else locate(machine, wanted)
     located = replace(checked_names(located), recipe=located.recipe.at(located.version))
-    pure = _why_pure(machine, located)
+    inspected = _inspect(machine, located)
+    pure = inspected.why_pure
     active = (named or default_environment(machine, request)) if _is_compiled(located, pure) else Active()
     expect = CostModel(machine.folders.costs).expect
     made = partial(made_before, machine.folders)
@@ -97,6 +98,7 @@ def plan(machine: Machine, request: Request) -> Planned:
     fetched = None if pure else asked_release(machine, request)
     pinned = located.version, located.source
     resolution = resolve(wanted, recipe, *pinned, host, expect, made, pure, fetched, proofs, active, read)
+    located = replace(located, warnings=(*located.warnings, *inspected.warnings))
     resolution = _with_found(_with_finished(resolution, machine), located)
     return Planned(request, located, resolution, active.installed)
 
@@ -115,12 +117,11 @@ def _with_finished(resolution: Resolution, machine: Machine) -> Resolution:
     return resolution.model_copy(update={"estimate": nothing})
 
 
-def _why_pure(machine: Machine, located: Located) -> str:
-    """Return how it is known of a package without a recipe that it compiles nothing, "" where it may or has one."""
+def _inspect(machine: Machine, located: Located) -> Inspected:
+    """Return what the source of a package without a recipe says of its build; nothing for one with a recipe."""
     if not located.recipe.is_generic:
-        return ""
-    name, version, pin = located.recipe.name, located.version, located.source
-    return known_pure(machine, name, version, pin, located.path, located.address)
+        return Inspected()
+    return inspect_source(machine, located.recipe, located.version, located.source, located.path, located.address)
 
 
 def checked_names(located: Located) -> Located:
@@ -294,7 +295,8 @@ def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -
         if wanted in release.sha256:
             name = f"{recipe.name.replace('-', '_')}-{wanted}.tar.gz"
             return Located(recipe, wanted, SourcePin(kind="sdist", name=name, sha256=release.sha256[wanted]))
-    chosen = _choose(recipe.name, wanted, releases(recipe.name, machine.settings, suggestions(recipe.name)))
+    found = offered(recipe.name, machine.settings, suggestions(recipe.name))
+    chosen = _choose(recipe.name, wanted, found.sdists)
     for python in asked_pythons(request) or (machine.host.python,):
         _check_python(recipe.name, chosen, python)
     if not chosen.sha256:
@@ -304,7 +306,20 @@ def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -
             hint=f"download it, look at it, and build the file: attnforge build ./{chosen.filename}",
         )
     pin = SourcePin(kind="sdist", name=chosen.filename, sha256=chosen.sha256)
-    return Located(recipe, chosen.version, pin)
+    return Located(recipe, chosen.version, pin, warnings=() if wanted else _newer(recipe.name, chosen, found))
+
+
+def _newer(name: str, chosen: SdistRelease, found: Offered) -> tuple[PlanWarning, ...]:
+    """Warn where a later release is wheels alone: who names no version expects the newest."""
+    newest = as_version(found.newest)
+    if newest is None or newest <= Version(chosen.version):
+        return ()
+    message = (
+        f"{name} {chosen.version} is the newest of which the package index has a source archive;"
+        f" the newest release, {newest}, has wheels alone"
+    )
+    hint = f"with its source in a folder: attnforge build {name}=={newest} --source ./FOLDER"
+    return (PlanWarning(subject="source", message=message, hint=hint),)
 
 
 def _check_python(name: str, release: SdistRelease, python: str) -> None:

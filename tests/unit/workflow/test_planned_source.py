@@ -12,12 +12,13 @@ import pytest
 from attnforge.errors import BuildError, RequestError
 from attnforge.model.host import Host
 from attnforge.model.request import Request
-from attnforge.provision.indexes import SdistRelease
+from attnforge.provision.indexes import Offered, SdistRelease
 from attnforge.workflow import machine as machines
 from attnforge.workflow import planning
 from attnforge.workflow.building import build
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
+from attnforge.workflow.purity import Inspected
 
 SETUP = "from setuptools import setup\nsetup(name='small', version='1.0')\n"
 
@@ -90,11 +91,48 @@ def test_every_python_of_a_universal_wheel_has_to_suit_the_source(
     offline: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = SdistRelease("1.0", "some-extension-1.0.tar.gz", "", "a" * 64, ">=3.11", yanked=False)
-    monkeypatch.setattr(planning, "releases", lambda *_: (release,))
-    monkeypatch.setattr(planning, "known_pure", lambda *_: "")  # its archive is nowhere
+    monkeypatch.setattr(planning, "offered", lambda *_: Offered((release,), "1.0"))
+    monkeypatch.setattr(planning, "inspect_source", lambda *_: Inspected())  # its archive is nowhere
     request = Request(package="some-extension", gpus=("H100",), universal=True, python="3.11-3.12")
     assert len(plan(offline, request).plan.pairs) == 2
     with pytest.raises(RequestError, match=r"needs Python >=3\.11, the target has 3\.10"):
         plan(offline, request.model_copy(update={"python": "3.10-3.12"}))
     with pytest.raises(RequestError, match=r"--python 3\.10-3\.12 names several"):
         plan(offline, request.model_copy(update={"python": "3.10-3.12", "universal": False}))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "newest", "warned"),
+    [("", "2.0", True), ("", "1.0", False), ("", "", False), ("", "0.9", False), ("==1.0", "2.0", False)],
+)
+def test_an_older_version_than_the_newest_is_not_taken_in_silence(
+    offline: Machine, monkeypatch: pytest.MonkeyPatch, wanted: str, newest: str, warned: bool
+) -> None:
+    """The plan is of what the index has a source of, which may be years old (bitsandbytes, exllamav2)."""
+    release = SdistRelease("1.0", "some-extension-1.0.tar.gz", "", "a" * 64, "", yanked=False)
+    monkeypatch.setattr(planning, "offered", lambda *_: Offered((release,), newest))
+    monkeypatch.setattr(planning, "inspect_source", lambda *_: Inspected())
+    said = plan(offline, Request(package=f"some-extension{wanted}", gpus=("H100",))).resolution.warnings
+    assert [one.hint for one in said] == (
+        ["with its source in a folder: attnforge build some-extension==2.0 --source ./FOLDER"] if warned else []
+    )
+    assert all("1.0 is the newest" in one.message and "2.0, has wheels alone" in one.message for one in said)
+
+
+def test_the_plan_says_that_cmake_compiles(offline: Machine, tmp_path: Path) -> None:
+    """F4: before a build is begun; natten and vllm call it so."""
+    call = "import subprocess\nsubprocess.run(['cmake', '.'] + OPTIONS)\n"
+    folder(tmp_path / "it", call + SETUP.replace("version", "ext_modules=[], version"))
+    (said,) = plan(offline, Request(package=str(tmp_path / "it"), gpus=("H100",))).resolution.warnings
+    assert "compiles with CMake" in said.message and "no memory limit" in said.message
+
+
+def test_the_plan_says_that_the_source_holds_compiled_code(offline: Machine, tmp_path: Path) -> None:
+    """F2: bitsandbytes 0.42.0 packs libraries that lie in its source, and was planned as pure Python."""
+    folder(tmp_path / "it", SETUP)
+    for name in ("libsmall_cuda120.so", "libsmall_cpu.so"):
+        (tmp_path / "it" / name).write_bytes(b"\x7fELF")
+    found = plan(offline, Request(package=str(tmp_path / "it"), gpus=("H100",)))
+    (said,) = found.resolution.warnings
+    assert "compiled code already: libsmall_cpu.so and 1 others" in said.message
+    assert found.plan.is_compiled and found.plan.wheel.endswith("linux_x86_64.whl")
