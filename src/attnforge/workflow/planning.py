@@ -17,6 +17,7 @@ from attnforge.model.plan import UNSTATED, BuildPlan, Decision, Estimate, PlanWa
 from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
 from attnforge.model.versions import as_specifier, as_version, shortened
+from attnforge.package.wheel import torches_of
 from attnforge.provision.giturl import GitAddress, is_git
 from attnforge.provision.indexes import Offered, SdistRelease, offered
 from attnforge.provision.source import LocalSource, empty_submodules, open_local, own_version
@@ -98,7 +99,7 @@ def plan(machine: Machine, request: Request) -> Planned:
     fetched = None if pure else asked_release(machine, request)
     pinned = located.version, located.source
     resolution = resolve(wanted, recipe, *pinned, host, expect, made, pure, fetched, proofs, active, read)
-    located = replace(located, warnings=(*located.warnings, *inspected.warnings))
+    located = replace(located, warnings=(*located.warnings, *inspected.about(torches_of(resolution.plan))))
     resolution = _with_found(_with_finished(resolution, machine), located)
     return Planned(request, located, resolution, active.installed)
 

@@ -6,12 +6,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from attnforge.errors import RequestError
 from attnforge.model.plan import PlanWarning, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.provision.archives import member_names, read_files
 from attnforge.provision.giturl import GitAddress
-from attnforge.provision.metadata import build_requires
+from attnforge.provision.metadata import build_requires, torch_bounds
 from attnforge.provision.purity import compiled_before, why_pure
 from attnforge.provision.source import fetch_sdist
 from attnforge.provision.trees import tree_names
@@ -19,15 +21,24 @@ from attnforge.workflow.fromgit import built_folder, check_out
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.outside import other_builder, outside_warning
 
-_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
+_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO")
 
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """How it is known that a source compiles nothing, "" where it may, and what the user should know of its build."""
+    """How it is known that a source compiles nothing, "" where it may, and what the user should know of its build.
+
+    ``torch`` is what it asks of torch.
+    """
 
     why_pure: str = ""
     warnings: tuple[PlanWarning, ...] = ()
+    torch: tuple[Requirement, ...] = ()
+
+    def about(self, torches: Collection[str]) -> tuple[PlanWarning, ...]:
+        """Return the warnings, with those of the target's versions of PyTorch that the source does not ask for."""
+        missed = ((one, [torch for torch in torches if not _meets(torch, one)]) for one in self.torch)
+        return (*self.warnings, *(_unmet(one, found) for one, found in missed if found))
 
 
 def inspect_source(
@@ -73,7 +84,20 @@ def _of_files(files: Mapping[str, str], names: Collection[str], place: Path, rec
         said.append(PlanWarning(subject="compile", message=outside_warning(builder, chosen=recipe.outside)))
     if there:
         said.append(PlanWarning(subject="source", message=_compiled_elsewhere(there)))
-    return Inspected(warnings=tuple(said))
+    return Inspected(warnings=tuple(said), torch=torch_bounds(files))
+
+
+def _meets(torch: str, asked: Requirement) -> bool:
+    return asked.specifier.contains(torch, prereleases=True)
+
+
+def _unmet(asked: Requirement, torches: Collection[str]) -> PlanWarning:
+    return PlanWarning(
+        subject="torch",
+        message=f"the source asks for torch{asked.specifier}, and the target has PyTorch {', '.join(torches)}: upstream"
+        " does not promise that it compiles or works",
+        hint="name a version that it asks for, with --torch",
+    )
 
 
 def _compiled_elsewhere(names: Collection[str]) -> str:

@@ -8,14 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from attnforge.errors import BuildError, RequestError
 from attnforge.model.host import Host
 from attnforge.model.request import Request
 from attnforge.provision.indexes import Offered, SdistRelease
+from attnforge.recipes.catalogue import UNKNOWN_REQUIREMENTS
 from attnforge.workflow import machine as machines
 from attnforge.workflow import planning
 from attnforge.workflow.building import build
+from attnforge.workflow.ground import without_conflicts
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
 from attnforge.workflow.purity import Inspected
@@ -136,3 +139,38 @@ def test_the_plan_says_that_the_source_holds_compiled_code(offline: Machine, tmp
     (said,) = found.resolution.warnings
     assert "compiled code already: libsmall_cpu.so and 1 others" in said.message
     assert found.plan.is_compiled and found.plan.wheel.endswith("linux_x86_64.whl")
+
+
+@pytest.mark.parametrize(
+    ("asked", "torch", "warned"),
+    [("torch==2.14.0", "2.11.0", True), ("torch>=2.10", "2.11.0", False), ("torch<2.12", "2.11.0,2.12.1", True)],
+)
+def test_the_plan_says_that_the_source_asks_for_another_pytorch(
+    offline: Machine, tmp_path: Path, asked: str, torch: str, warned: bool
+) -> None:
+    """F11: upstream's own bound; vllm and megablocks have one. It is said before hours of compiling, not after."""
+    folder(tmp_path / "it", SETUP.replace("version", "ext_modules=[], version"))
+    (tmp_path / "it" / "pyproject.toml").write_text(f'[build-system]\nrequires = ["setuptools", "{asked}"]\n')
+    request = Request(package=str(tmp_path / "it"), gpus=("H100",), torch=torch, universal="," in torch)
+    said = plan(offline, request).resolution.warnings
+    assert [one.subject for one in said] == (["torch"] if warned else [])
+    last = torch.split(",")[-1]
+    assert all(f"asks for {asked}, and the target has PyTorch {last}:" in one.message for one in said)
+
+
+@pytest.mark.parametrize(
+    ("own", "left"),
+    [
+        ((), {"setuptools", "wheel", "packaging", "ninja", "numpy"}),
+        (("setuptools>=64", "torch"), {"setuptools", "wheel", "packaging", "ninja", "numpy"}),
+        (("Setuptools>=84.2.1,<85",), {"wheel", "packaging", "ninja", "numpy"}),  # gptqmodel 7.7.0
+        (("setuptools<79", "ninja>=1.14"), {"wheel", "packaging", "numpy"}),
+        (("setuptools>=99; sys_platform == 'win32'",), {"setuptools", "wheel", "packaging", "ninja", "numpy"}),
+    ],
+)
+def test_pins_of_ours_give_way_to_what_the_source_asks_for(own: tuple[str, ...], left: set[str]) -> None:
+    assert {Requirement(one).name for one in without_conflicts(UNKNOWN_REQUIREMENTS, own)} == left
+
+
+def test_pins_of_a_recipe_do_not_give_way() -> None:
+    assert without_conflicts(("setuptools==70.0",), ("setuptools>=80",)) == ("setuptools==70.0",)
