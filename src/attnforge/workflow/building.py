@@ -39,6 +39,7 @@ from attnforge.workflow.ground import (
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.outside import outside_warning
+from attnforge.workflow.packed import compiled_files, refuse_packed
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
@@ -134,7 +135,7 @@ class _Build:
         provide = lambda: provide_pinned(self.machine, pin, compiler, mirror, self.observe)  # noqa: E731
         toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", provide)
         ground = Ground(source, toolchain, environment, compiler)
-        request = self.planned.request
+        request, before = self.planned.request, compiled_files(source)
         # The environment may have taken much of what was free.
         self._check_space()
         with opened_cache(self.machine, request, self._warn) as cache:
@@ -143,6 +144,8 @@ class _Build:
             if self.plan.is_universal:
                 return self._make_universal(ground, means, environments)
             compiled = self._stage("compile", self.plan.package, lambda: self._compile(ground, means, self.plan))
+        if not self.planned.located.recipe.outside:
+            refuse_packed(compiled.wheel, before)
         packed, outside = compiled.wheel, not compiled.summary.units
         return self._stage(
             "package", self.plan.wheel, lambda: self._package(packed, vendored(source), outside=outside)

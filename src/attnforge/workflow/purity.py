@@ -82,7 +82,7 @@ def _of_files(files: Mapping[str, str], names: Collection[str], place: Path, rec
     said = []
     if builder:
         said.append(PlanWarning(subject="compile", message=outside_warning(builder, chosen=recipe.outside)))
-    if there:
+    if there and not recipe.outside:
         said.append(PlanWarning(subject="source", message=_compiled_elsewhere(there)))
     return Inspected(warnings=tuple(said), torch=torch_bounds(files))
 
@@ -101,9 +101,9 @@ def _unmet(asked: Requirement, torches: Collection[str]) -> PlanWarning:
 
 
 def _compiled_elsewhere(names: Collection[str]) -> str:
-    first, *others = sorted(names)
+    first, *others = names
     more = f" and {len(others)} others" if others else ""
     return (
-        f"the source holds compiled code already: {first}{more}; a wheel that packs such code and compiles none is"
-        " refused, since nobody here knows what it was made of"
+        f"the source holds compiled code already: {first}{more}; a wheel that packs such code is refused, since nobody"
+        " here knows what it was made of, unless a recipe says `outside = true` (docs/recipes.md)"
     )
