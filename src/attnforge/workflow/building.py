@@ -39,7 +39,7 @@ from attnforge.workflow.ground import (
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.outside import outside_warning
-from attnforge.workflow.packed import compiled_files, refuse_packed
+from attnforge.workflow.packed import compiled_files, refuse_packed, refuse_pure
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
@@ -146,6 +146,7 @@ class _Build:
             compiled = self._stage("compile", self.plan.package, lambda: self._compile(ground, means, self.plan))
         if not self.planned.located.recipe.outside:
             refuse_packed(compiled.wheel, before)
+            refuse_pure(compiled.wheel, self.plan.package)
         packed, outside = compiled.wheel, not compiled.summary.units
         return self._stage(
             "package", self.plan.wheel, lambda: self._package(packed, vendored(source), outside=outside)

@@ -1,4 +1,4 @@
-"""Tells what upstream's build compiled from what it found compiled in its source and packed."""
+"""Refuses a wheel of upstream's that holds something else than what was compiled now, before it is packed."""
 
 from __future__ import annotations
 
@@ -32,3 +32,19 @@ def refuse_packed(wheel: Path, before: Mapping[str, str]) -> None:
             " architectures nor its PyTorch reached it",
             hint="a recipe of your own with `outside = true` says that this is wanted (docs/recipes.md)",
         )
+
+
+def refuse_pure(wheel: Path, package: str) -> None:
+    """Raise WheelError where a build that was planned to compile made a wheel for any Python, without compiled code."""
+    if not wheel.name.endswith("-none-any.whl"):
+        return
+    with zipfile.ZipFile(wheel) as archive:
+        if compiled_before(archive.namelist()):
+            return
+    raise WheelError(
+        f"upstream's build compiled nothing: {wheel.name} is pure Python",
+        why=f"{package} compiles its kernels where they run, or its setup left them out for something that it did not"
+        " find; its files do not say beforehand which, so the plan was for compiled modules",
+        hint="if it is meant to be pure Python, a recipe of your own with `compiled = false` builds it"
+        " (docs/recipes.md), or pip installs it; else the log says what its setup did not find",
+    )

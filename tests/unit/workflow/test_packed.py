@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from attnforge.errors import WheelError
-from attnforge.workflow.packed import compiled_files, refuse_packed
+from attnforge.workflow.packed import compiled_files, refuse_packed, refuse_pure
 
 
-def made(folder: Path, members: dict[str, bytes]) -> Path:
-    wheel = folder / "x-1.0-cp312-cp312-linux_x86_64.whl"
+def made(folder: Path, members: dict[str, bytes], tags: str = "cp312-cp312-linux_x86_64") -> Path:
+    wheel = folder / f"x-1.0-{tags}.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         for name, data in members.items():
             archive.writestr(name, data)
@@ -47,3 +47,15 @@ def test_several_are_counted(tmp_path: Path, source: Path) -> None:
     wheel = made(tmp_path, {f"x/{number}.so": b"lib/prebuilt.so" for number in range(3)})
     with pytest.raises(WheelError, match=r"x/0\.so and 2 more"):
         refuse_packed(wheel, compiled_files(source))
+
+
+def test_a_wheel_for_any_python_is_not_what_was_planned(tmp_path: Path) -> None:
+    """F7: gptqmodel and flashinfer compile where they run, and their files do not say so for certain."""
+    with pytest.raises(WheelError, match="compiled nothing: x-1.0-py3-none-any.whl") as caught:
+        refuse_pure(made(tmp_path, {"x.py": b"", "x/k.cu": b""}, "py3-none-any"), "x")
+    assert "compiled = false" in caught.value.hint
+
+
+@pytest.mark.parametrize("tags", ["cp312-cp312-linux_x86_64", "py3-none-linux_x86_64", "py3-none-any"])
+def test_one_with_modules_is_left_to_the_audit(tmp_path: Path, tags: str) -> None:
+    refuse_pure(made(tmp_path, {"x/lib.so": b""}, tags), "x")
