@@ -60,11 +60,12 @@ class SdistRelease:
 class Offered:
     """What the indexes have of a package: its source archives, newest first, and its newest final release of any kind.
 
-    ``newest`` is "" where no release is final.
+    ``newest`` is "" where no release is final. ``wheels`` are the versions that have one.
     """
 
     sdists: tuple[SdistRelease, ...]
     newest: str
+    wheels: frozenset[str] = frozenset()
 
 
 def offered(name: str, settings: IndexSettings, suggestions: Sequence[str] = ()) -> Offered:
@@ -78,7 +79,8 @@ def offered(name: str, settings: IndexSettings, suggestions: Sequence[str] = ())
     found = [_release(package) for package in packages if not package.link.is_wheel and _is_version(package.version)]
     if not found:
         raise _nothing(name, bool(packages), [text for text in said if _matters(text)], suggestions)
-    return Offered(tuple(sorted(found, key=_newest_last, reverse=True)), _newest(packages))
+    wheels = frozenset(one.version or "" for one in packages if one.link.is_wheel)
+    return Offered(tuple(sorted(found, key=_newest_last, reverse=True)), _newest(packages), wheels)
 
 
 def releases(name: str, settings: IndexSettings) -> tuple[SdistRelease, ...]:

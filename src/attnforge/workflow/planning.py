@@ -234,7 +234,10 @@ def _split(text: str) -> tuple[str, str]:
     except (InvalidRequirement, ValueError, RecursionError):
         raise RequestError(f"{shortened(text)!r} is no package", hint="write NAME, NAME==VERSION or ./FOLDER") from None
     exact = [part.version for part in requirement.specifier if part.operator == "=="]
-    if len(requirement.specifier) != len(exact) or len(exact) > 1 or requirement.extras or requirement.marker:
+    if requirement.extras or requirement.marker:
+        what = f"{shortened(text)!r} names more than a package and its version"
+        raise RequestError(what, hint=f"write {requirement.name} or {requirement.name}==VERSION")
+    if len(requirement.specifier) != len(exact) or len(exact) > 1:
         raise RequestError(f"{shortened(text)!r} is not one version", hint=f"write {requirement.name}==VERSION")
     return requirement.name, _exact(exact[0], requirement.name) if exact else ""
 
@@ -297,7 +300,7 @@ def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -
             name = f"{recipe.name.replace('-', '_')}-{wanted}.tar.gz"
             return Located(recipe, wanted, SourcePin(kind="sdist", name=name, sha256=release.sha256[wanted]))
     found = offered(recipe.name, machine.settings, suggestions(recipe.name))
-    chosen = _choose(recipe.name, wanted, found.sdists)
+    chosen = _choose(recipe.name, wanted, found)
     for python in asked_pythons(request) or (machine.host.python,):
         _check_python(recipe.name, chosen, python)
     if not chosen.sha256:
@@ -335,12 +338,19 @@ def _check_python(name: str, release: SdistRelease, python: str) -> None:
         )
 
 
-def _choose(name: str, wanted: str, found: tuple[SdistRelease, ...]) -> SdistRelease:
+def _choose(name: str, wanted: str, found: Offered) -> SdistRelease:
+    sdists = found.sdists
     if not wanted:
-        stable = [release for release in found if not release.yanked and not Version(release.version).is_prerelease]
-        return (stable or list(found))[0]
-    same = [release for release in found if Version(release.version) == as_version(wanted)]
+        stable = [release for release in sdists if not release.yanked and not Version(release.version).is_prerelease]
+        return (stable or list(sdists))[0]
+    same = [release for release in sdists if Version(release.version) == as_version(wanted)]
     if same:
         return same[0]
-    newest = ", ".join(f"{name}=={release.version}" for release in found[:4])
+    newest = ", ".join(f"{name}=={release.version}" for release in sdists[:4])
+    if as_version(wanted) in map(as_version, found.wheels):
+        raise RequestError(
+            f"{name} {wanted} has wheels on the package index but no source archive",
+            hint=f"with its source in a folder: attnforge build {name}=={wanted} --source ./FOLDER; the newest with an"
+            f" archive are {newest}",
+        )
     raise RequestError(f"there is no {name} {wanted} on the package index", hint=f"the newest are {newest}")

@@ -86,6 +86,7 @@ def test_an_unknown_name_comes_with_suggestions(tmp_path: Path) -> None:
 def test_the_newest_release_is_known_whatever_files_it_has(tmp_path: Path, wheels: list[str], newest: str) -> None:
     found = offered("thing", index(tmp_path, "thing", anchor("thing-0.42.0.tar.gz"), *wheels))
     assert found.newest == newest
+    assert len(found.wheels) == len(wheels)
     assert [one.version for one in found.sdists] == ["0.42.0"]
 
 

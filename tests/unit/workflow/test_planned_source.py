@@ -174,3 +174,13 @@ def test_pins_of_ours_give_way_to_what_the_source_asks_for(own: tuple[str, ...],
 
 def test_pins_of_a_recipe_do_not_give_way() -> None:
     assert without_conflicts(("setuptools==70.0",), ("setuptools>=80",)) == ("setuptools==70.0",)
+
+
+def test_a_version_of_wheels_alone_is_not_called_missing(offline: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    release = SdistRelease("1.0", "some-extension-1.0.tar.gz", "", "a" * 64, "", yanked=False)
+    monkeypatch.setattr(planning, "offered", lambda *_: Offered((release,), "2.0", frozenset(["2.0", "1.0"])))
+    with pytest.raises(RequestError, match=r"2 has wheels on the package index but no source archive") as caught:
+        plan(offline, Request(package="some-extension==2", gpus=("H100",)))
+    assert "--source ./FOLDER" in caught.value.hint and "some-extension==1.0" in caught.value.hint
+    with pytest.raises(RequestError, match=r"there is no some-extension 3 "):
+        plan(offline, Request(package="some-extension==3", gpus=("H100",)))
