@@ -28,7 +28,7 @@ from attnforge.model.recipe import Recipe
 from attnforge.model.sharing import Proof
 from attnforge.provision.cxxruntime import shared_runtime
 from attnforge.provision.driver import provide_driver_stub
-from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus
+from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus, without_pip
 from attnforge.recipes.catalogue import find_adapter
 from attnforge.recipes.proofs import find_proofs
 from attnforge.resolve.estimate import cost_key, priors
@@ -148,6 +148,7 @@ def upstream_environment(
         "TMPDIR": str(_own_temporary(seat)),
         "LIBRARY_PATH": str(stubs),
         **with_linker_options(environment, options),
+        **without_pip(),
         **(virtual_gpus(plan.target.capabilities) if recipe.asks_for_gpus else {}),
         **({} if recipe.outside else {**through_ninja(), **generator(builder_of(ground.source))}),
     }
