@@ -1,4 +1,4 @@
-"""CMake's own Ninja files in the engine: its checks, a link through a shell, a command that calls ninja again."""
+"""CMake's own Ninja files in the engine: checks, a link through a shell, a source that a command makes by ninja."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ if(NOT RIGHT OR WRONG)
   message(FATAL_ERROR "checks: right '${RIGHT}', wrong '${WRONG}'")
 endif()
 add_custom_command(
-  OUTPUT inner.txt
+  OUTPUT inner.cpp
   COMMAND ninja -C ${CMAKE_SOURCE_DIR}/inner
-  COMMAND ${CMAKE_COMMAND} -E copy ${CMAKE_SOURCE_DIR}/inner/out inner.txt)
-add_library(thing SHARED one.cpp two.cpp inner.txt)
+  COMMAND ${CMAKE_COMMAND} -E copy ${CMAKE_SOURCE_DIR}/inner/out inner.cpp)
+add_library(thing SHARED one.cpp two.cpp ${CMAKE_CURRENT_BINARY_DIR}/inner.cpp)
 """
 
 
@@ -46,7 +46,9 @@ def source(tmp_path: Path) -> Path:
     (folder / "CMakeLists.txt").write_text(LISTS)
     for name in ("one", "two"):
         (folder / f"{name}.cpp").write_text(f"int {name}() {{ return 1; }}\n")
-    (folder / "inner" / "build.ninja").write_text("rule r\n  command = echo made > $out\nbuild out: r\n")
+    (folder / "inner" / "build.ninja").write_text(
+        "rule r\n  command = echo 'int inner() { return 1; }' > $out\nbuild out: r\n"
+    )
     return folder
 
 
@@ -76,8 +78,8 @@ def test_a_project_of_cmakes_is_built_with_one_slot(tmp_path: Path, source: Path
             assert done.returncode == 0, done.stdout + done.stderr
         assert engine.error is None
         assert {unit.how for unit in engine.summary.units} == {"compiled"}
-    assert (build / "libthing.so").is_file() and (build / "inner.txt").read_text() == "made\n"
+    assert (build / "libthing.so").is_file() and (build / "inner.cpp").read_text().startswith("int inner")
     # The checks and the inner call are no part of what is counted.
-    assert [one.units for one in events if isinstance(one, GraphReceived)] == [4]
+    assert [one.units for one in events if isinstance(one, GraphReceived)] == [5]
     names = sorted(one.name for one in events if isinstance(one, UnitFinished))
-    assert names == ["inner.txt", "libthing.so", "one.cpp", "two.cpp"]
+    assert names == ["inner.cpp", "inner.cpp", "libthing.so", "one.cpp", "two.cpp"]

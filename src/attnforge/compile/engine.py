@@ -746,7 +746,8 @@ class Engine:
             raise BuildError(
                 f"{unit.name}: the source {error.filename} is missing",
                 why="upstream's build named a file that is not there",
-                hint="is a submodule empty? use upstream's sdist, or git submodule update --init in its folder",
+                hint="a source archive may lack files, and a clone's submodule may be empty: build from a whole clone"
+                " (attnforge build NAME --source git+URL@TAG, or git submodule update --init in a folder)",
             ) from error
 
     def _at_hand(self, work: Work) -> bool:
