@@ -33,11 +33,12 @@ class Case:
     python: str = ""
     torch: str = ""
     jobs: int = 0
+    package: str = PACKAGE
 
     def request(self) -> Request:
         """Return the request of ``attnforge.plan``."""
         return Request(
-            package=PACKAGE,
+            package=self.package,
             gpus=self.gpus,
             python=self.python,
             torch=self.torch,
@@ -60,7 +61,7 @@ class Case:
             "--without": ",".join(self.without),
             "--jobs": str(self.jobs or ""),
         }
-        return [PACKAGE, *(word for name, value in options.items() if value for word in (name, value))]
+        return [self.package, *(word for name, value in options.items() if value for word in (name, value))]
 
     def __str__(self) -> str:
         return " ".join(self.arguments())

@@ -116,7 +116,8 @@ def line(verdict: Verdict) -> str:
     if verdict.proof is None:
         return f"differs  {what}: {verdict.why}"
     (unit,) = verdict.proof.units
-    return f"the same {what}: {unit.functions} functions, {unit.left_out} left out"
+    order = ", in another order" if unit.reordered else ""
+    return f"the same {what}: {unit.functions} functions, {unit.left_out} left out{order}"
 
 
 if __name__ == "__main__":

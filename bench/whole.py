@@ -1,12 +1,13 @@
-"""Times attnforge and upstream's own build of FlashAttention 2 with all features for one H100, on many processors.
+"""Times attnforge and upstream's own build of FlashAttention 2 with all features, on many processors.
 
-    python bench/whole.py [--third SEED] [--without backward,split] [--jobs N] [--at-once] [--json]
+    python bench/whole.py [--gpu L40S,H100] [--third SEED | --sixth SEED] [--without backward,split] [--jobs N]
+        [--at-once] [--package flash-attn==2.8.3] [--json]
 
 The sides are those of upstream.py: `attnforge build` from an empty cache, and upstream's setup.py with real ninja, the
-same units, one architecture, as many jobs, NVCC_THREADS=1. ``--third SEED`` takes a third of the 72 units: all of two
-head dimensions, which that seed draws. ``--without`` leaves features out on both sides. ``--at-once`` runs both sides
-at the same time, each on its own half of the processors, so that both have the same neighbours and the same clock.
-Without it they run one after the other on all.
+same units, the same architectures, as many jobs, NVCC_THREADS=1. ``--third SEED`` takes a third of the 72 units: all of
+two head dimensions, which that seed draws; ``--sixth SEED`` all of one. ``--without`` leaves features out on both
+sides. ``--at-once`` runs both sides at the same time, each on its own half of the processors, so that both have the
+same neighbours and the same clock. Without it they run one after the other on all.
 
 Wall time, CPU seconds, the memory that each side's processes held together, and the busiest share: CPU seconds over
 wall time and jobs. The whole takes upstream about ten minutes on 32 processors.
@@ -27,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from attnforge import Machine, plan
-from cases import Case, case_of, positive, prepare, words
+from cases import PACKAGE, Case, case_of, positive, prepare, words
 from sides import SHARED_ROOMS, Ours, Upstream
 
 OURS, UPSTREAM = "attnforge", "upstream"
@@ -36,7 +37,11 @@ OURS, UPSTREAM = "attnforge", "upstream"
 def main(arguments: Sequence[str]) -> None:
     """Run as a program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--third", type=int, metavar="SEED", help="two head dimensions of the six, drawn by SEED")
+    sample = parser.add_mutually_exclusive_group()
+    sample.add_argument("--third", type=int, metavar="SEED", help="two head dimensions of the six, drawn by SEED")
+    sample.add_argument("--sixth", type=int, metavar="SEED", help="one head dimension of the six, drawn by SEED")
+    parser.add_argument("--gpu", type=words, default=("H100",), help="of the target, default H100")
+    parser.add_argument("--package", default=PACKAGE, help=f"a release of flash-attn, default {PACKAGE}")
     parser.add_argument("--without", type=words, default=(), help="features that are left out on both sides")
     parser.add_argument("--jobs", type=positive, default=0, help="compiles at once (default: the side's processors)")
     parser.add_argument("--at-once", action="store_true", help="both sides at the same time, on half the processors")
@@ -55,18 +60,20 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def head_dims(given: argparse.Namespace) -> tuple[int, ...]:
-    """Return the head dimensions of the sample: all, or the two that the seed draws."""
-    if given.third is None:
+    """Return the head dimensions of the sample, as the seed draws them; none for all."""
+    seed, parts = (given.third, 3) if given.third is not None else (given.sixth, 6)
+    if seed is None:
         return ()
-    request = replace(Case(profile="full"), python=given.python, torch=given.torch).request()
-    every = plan(Machine(os.environ), request).plan.selection.head_dims
-    return tuple(sorted(random.Random(given.third).sample(every, len(every) // 3)))
+    case = Case(profile="full", python=given.python, torch=given.torch, package=given.package)
+    every = plan(Machine(os.environ), case.request()).plan.selection.head_dims
+    return tuple(sorted(random.Random(seed).sample(every, len(every) // parts)))
 
 
 def the_case(given: argparse.Namespace) -> Case:
     """Return what is built; without --jobs, with as many as this process has processors."""
     case = case_of(given, Machine(os.environ), "full")
-    return replace(case, without=given.without, jobs=given.jobs or len(os.sched_getaffinity(0)))
+    jobs = given.jobs or len(os.sched_getaffinity(0))
+    return replace(case, package=given.package, gpus=given.gpu, without=given.without, jobs=jobs)
 
 
 def started(arguments: Sequence[str], at_once: bool) -> dict[str, Any]:
@@ -105,7 +112,9 @@ def run_side(given: argparse.Namespace) -> dict[str, Any]:
             ours.share(machine, *SHARED_ROOMS)
             run, units = ours.cold(case), ours.compiled.kernel_seconds()
         else:
-            upstream = Upstream(prepare(machine, case), Path(name) / "upstream", jobs=case.jobs, metered=True)
+            ground, folder = prepare(machine, case), Path(name) / "upstream"
+            digits = [architecture.digits for architecture in ground.planned.plan.target.architectures]
+            upstream = Upstream(ground, folder, jobs=case.jobs, architectures=digits, metered=True)
             run, units = upstream.run(), upstream.kernel_seconds()
     return {**asdict(run), "jobs": case.jobs, "units": units}
 
@@ -115,7 +124,9 @@ def told(given: argparse.Namespace, sides: Mapping[str, Any]) -> str:
     which = "of head dimensions " + ", ".join(map(str, given.head_dims)) if given.head_dims else "of all"
     how = "at once, each on half of the processors" if given.at_once else "one after the other"
     features = f"without {', '.join(given.without)}" if given.without else "all features"
-    lines = [f"FlashAttention 2, {features}, sm_90, {len(sides[UPSTREAM]['units'])} units {which}; {how}"]
+    lines = [
+        f"FlashAttention 2, {features}, {', '.join(given.gpu)}, {len(sides[UPSTREAM]['units'])} units {which}; {how}"
+    ]
     lines.append(f"{'':12}{'wall s':>9}{'CPU s':>9}{'jobs':>6}{'busy':>7}{'peak GB':>9}{'longest unit':>14}")
     for side, run in sides.items():
         busy = run["cpu"] / run["wall"] / run["jobs"]

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 
 _START = re.compile(rb"^(?:\.(?:visible|weak)[ \t]+)?\.(?:entry|func)\b[^;{]*?\b(?P<name>[\w$]+)\(", re.MULTILINE)
 _OPENING = re.compile(rb"[;{]")
-_END = b"\n}\n"
+# The brace that closes a function, and before it what may have one of its own at the beginning of a line.
+_END = re.compile(rb"// begin inline asm\n.*?// end inline asm\n|^(?P<brace>\}\n)", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(rb"\t// \.(?:globl|weak)\t(?P<name>[\w$]+)\n")
 _TARGET = re.compile(rb"^\.target sm_(?P<code>\d+[af]?)$", re.MULTILINE)
 _NUMBERED = re.compile(rb"(?P<what>\$L__BB|__local_depot)(?P<number>\d+)")
@@ -93,10 +94,10 @@ def _spans(text: bytes) -> Iterator[tuple[str, int, int]]:
             raise UnknownPtxError("a function without an end")
         at = opening.end()
         if opening[0] == b"{":
-            end = text.find(_END, opening.start())
-            if end < 0:
+            end = next((found for found in _END.finditer(text, at) if found["brace"]), None)
+            if end is None:
                 raise UnknownPtxError("a function without an end")
-            at = end + len(_END)
+            at = end.end()
             yield match["name"].decode(), match.start(), at
 
 
@@ -113,6 +114,16 @@ def parts(module: Module, module_id: str, left_out: Callable[[str], bool] = lamb
         if line.strip() and not _TARGET.fullmatch(line):
             found[_digest(_common(line, names))] = line.decode(errors="replace")
     return found
+
+
+def is_reordered(one: Module, other: Module, module_id: str, left_out: Callable[[str], bool]) -> bool:
+    """Say whether two PTX have the same parts and as many functions: some may come in another order.
+
+    A function that is left out can be what brought in a smaller one, which then comes later.
+    """
+    kept = [function for function in one.functions if not left_out(function.name)]
+    same = parts(one, module_id, left_out).keys() == parts(other, module_id).keys()
+    return same and len(kept) == len(other.functions)
 
 
 def derived(module: Module, code: str, left_out: Callable[[str], bool] = lambda name: False) -> bytes:

@@ -411,16 +411,25 @@ class Amount(Value):
         description="head dimensions, to how many times as much all of it is, 1 for others; in a group `shared` goes "
         "by the largest of these",
     )
+    codes: dict[ArchitectureText, dict[str, PositiveFloat]] = Field(
+        default_factory=dict,
+        description="architectures whose machine code has more kernels than that of others: head dimensions, to how "
+        "many times as much `slim` and `full` are for it",
+    )
 
     def each(self, features: float, words: Iterable[str] = ()) -> float:
         """Return what a unit adds that has this part (0 to 1) of the optional features, and these words of variants."""
         full = self.full * prod(self.variants.get(word, 1.0) for word in words)
         return self.slim + features * (full - self.slim)
 
-    def of(self, kernels: Sequence[KernelName], features: float) -> float:
-        """Return the amount of the units of these kernels, merged into one."""
+    def of(self, kernels: Sequence[KernelName], features: float, code: str = "") -> float:
+        """Return the amount of the units of these kernels, merged into one; ``code`` is the architecture (``80``)."""
+        more = self.codes.get(code, {})
         shared = self.shared * max(self._of_dim(one.head_dim) for one in kernels)
-        added = sum(self._of_dim(one.head_dim) * self.each(features, one.words) for one in kernels)
+        added = sum(
+            self._of_dim(one.head_dim) * more.get(str(one.head_dim), 1.0) * self.each(features, one.words)
+            for one in kernels
+        )
         return shared + added + (len({one.dims for one in kernels}) - 1) * self.head_dim
 
     def alone(self, features: float) -> float:

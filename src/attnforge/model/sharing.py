@@ -31,7 +31,7 @@ class ProvenUnit(Value):
     ``units`` are the names of their kernels, or the file name where the recipe knows none. ``versions`` are upstream's,
     with whose sources that was done, and ``features`` the optional ones that they were compiled with. ``functions``
     counts those of the later architecture, ``left_out`` those that its code does without. ``ptx`` and ``code`` are the
-    SHA-256 of the PTX and of the cubin for it.
+    SHA-256 of the PTX and of the cubin for it. ``reordered`` says that cicc writes its functions in another order.
     """
 
     units: tuple[str, ...]
@@ -41,6 +41,7 @@ class ProvenUnit(Value):
     left_out: int = Field(default=0, ge=0)
     ptx: Sha256
     code: Sha256
+    reordered: bool = False
 
 
 class Proof(Value):

@@ -19,6 +19,9 @@ from attnforge.schedule.unit import unit_of
 
 _GIB = 2**30
 
+# An amount, of an architecture (``80``) or of the host (""), in seconds or bytes.
+_Measure = Callable[[Amount, str], float]
+
 # What a build takes besides compiling, on two cores: source 4.5 s, upstream's setup.py 4, the rest for planning,
 # hashing headers, linking, packing and auditing (docs/performance.md, "again").
 FIXED_SECONDS = 18.0
@@ -92,23 +95,24 @@ def predict_steps(
 ) -> dict[str, Prediction]:
     """Return what each step takes, by label, of a unit with all of these kernels."""
     names = [KernelName.parse(kernel) for kernel in kernels]
-    return _by_label(cost, lambda amount: amount.of(names, features), architectures)
+    return _by_label(cost, lambda amount, code: amount.of(names, features, code), architectures)
 
 
-def _by_label(
-    cost: Cost, measure: Callable[[Amount], float], architectures: Sequence[Architecture]
-) -> dict[str, Prediction]:
-    found = {step: _step(cost, step, measure) for step in cost.seconds}
-    host = {step: found[step] for step in HOST_STEPS if step in found}
-    return host | {f"{step} {one.sm}": found[step] for one in architectures for step in DEVICE_STEPS if step in found}
+def _by_label(cost: Cost, measure: _Measure, architectures: Sequence[Architecture]) -> dict[str, Prediction]:
+    """Return each step by its label; an amount is measured for an architecture, and for the host without one ("")."""
+    found: dict[str, Prediction] = {step: _step(cost, step, measure, "") for step in HOST_STEPS if step in cost.seconds}
+    for one in architectures:
+        device = (step for step in DEVICE_STEPS if step in cost.seconds)
+        found |= {f"{step} {one.sm}": _step(cost, step, measure, one.digits) for step in device}
+    return found
 
 
-def _step(cost: Cost, step: Step, measure: Callable[[Amount], float]) -> Prediction:
-    seconds = measure(cost.seconds[step])
-    peak = int(measure(cost.bytes[step])) if step in cost.bytes else 0
+def _step(cost: Cost, step: Step, measure: _Measure, code: str) -> Prediction:
+    seconds = measure(cost.seconds[step], code)
+    peak = int(measure(cost.bytes[step], code)) if step in cost.bytes else 0
     if step not in cost.late or not seconds:
         return Prediction(seconds, peak)
-    return Prediction(seconds, peak, int(measure(cost.late[step])), min(cost.seconds[step].shared / seconds, 1.0))
+    return Prediction(seconds, peak, int(measure(cost.late[step], code)), min(cost.seconds[step].shared / seconds, 1.0))
 
 
 def together(steps: Iterable[Prediction]) -> Prediction:
@@ -148,7 +152,7 @@ def _named(plan: BuildPlan, recipe: Recipe) -> dict[str, dict[str, Prediction]]:
     return {name: _by_label(cost, _alone, compiled) for name, cost, compiled in found if compiled}
 
 
-def _alone(amount: Amount) -> float:
+def _alone(amount: Amount, code: str) -> float:
     return amount.alone(1.0)
 
 

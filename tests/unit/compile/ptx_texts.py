@@ -30,6 +30,10 @@ FUNCTION = """\
 
 $L__BB{number}_1:
 	@%p1 bra 	$L__BB{number}_1;
+	// begin inline asm
+	{{neg.f16 %rs1,%rs2;
+}}
+	// end inline asm
 	ret;
 
 }}

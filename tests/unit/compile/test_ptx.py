@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ptx_texts import mark, ptx
 
-from attnforge.compile.ptx import UnknownPtxError, derived, parts, read_ptx
+from attnforge.compile.ptx import UnknownPtxError, derived, is_reordered, parts, read_ptx
 
 FUNCTIONS = st.lists(
     st.tuples(st.from_regex(r"_Z[0-9]{1,2}[a-z_$]{1,9}", fullmatch=True), st.integers(1, 99)),
@@ -86,3 +86,18 @@ def test_other_forms_are_refused(text: bytes) -> None:
 def test_a_unit_without_functions_is_not_derived() -> None:
     with pytest.raises(UnknownPtxError):
         derived(read_ptx(ptx("80", [("a", 3)])), "90", lambda name: True)
+
+
+@settings(deadline=None)
+@given(functions=FUNCTIONS, data=st.data())
+def test_another_order_is_told_from_another_function(functions: list[tuple[str, int]], data: st.DataObject) -> None:
+    one = read_ptx(ptx("80", [("left$out", 5), *functions]))
+    shuffled = data.draw(st.permutations(functions))
+
+    def is_left_out(name: str) -> bool:
+        return name == "left$out"
+
+    assert is_reordered(one, read_ptx(ptx("90", shuffled)), "_0a_4_x_cu_0b_0", is_left_out)
+    for other in ([*shuffled, ("more", 3)], [(name, registers + 1) for name, registers in shuffled], shuffled[1:]):
+        if other:
+            assert not is_reordered(one, read_ptx(ptx("90", other)), "_0a_4_x_cu_0b_0", is_left_out)

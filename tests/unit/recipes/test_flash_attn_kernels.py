@@ -335,3 +335,10 @@ def test_units_say_which_kernels_their_code_does_without() -> None:
     assert re.search(patterns["sm_90"], kernel_symbol(sm8x, "6half_t", "Lb0ELb0ELb0E"))
     assert not re.search(patterns.get("sm_80", "^$"), kernel_symbol(sm8x, "6half_t", "Lb0ELb0ELb0E"))
     assert changed.fallback[0].left_out == ()
+
+
+def test_architectures_after_the_first_have_no_kernel_that_they_do_not_launch() -> None:
+    # Backward 256: no GPU that runs sm_80 has the shared memory of H100's variant, and H100 launches no other.
+    found = left_out([AMPERE, H100])
+    assert found[H100] == unreachable(H100)
+    assert found[AMPERE] == frozenset()

@@ -124,16 +124,10 @@ def unreachable(code: Architecture) -> frozenset[Variant]:
 def left_out(codes: Sequence[Architecture]) -> dict[Architecture, frozenset[Variant]]:
     """Return the variants to leave out of the machine code of each architecture.
 
-    The host's code registers the kernels of the first architecture, so that one has to have all that another has.
-    Where it does not have a launcher's, what all can do without is left out of that launcher.
+    The host's code registers the kernels of the first architecture, so that one keeps all that another one has, too.
     """
     each = {code: unreachable(code) for code in codes}
-    shared = in_common(each.values())
-    ahead = {_launcher(variant) for variant in each[codes[0]] - shared} if codes else set()
-    return {
-        code: frozenset(variant for variant in found if variant in shared or _launcher(variant) not in ahead)
-        for code, found in each.items()
-    }
+    return each | {code: in_common(each.values()) for code in codes[:1]}
 
 
 def symbol_pattern(kind: str, found: Collection[Variant]) -> str:
@@ -164,10 +158,6 @@ def _traits(variant: Variant) -> str:
 def in_common(sets: Collection[frozenset[Variant]]) -> frozenset[Variant]:
     """Return the variants that are in all of the sets: those that the host's code can do without."""
     return frozenset.intersection(*sets) if sets else frozenset()
-
-
-def _launcher(variant: Variant) -> tuple[str, int]:
-    return variant.kind, variant.head_dim
 
 
 def _rows() -> Iterable[tuple[Variant, When]]:
