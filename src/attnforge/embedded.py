@@ -49,10 +49,19 @@ def read_universal(wheel: Path) -> Universal | None:
     try:
         document = _document(wheel, DOCUMENT)
     except FileNotFoundError as error:
-        raise RequestError(f"there is no file {wheel}", hint="name a wheel: dist/NAME.whl") from error
+        raise no_wheel(wheel) from error
     except _UNREADABLE as error:
         raise WheelError(f"{wheel.name} can't be read as a zip archive", why=str(error), hint=_HINT) from error
     return parse_universal(document, wheel.name) if document is not None else None
+
+
+def no_wheel(path: Path) -> RequestError:
+    """Return the error for a path at which no file lies that could be a wheel."""
+    if path.is_dir():
+        what = f"{path} is a folder"
+    else:
+        what = f"{path} is no ordinary file" if path.exists() else f"there is no file {path}"
+    return RequestError(what, hint="name a wheel: dist/NAME.whl")
 
 
 def parse_universal(document: bytes | str, wheel: str) -> Universal:

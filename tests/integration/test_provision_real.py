@@ -15,7 +15,7 @@ from attnforge.paths import Folders
 from attnforge.process import Command, run
 from attnforge.provision.configuration import read_settings
 from attnforge.provision.environment import EnvironmentPins, provide_environment
-from attnforge.provision.indexes import IndexSettings, releases
+from attnforge.provision.indexes import IndexSettings, offered
 from attnforge.provision.source import fetch_sdist, open_local, unpack
 from attnforge.provision.toolchain import provide_toolchain
 from attnforge.provision.uv import Uv
@@ -44,7 +44,7 @@ def uv(settings: IndexSettings) -> Uv:
 
 
 def test_the_index_states_the_hash(settings: IndexSettings) -> None:
-    found = {release.version: release for release in releases("flash-attn", settings)}
+    found = {release.version: release for release in offered("flash-attn", settings).sdists}
     assert found[VERSION].sha256 == SHA256
 
 

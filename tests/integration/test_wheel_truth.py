@@ -83,8 +83,8 @@ requirements = ["setuptools==80.9.0", "wheel==0.45.1", "packaging==25.0", "ninja
     assert forge.python(forge.install(wheel), RUN) == "50.0"
 
 
-@pytest.mark.parametrize(("gpu", "why"), [("H100", "the plan says sm_90"), ("A100", "no compile went through")])
-def test_a_module_that_was_packed_and_not_compiled_is_refused(forge: Forge, gpu: str, why: str) -> None:
+@pytest.mark.parametrize("gpu", ["H100", "A100"])
+def test_a_module_that_was_packed_and_not_compiled_is_refused(forge: Forge, gpu: str) -> None:
     """F2: a prebuilt sm_80 module; also where sm_80 is what was asked for."""
     forge.run("build", project(forge, "first"), *of("A100"), "--plain").ok()
     wheel = forge.wheel()
@@ -110,7 +110,7 @@ setup(name="packed", version="1.0", packages=["tinykernels"], package_data={"": 
     )
     done = forge.run("build", source, *of(gpu), "--plain")
     assert done.code == 5
-    assert why in done.err
+    assert "holds code that was compiled before this build: tinykernels/" in done.err
     assert not list(forge.out.glob("*.whl"))
 
 
@@ -293,6 +293,6 @@ def test_a_build_by_cmake_is_said_before_it_compiles(forge: Forge) -> None:
     changes = (("UNITS =", call), ('{"build_ext": BuildExtension}', f'{{"build_ext": {WITHOUT_NINJA}}}'))
     done = forge.run("build", project(forge, "it", *changes), *of("H100"), "--plain")
     assert done.code == 5
-    said = done.out.index("compiles with CMake: such compiles have no progress, no memory limit and no cache")
+    said = done.out.index("compiles with CMake, which is made to call this build's ninja; what is compiled without")
     assert said < done.out.index("compile: tinykernels")
     assert "no compile went through attnforge's ninja" in done.err

@@ -1,7 +1,7 @@
 """Confirms what a wheel of ours says by other means than ours: zipfile, packaging, pyelftools and NVIDIA's cuobjdump.
 
 Nothing of attnforge is imported here. A reader of ours that is wrong would be wrong in the same way in the wheel and in
-its audit.
+its audit. Of wheels that lie here: ``python tests/standins/independent.py WHEEL ...``
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 import tempfile
 import zipfile
@@ -203,3 +204,10 @@ def _confirm_modules(seen: Seen) -> None:
         if module.path.endswith(".abi3.so"):
             assert any(tag.abi == "abi3" for tag in tags), module.path
         assert not module.code or module.kernels, f"{module.path} has machine code and no kernel"
+
+
+if __name__ == "__main__":
+    for argument in sys.argv[1:]:
+        confirmed = confirm(Path(argument))
+        count = sum(len(module.kernels) for module in confirmed.modules)
+        print(f"{confirmed.name}: {len(confirmed.modules)} modules, {count} kernels, code: {sorted(confirmed.code)}")

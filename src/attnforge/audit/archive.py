@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from attnforge.errors import HostError, RequestError, WheelError
+from attnforge.embedded import no_wheel
+from attnforge.errors import HostError, WheelError
 
 _CHUNK = 1 << 20
 _LONGEST_TEXT = 1 << 26  # a RECORD of this size would name half a million files
@@ -69,7 +70,7 @@ class Archive:
 def open_archive(path: Path) -> Iterator[Archive]:
     """Open a wheel. RequestError where there is no such file, WheelError where it is no whole archive."""
     if not path.is_file():
-        raise RequestError(f"there is no file {path}", hint="name a wheel: attnforge audit dist/NAME.whl")
+        raise no_wheel(path)
     try:
         archive = zipfile.ZipFile(path)
     except PermissionError as error:

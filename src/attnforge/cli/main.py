@@ -6,7 +6,7 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
@@ -83,8 +83,11 @@ class _Parser(argparse.ArgumentParser):
         actions = {option: action for action in self._actions for option in action.option_strings}
         near = get_close_matches(named.partition("=")[0], actions, n=1) if named else []
         hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help"
+        owner = next(iter(_verbs_with(named.partition("=")[0])), "")
         if named in actions:
             hint = self._form(named, actions[named], message)
+        elif named and owner:
+            hint = f"`attnforge {owner}` takes it: attnforge {owner} --help"
         raise RequestError(message, hint=hint)
 
     def _form(self, option: str, action: argparse.Action, message: str) -> str:
@@ -93,6 +96,14 @@ class _Parser(argparse.ArgumentParser):
             return f"{option} stands without a value"
         value = action.metavar if isinstance(action.metavar, str) else "VALUE"
         return f"{option} {value}: {action.help}; a value that begins with a dash is written {option}={value}"
+
+
+def _verbs_with(option: str) -> Iterator[str]:
+    """Yield the verbs that have an option of that name."""
+    for name in VERBS if option else ():
+        with suppress(ImportError):
+            if option in parser_for(name)[0]._option_string_actions:
+                yield name
 
 
 def parser_for(name: str) -> tuple[argparse.ArgumentParser, Verb]:

@@ -33,6 +33,9 @@ _ERROR = re.compile(
     re.VERBOSE,
 )
 
+# A Python exception without a text, or with one that begins on the next line (MinkowskiEngine's).
+_NAME_ALONE = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception):?\s*$")
+
 # Lines that only say that something before them failed, or that are no error at all.
 _CONSEQUENCE = re.compile(
     r"""
@@ -86,7 +89,7 @@ def first_error(log: str) -> str:
     at = _error_at(lines)
     if at is None:
         return next((line.strip()[:_LONGEST] for line in reversed(lines) if line.strip()), "")
-    kept = [lines[at].strip(), *_below(lines[at + 1 :]), *_above(lines[:at])]
+    kept = [*_whole(lines[at:]), *_below(lines[at + 1 :]), *_above(lines[:at])]
     return "\n".join(line[:_LONGEST] for line in kept)
 
 
@@ -94,7 +97,7 @@ def _error_at(lines: list[str]) -> int | None:
     """Return the index of the first real error, else of the first kill, else of the first consequence of one."""
     candidates = [index for index, line in enumerate(lines) if not _NOISE.search(line[:_LONGEST])]
     ranks = (
-        lambda line: _ERROR.search(line) and not _CONSEQUENCE.search(line),
+        lambda line: (_ERROR.search(line) or _NAME_ALONE.match(line)) and not _CONSEQUENCE.search(line),
         _KILLED.search,
         _CONSEQUENCE.search,
     )
@@ -103,6 +106,15 @@ def _error_at(lines: list[str]) -> int | None:
         if found is not None:
             return found
     return None
+
+
+def _whole(lines: list[str]) -> list[str]:
+    """Return the first line, with those after it where it is an exception whose text begins below its name."""
+    first = lines[0].strip()
+    if not _NAME_ALONE.match(first):
+        return [first]
+    text = [line.strip() for line in lines[1:] if line.strip()][:_CONTEXT]
+    return [" ".join((first if first.endswith(":") else f"{first}:", *text))] if text else [first]
 
 
 def _below(lines: list[str]) -> list[str]:

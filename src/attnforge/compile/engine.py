@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from attnforge.compile import failures, objects, shared, steps
+from attnforge.compile.aside import is_aside, run_aside, seen_inside
 from attnforge.compile.cost import CostModel
 from attnforge.compile.executor import Ended, Executor, Run, own_resident
 from attnforge.compile.forecast import follows, forecast, forecast_steps, predict
@@ -236,6 +237,9 @@ class Engine:
             raise self._host_error(error) from error
 
     def _make(self, received: CompileGraph, environment: Mapping[str, str], say: Say) -> int:
+        if is_aside(received, environment):
+            log = self._temporary / f"aside-{next(self._numbers)}"
+            return run_aside(received, environment, self._executor, log, say)
         with self._changed:
             known = self._rehearsal.find(received, environment)
         if known is not None:
@@ -634,7 +638,7 @@ class Engine:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         Path(work.unit.output).parent.mkdir(parents=True, exist_ok=True)
-        work.environment = {**work.seen, "TMPDIR": str(work.temporary)}
+        work.environment = {**seen_inside(work.unit, work.seen), "TMPDIR": str(work.temporary)}
 
     def _run(self, task: Task, argv: Sequence[str], cwd: str, log: Path) -> tuple[Ended, str]:
         unit = task.work.unit
@@ -773,7 +777,8 @@ class Engine:
             raise BuildError(
                 f"{unit.name}: the source {error.filename} is missing",
                 why="upstream's build named a file that is not there",
-                hint="is a submodule empty? use upstream's sdist, or git submodule update --init in its folder",
+                hint="a source archive may lack files, and a clone's submodule may be empty: build from a whole clone"
+                " (attnforge build NAME --source git+URL@TAG, or git submodule update --init in a folder)",
             ) from error
 
     def _at_hand(self, work: Work) -> bool:

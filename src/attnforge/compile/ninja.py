@@ -1,8 +1,9 @@
 """Reads a build.ninja into a compile graph. Pure: no file is opened here and nothing is run.
 
-The syntax is that of https://ninja-build.org/manual.html ("Ninja file reference"), as far as PyTorch's writer and those
-that packages put in its place use it. What is not understood (pools, dynamic dependencies, response files,
-validations) is refused with its line, because a graph that was half understood would give a wrong wheel.
+The syntax is that of https://ninja-build.org/manual.html ("Ninja file reference"), as far as PyTorch's writer, CMake's
+and those that packages put in their place use it. What is not understood (dynamic dependencies, validations) is refused
+with its line, because a graph that was half understood would give a wrong wheel. Pools are read and left aside: the
+build's scheduler decides what runs at once.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from attnforge.errors import BuildError
-from attnforge.model.graph import CompileGraph, Language, Unit
+from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 
 Reader = Callable[[str], str]
 
@@ -169,9 +170,12 @@ class _Edge:
 
 
 _RULE_VARIABLES = frozenset(
-    ("command", "depfile", "deps", "description", "generator", "in", "in_newline", "msvc_deps_prefix", "out", "restat")
+    (
+        *("command", "depfile", "deps", "description", "generator", "in", "in_newline", "msvc_deps_prefix", "out"),
+        *("pool", "restat", "rspfile", "rspfile_content"),
+    )
 )
-_UNSUPPORTED = frozenset(("rspfile", "rspfile_content", "dyndep", "pool"))
+_UNSUPPORTED = frozenset(("dyndep",))
 _STATEMENT = re.compile(rf"(?P<word>{_NAME}) *(?P<rest>.*)", re.DOTALL)
 _ASSIGNMENT = re.compile(rf"(?P<name>{_NAME}) *= *(?P<value>.*)", re.DOTALL)
 
@@ -208,8 +212,10 @@ class _Reader:
             return
         match = _STATEMENT.fullmatch(head.text)
         word = match["word"] if match else ""
-        if match is None or word not in ("rule", "build", "default", "include", "subninja"):
+        if match is None or word not in ("rule", "build", "default", "include", "subninja", "pool"):
             head.fail(f"{word or head.text!r} is not supported here")
+        if word == "pool":
+            return
         if word == "rule":
             self._rule(head, match["rest"], block, scope)
         elif word == "build":
@@ -381,7 +387,14 @@ class _Assembly:
     def graph(self, targets: tuple[str, ...]) -> CompileGraph:
         wanted = self._reachable(targets)
         chosen = [edge for edge in self.edges if edge.rule is not None and id(edge) in wanted]
-        return CompileGraph(tuple(self._unit(edge) for edge in chosen))
+        files = {file.path: file for edge in chosen for file in self._response_file(edge)}
+        return CompileGraph(tuple(self._unit(edge) for edge in chosen), tuple(files.values()))
+
+    def _response_file(self, edge: _Edge) -> Iterator[GeneratedFile]:
+        """Yield the file that a command takes its arguments from, if it does."""
+        path = edge.value("rspfile", quoted=False)
+        if path:
+            yield GeneratedFile(self._absolute(path), edge.value("rspfile_content", quoted=True))
 
     def _absolute(self, path: str) -> str:
         return posixpath.normpath(posixpath.join(self.cwd, path))

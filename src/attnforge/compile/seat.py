@@ -17,6 +17,8 @@ import sys
 VERSION = "1.13.0"
 
 _WITH_VALUE = frozenset(("-j", "-k", "-l", "-d", "-w"))
+# Tools that tidy up ninja's own logs. CMake calls them; there are none here.
+_OF_LOGS = frozenset(("cleandead", "recompact", "restat"))
 _USAGE = "usage: ninja [-v] [-n] [-C DIR] [-f FILE] [-j N] [-k N] [-l N] [targets]   (attnforge stands in for ninja)"
 
 # sun_path holds 108 bytes with its final zero (unix(7)).
@@ -58,11 +60,17 @@ class Options:
             self.targets += rest
             rest.clear()
         elif argument.startswith("-t"):
-            raise Usage("attnforge's ninja has no tools (-t): it only compiles for the build that runs it", 1)
+            self._refuse_tool(argument[2:] or (rest or [""])[0])
         elif argument.startswith("-"):
             self._read_short(argument[:2], argument[2:], argument, rest)
         else:
             self.targets.append(argument)
+
+    @staticmethod
+    def _refuse_tool(name: str) -> None:
+        if name in _OF_LOGS:
+            raise Usage("", 0)
+        raise Usage(f"attnforge's ninja has no tool {name} (-t): it only compiles for the build that runs it", 1)
 
     def _read_short(self, name: str, value: str, argument: str, rest: list[str]) -> None:
         if name not in _WITH_VALUE and name not in ("-C", "-f"):
@@ -128,7 +136,8 @@ def main(arguments: list[str]) -> int:
     try:
         return ask(arguments[0], Options(arguments[1:]))
     except Usage as usage:
-        _print(usage.text)
+        if usage.text:
+            _print(usage.text)
         return usage.code
     except (OSError, ValueError) as error:
         _print(f"ninja: the attnforge build that this program belongs to can't be reached: {error}")

@@ -137,7 +137,7 @@ def _named(text: str) -> Gpu:
 def _too_old(gpu: Gpu) -> RequestError:
     return RequestError(
         f"{gpu.name} is too old: its compute capability is {gpu.capability.dotted}",
-        why="attention kernels exist from Turing (7.5) on, FlashAttention 2's from Ampere (8.0) on",
+        why="wheels are built for Turing (7.5) and later, the oldest that CUDA 13 compiles for",
         hint="name a newer GPU, for example --gpu A100",
         link=_PAGE,
     )

@@ -69,8 +69,9 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """The source's file name, as it is shown to people."""
-        return PurePosixPath(self.sources[0] if self.sources else self.output).name
+        """The file name as it is shown to people: the source's, or what a command makes that is no compile."""
+        is_made = self.language is Language.OTHER or not self.sources
+        return PurePosixPath(self.output if is_made else self.sources[0]).name
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,15 @@ def virtual_gpus(capabilities: Iterable[Architecture]) -> dict[str, str]:
     return {"PYTHONPATH": str(FOLDER), "ATTNFORGE_GPUS": json.dumps(told)}
 
 
+def without_pip() -> dict[str, str]:
+    """Return variables for a build's processes, with which no pip changes the environment that builds share.
+
+    A source may require pip and call it (``sys.executable -m pip``). The machine's own pip, called by its path, changes
+    nothing outside of a virtual environment.
+    """
+    return {"PYTHONPATH": str(FOLDER), "ATTNFORGE_NO_PIP": "1", "PIP_REQUIRE_VIRTUALENV": "1"}
+
+
 WITHOUT_NINJA = "attnforge: setup.py asks for use_ninja=False"
 """How the line begins that a build prints where ``through_ninja`` changed something."""
 

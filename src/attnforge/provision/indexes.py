@@ -56,8 +56,20 @@ class SdistRelease:
     yanked: bool
 
 
-def releases(name: str, settings: IndexSettings, suggestions: Sequence[str] = ()) -> tuple[SdistRelease, ...]:
-    """Return the source archives of a package, newest first, yanked ones too.
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What the indexes have of a package: its source archives, newest first, and its newest final release of any kind.
+
+    ``newest`` is "" where no release is final. ``wheels`` are the versions that have one.
+    """
+
+    sdists: tuple[SdistRelease, ...]
+    newest: str
+    wheels: frozenset[str] = frozenset()
+
+
+def offered(name: str, settings: IndexSettings, suggestions: Sequence[str] = ()) -> Offered:
+    """Return the source archives of a package, yanked ones too, and which release is the newest.
 
     RequestError, with ``suggestions`` in its hint, where no index knows the name or none has a source archive of it;
     HostError where an index could not be asked.
@@ -67,7 +79,19 @@ def releases(name: str, settings: IndexSettings, suggestions: Sequence[str] = ()
     found = [_release(package) for package in packages if not package.link.is_wheel and _is_version(package.version)]
     if not found:
         raise _nothing(name, bool(packages), [text for text in said if _matters(text)], suggestions)
-    return tuple(sorted(found, key=_newest_last, reverse=True))
+    wheels = frozenset(one.version or "" for one in packages if one.link.is_wheel)
+    return Offered(tuple(sorted(found, key=_newest_last, reverse=True)), _newest(packages), wheels)
+
+
+def releases(name: str, settings: IndexSettings) -> tuple[SdistRelease, ...]:
+    """Return the source archives of a package, as ``offered`` does."""
+    return offered(name, settings).sdists
+
+
+def _newest(packages: Iterable[Package]) -> str:
+    """Return the newest final release that is not yanked, whatever files it has."""
+    found = (as_version(one.version or "") for one in packages if not one.link.is_yanked)
+    return str(max((one for one in found if one is not None and not one.is_prerelease), default=""))
 
 
 def find_packages(name: str, settings: IndexSettings) -> Sequence[Package]:

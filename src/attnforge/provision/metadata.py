@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import configparser
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from email.parser import HeaderParser
 from typing import Any
 
-from packaging.requirements import Requirement
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 
 FILES = ("PKG-INFO", "pyproject.toml", "setup.cfg", "setup.py")
 """The files that tell something, the most trustworthy first."""
@@ -39,6 +42,41 @@ def build_requires(text: str) -> tuple[str, ...]:
     for one in required:
         Requirement(one)
     return tuple(required)
+
+
+def torch_bounds(files: Mapping[str, str]) -> tuple[Requirement, ...]:
+    """Return what a source asks of torch: to build it (pyproject.toml), and where it runs (PKG-INFO, pyproject.toml).
+
+    What is asked for an extra, or on another platform, is left out, and what is no requirement.
+    """
+    asked = (one for text in _stated(files) if (one := _requirement(text)) is not None)
+    bounds = (one for one in asked if canonicalize_name(one.name) == "torch" and one.specifier)
+    return tuple({str(one.specifier): one for one in bounds if _applies(one)}.values())
+
+
+def _stated(files: Mapping[str, str]) -> Iterator[str]:
+    text = files.get("pyproject.toml", "")
+    with suppress(ValueError):
+        yield from build_requires(text)
+    with suppress(ValueError, RecursionError):
+        project = tomllib.loads(text).get("project", {})
+        depends = project.get("dependencies", []) if isinstance(project, dict) else []
+        yield from filter(None, map(_text, depends if isinstance(depends, list) else ()))
+    yield from HeaderParser().parsestr(files.get("PKG-INFO", "")).get_all("Requires-Dist") or ()
+
+
+def _requirement(text: str) -> Requirement | None:
+    try:
+        return Requirement(str(text))
+    except (InvalidRequirement, ValueError, RecursionError):
+        return None
+
+
+def _applies(asked: Requirement) -> bool:
+    try:
+        return asked.marker is None or asked.marker.evaluate({"extra": ""})
+    except (UndefinedComparison, UndefinedEnvironmentName):
+        return False
 
 
 def _pkg_info(text: str) -> Named:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -58,6 +58,8 @@ _ANYTHING |= {"__import__", "importlib", "ctypes", "urllib", "requests"}
 # Files that a build compiles, or puts into a wheel compiled already.
 _SOURCES = (".c", ".cc", ".cpp", ".cxx", ".cu", ".pyx", ".rs", ".go", ".f", ".f90", ".m", ".mm", ".s", ".asm", ".cmake")
 _BINARIES = (".so", ".a", ".o", ".dll", ".dylib", ".pyd", ".cubin", ".fatbin")
+# Those of them that run on Linux as they are: a wheel that packs one is for one platform, whoever compiled it.
+_RUNNABLE = re.compile(r".*\.(?:so(?:\.\d+)*|cubin|fatbin)", re.IGNORECASE)
 _BUILD_FILES = {"cmakelists.txt", "meson.build", "cargo.toml", "hatch.toml", "hatch_build.py", "pdm_build.py"}
 
 
@@ -68,7 +70,11 @@ def why_pure(files: Mapping[str, str], names: Collection[str]) -> str:
     all files.
     """
     project = _project(files.get("pyproject.toml", ""))
-    if project is None or not ("setup.py" in files or "pyproject.toml" in files or "setup.cfg" in files):
+    if (
+        project is None
+        or compiled_before(names)
+        or not ("setup.py" in files or "pyproject.toml" in files or "setup.cfg" in files)
+    ):
         return ""
     system = project.get("build-system", {})
     if not isinstance(system, dict) or system.get("backend-path") or _asks_for_compilers(system):
@@ -79,6 +85,12 @@ def why_pure(files: Mapping[str, str], names: Collection[str]) -> str:
         hooked = hooked or any(PurePosixPath(name).name.lower() in _BUILD_FILES for name in names)
         return "" if hooked else f"its backend is {backend}, without a hook that compiles"
     return _why_setuptools(project, files, names) if backend in _SETUPTOOLS else ""
+
+
+def compiled_before(names: Iterable[str]) -> tuple[str, ...]:
+    """Return those of a source's paths that are compiled code already, sorted; tests' own are passed over."""
+    found = (name for name in names if _RUNNABLE.fullmatch(name))
+    return tuple(sorted(name for name in found if not {"test", "tests"} & set(PurePosixPath(name).parts)))
 
 
 def _why_setuptools(project: Mapping[str, Any], files: Mapping[str, str], names: Collection[str]) -> str:

@@ -28,13 +28,19 @@ def find_recipe(name: str) -> Recipe:
     return recipes().get(canonical) or _generic(canonical)
 
 
+UNKNOWN_REQUIREMENTS = ("setuptools==80.9.0", "wheel==0.45.1", "packaging==25.0", "ninja==1.13.0", "numpy")
+"""What a package without a recipe is built with, unless its source asks for other versions.
+
+They are those that FlashAttention 2's recipe was proven with. numpy only quiets a warning of torch's.
+"""
+
+
 def _generic(name: str) -> Recipe:
     return Recipe(
         name=name,
         title=name,
         summary="no recipe: built whole, as its own setup says",
-        # The versions that FlashAttention 2's recipe was proven with. numpy only quiets a warning of torch's.
-        requirements=("setuptools==80.9.0", "wheel==0.45.1", "packaging==25.0", "ninja==1.13.0", "numpy"),
+        requirements=UNKNOWN_REQUIREMENTS,
         # Many a setup asks for a GPU before it compiles anything.
         asks_for_gpus=True,
         settings={

@@ -16,6 +16,8 @@ from attnforge.resolve.decisions import Notes
 
 T = TypeVar("T", int, str)
 
+_NOT_KNOWN = "no recipe says which kernels this version has"
+
 
 def choose_selection(request: Request, recipe: Recipe, release: Release | None, notes: Notes) -> tuple[str, Selection]:
     """Return the profile's name and the kernels kept; RequestError for names that the package does not have."""
@@ -55,10 +57,10 @@ def _unknown_kernels(request: Request, recipe: Recipe, profile: str, notes: Note
     if request.head_dims or request.dtypes or request.without or profile != "full":
         raise RequestError(
             f"no kernels of {recipe.name} can be left out",
-            why="attnforge has no recipe that knows which kernels this version has",
+            why=_NOT_KNOWN,
             hint="build it whole: leave out --profile, --head-dims, --dtypes and --without",
         )
-    notes.decide("kernels", "all", "the recipe does not tell the package's kernels apart")
+    notes.decide("kernels", "all", _NOT_KNOWN)
     return Selection()
 
 

@@ -28,6 +28,7 @@ from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream,
 from attnforge.workflow.ground import (
     Ground,
     PairEnvironments,
+    builder_of,
     host_compiler_of,
     lay_out_source,
     provide_pinned,
@@ -37,7 +38,8 @@ from attnforge.workflow.ground import (
 )
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.outside import other_builder, outside_warning
+from attnforge.workflow.outside import outside_warning
+from attnforge.workflow.packed import compiled_files, refuse_packed, refuse_pure
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
@@ -90,9 +92,11 @@ class _Build:
         source = self._stage("source", self.plan.source.name, self._source)
         for warning in check_source(self.plan, lambda name: text_of(source / name)):
             self._warn(warning)
-        builder = other_builder(*(text_of(source / name) for name in ("setup.py", "pyproject.toml")))
-        if builder and finished is None and self.plan.is_compiled:
-            self._warn(outside_warning(builder))
+        builder = builder_of(source)
+        # Of a package without a recipe the plan says so.
+        has_recipe = not self.planned.located.recipe.is_generic
+        if builder and has_recipe and finished is None and self.plan.is_compiled:
+            self._warn(outside_warning(builder, chosen=self.planned.located.recipe.outside))
         needed = requirements_of(self.plan, self.planned.located, source)
         environments = PairEnvironments(self.machine, self.plan.target.cuda, needed, self.planned.installed)
         target = self.plan.target
@@ -131,7 +135,7 @@ class _Build:
         provide = lambda: provide_pinned(self.machine, pin, compiler, mirror, self.observe)  # noqa: E731
         toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", provide)
         ground = Ground(source, toolchain, environment, compiler)
-        request = self.planned.request
+        request, before = self.planned.request, compiled_files(source)
         # The environment may have taken much of what was free.
         self._check_space()
         with opened_cache(self.machine, request, self._warn) as cache:
@@ -140,6 +144,9 @@ class _Build:
             if self.plan.is_universal:
                 return self._make_universal(ground, means, environments)
             compiled = self._stage("compile", self.plan.package, lambda: self._compile(ground, means, self.plan))
+        if not self.planned.located.recipe.outside:
+            refuse_packed(compiled.wheel, before)
+            refuse_pure(compiled.wheel, self.plan.package)
         packed, outside = compiled.wheel, not compiled.summary.units
         return self._stage(
             "package", self.plan.wheel, lambda: self._package(packed, vendored(source), outside=outside)

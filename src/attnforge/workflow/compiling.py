@@ -28,13 +28,14 @@ from attnforge.model.recipe import Recipe
 from attnforge.model.sharing import Proof
 from attnforge.provision.cxxruntime import shared_runtime
 from attnforge.provision.driver import provide_driver_stub
-from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus
+from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus, without_pip
 from attnforge.recipes.catalogue import find_adapter
 from attnforge.recipes.proofs import find_proofs
 from attnforge.resolve.estimate import cost_key, priors
-from attnforge.workflow.ground import Ground, answers_to, build_environment, named_folders
+from attnforge.workflow.ground import Ground, answers_to, build_environment, builder_of, named_folders
 from attnforge.workflow.installers import refuse_installers
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.outside import generator
 from attnforge.workflow.rehearsing import Rehearsing, build_rehearsed
 from attnforge.workflow.upstream import build_wheel
 
@@ -147,8 +148,9 @@ def upstream_environment(
         "TMPDIR": str(_own_temporary(seat)),
         "LIBRARY_PATH": str(stubs),
         **with_linker_options(environment, options),
+        **without_pip(),
         **(virtual_gpus(plan.target.capabilities) if recipe.asks_for_gpus else {}),
-        **({} if recipe.outside else through_ninja()),
+        **({} if recipe.outside else {**through_ninja(), **generator(builder_of(ground.source))}),
     }
 
 

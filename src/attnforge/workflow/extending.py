@@ -90,7 +90,7 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
     universal = read_universal(wheel)
     plan = read_plan(wheel)
     if plan is None or universal is None:
-        raise _not_universal(wheel)
+        raise _not_universal(wheel, plan)
     _check_version(plan, wheel)
     recipe, release = _recipe(plan, recipe_file)
     _check_source_pin(plan, recipe, release, request.source)
@@ -239,10 +239,13 @@ def _located(plan: BuildPlan, recipe: Recipe, source: str) -> Located:
     return Located(recipe, plan.version, pin, local.path)
 
 
-def _not_universal(wheel: Path) -> RequestError:
+def _not_universal(wheel: Path, plan: BuildPlan | None) -> RequestError:
+    if plan is not None and not plan.is_compiled:
+        what = f"{wheel.name} is pure Python: it is for every Python and PyTorch already"
+        return RequestError(what, hint="nothing has to be added to it")
     return RequestError(
         f"{wheel.name} is no universal wheel",
-        why="its modules hold the kernels, for one Python and one PyTorch",
+        why="only a wheel that was built with --universal holds its kernels apart from modules for Python and PyTorch",
         hint="build one: attnforge build PACKAGE --universal --torch 2.11,2.12 --python 3.10-3.13",
     )
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from attnforge import process
@@ -23,8 +25,10 @@ from attnforge.provision.indexes import file_sha256
 from attnforge.provision.redist import provide_release
 from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpack
 from attnforge.provision.toolchain import Toolchain, provide_toolchain
+from attnforge.recipes.catalogue import UNKNOWN_REQUIREMENTS
 from attnforge.workflow.fromgit import lay_out
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.outside import other_builder
 from attnforge.workflow.planning import Located
 from attnforge.workflow.upstream import FROM_SOURCE, REPRODUCIBLE, build_requirements
 
@@ -81,8 +85,22 @@ def provide_pinned(
 def requirements_of(plan: BuildPlan, located: Located, source: Path) -> tuple[str, ...]:
     """Return what the environment of a build has besides torch."""
     # A package without a recipe says itself what its build imports; a recipe's list is complete and pinned.
-    own = () if located.recipe.releases else build_requirements(source)
-    return (*plan.requirements, *own)
+    if located.recipe.releases:
+        return plan.requirements
+    own = build_requirements(source)
+    return (*without_conflicts(plan.requirements, own), *own)
+
+
+def without_conflicts(pins: Iterable[str], own: Iterable[str]) -> tuple[str, ...]:
+    """Return the pins of every build without a recipe, without those that a source's own requirements rule out."""
+    asked = [one for one in map(Requirement, own) if one.marker is None or one.marker.evaluate({"extra": ""})]
+    return tuple(text for text in pins if text not in UNKNOWN_REQUIREMENTS or _is_allowed(Requirement(text), asked))
+
+
+def _is_allowed(pin: Requirement, asked: Iterable[Requirement]) -> bool:
+    versions = [clause.version for clause in pin.specifier]
+    same = [one for one in asked if canonicalize_name(one.name) == canonicalize_name(pin.name)]
+    return all(one.specifier.contains(version, prereleases=True) for one in same for version in versions)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +152,11 @@ def of_pair(pair: Pair, error: AttnforgeError) -> AttnforgeError:
 def text_of(path: Path) -> str:
     """Return the text of a file of the source, "" where there is none."""
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def builder_of(source: Path) -> str:
+    """Return the other program by which an unpacked source compiles (``outside.other_builder``)."""
+    return other_builder(*(text_of(source / name) for name in ("setup.py", "pyproject.toml")))
 
 
 def host_compiler_of(machine: Machine, pin: ToolchainPin) -> HostCompiler:

@@ -1,4 +1,4 @@
-"""Says before anything is compiled that a source's build compiles by itself, as far as its files show it."""
+"""Says before anything is compiled by which other program a source's build compiles, as far as its files show it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,47 @@ _BUILDERS = {
 _PROGRAMS = {"cmake": "CMake", "make": "make", "meson": "Meson", "bazel": "Bazel"}
 
 
+# CMake makes Ninja files where it is told so; what the others write, ninja does not read. Of several that are seen, the
+# first one here counts.
+_BY_WEIGHT = ("make", "Bazel", "Meson", "CMake")
+
+
 def other_builder(setup: str, pyproject: str) -> str:
     """Return the program by which a source's build compiles beside PyTorch's BuildExtension, "" where none is seen.
 
-    ``setup`` and ``pyproject`` are the texts of setup.py and pyproject.toml, "" for none.
+    ``setup`` and ``pyproject`` are the texts of setup.py and pyproject.toml, "" for none. "make" also where CMake is
+    told to write its files.
     """
-    return _required(pyproject) or _called(setup)
+    found = {_required(pyproject), *_called(setup)}
+    if "CMake" in found and "Makefiles" in setup + pyproject:
+        return "make"
+    return next((builder for builder in _BY_WEIGHT if builder in found), "")
 
 
-def outside_warning(builder: str) -> str:
-    """Return what is to be said of a build that compiles by such a program."""
-    return (
-        f"this package's build compiles with {builder}: such compiles have no progress, no memory limit and no cache"
-        " here, and begin from scratch after Ctrl-C; the audit refuses the wheel if nothing else was compiled,"
-        " unless a recipe says `outside = true` (docs/recipes.md)"
+def generator(builder: str) -> dict[str, str]:
+    """Return variables for upstream's build with which CMake calls the ninja of this build instead of make."""
+    return {"CMAKE_GENERATOR": "Ninja"} if builder == "CMake" else {}
+
+
+def outside_warning(builder: str, *, chosen: bool = False) -> str:
+    """Return what is to be said of a build that compiles by such a program.
+
+    ``chosen`` says that its recipe has ``outside = true``; then CMake is not told which program to call.
+    """
+    if chosen:
+        return f"this package's build compiles with {builder}, and its recipe says `outside = true`: {_LACKS}"
+    refused = (
+        f"{_LACKS}; the audit refuses the wheel if nothing else was compiled, unless a recipe says `outside = true`"
     )
+    if builder == "CMake":
+        return f"this package's build compiles with CMake, which is made to call this build's ninja; {refused}"
+    return f"this package's build compiles with {builder}; {refused}"
+
+
+_LACKS = (
+    "what is compiled without that ninja has no progress, no memory limit and no cache here, and begins from scratch"
+    " after Ctrl-C"
+)
 
 
 def _required(pyproject: str) -> str:
@@ -49,20 +75,17 @@ def _required(pyproject: str) -> str:
     return ""
 
 
-def _called(setup: str) -> str:
-    """Return the program that a list of a command's words in setup.py begins with."""
+def _called(setup: str) -> set[str]:
+    """Return the programs that lists of a command's words in setup.py begin with."""
+    found: set[str] = set()
     with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         for node in ast.walk(ast.parse(setup)):
             match node:
                 case ast.List(elts=[first, *_]) | ast.Tuple(elts=[first, *_]):
-                    found = _program(first)
+                    found.add(_program(first))
                 case ast.Call(args=[first, *_], func=ast.Attribute()):
-                    found = _program(first)
-                case _:
-                    found = ""
-            if found:
-                return found
-    return ""
+                    found.add(_program(first))
+    return found - {""}
 
 
 def _program(node: ast.expr) -> str:

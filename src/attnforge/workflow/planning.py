@@ -19,8 +19,9 @@ from attnforge.model.plan import UNSTATED, BuildPlan, Decision, Estimate, PlanWa
 from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
 from attnforge.model.versions import as_specifier, as_version, shortened
+from attnforge.package.wheel import torches_of
 from attnforge.provision.giturl import GitAddress, is_git
-from attnforge.provision.indexes import SdistRelease, releases
+from attnforge.provision.indexes import Offered, SdistRelease, offered
 from attnforge.provision.source import LocalSource, empty_submodules, open_local, own_version
 from attnforge.recipes.catalogue import find_recipe, suggestions
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
@@ -33,7 +34,7 @@ from attnforge.workflow.fetching import fetches_of
 from attnforge.workflow.fromgit import GitWish, git_wish, locate_git, recorded_commit, sourced_wish
 from attnforge.workflow.installed import default_environment, named_environment, of_environment
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.purity import known_pure
+from attnforge.workflow.purity import Inspected, inspect_source
 from attnforge.workflow.redist import asked_release
 from attnforge.workflow.torchindex import read_torches
 from attnforge.workflow.uptodate import finished_wheel
@@ -92,7 +93,8 @@ def plan(machine: Machine, request: Request) -> Planned:
     located = _from_git(machine, wish) if wish else locate(machine, wanted)
     located = replace(checked_names(located), recipe=located.recipe.at(located.version))
     located = replace(located, warnings=(*located.warnings, *_departures(request, name, located)))
-    pure = _why_pure(machine, located)
+    inspected = _inspect(machine, located)
+    pure = inspected.why_pure
     active = (named or default_environment(machine, request)) if _is_compiled(located, pure) else Active()
     expect = CostModel(machine.folders.costs).expect
     made = partial(made_before, machine.folders)
@@ -101,6 +103,7 @@ def plan(machine: Machine, request: Request) -> Planned:
     fetched = None if pure else asked_release(machine, request)
     pinned = located.version, located.source
     resolution = resolve(wanted, recipe, *pinned, host, expect, made, pure, fetched, proofs, active, read)
+    located = replace(located, warnings=(*located.warnings, *inspected.about(torches_of(resolution.plan))))
     resolution = _with_found(_with_what_is_left(resolution, machine, request), located)
     return Planned(request, located, resolution, active.installed)
 
@@ -140,12 +143,11 @@ def _with_what_is_left(resolution: Resolution, machine: Machine, request: Reques
     return resolution.model_copy(update={"estimate": nothing})
 
 
-def _why_pure(machine: Machine, located: Located) -> str:
-    """Return how it is known of a package without a recipe that it compiles nothing, "" where it may or has one."""
+def _inspect(machine: Machine, located: Located) -> Inspected:
+    """Return what the source of a package without a recipe says of its build; nothing for one with a recipe."""
     if not located.recipe.is_generic:
-        return ""
-    name, version, pin = located.recipe.name, located.version, located.source
-    return known_pure(machine, name, version, pin, located.path, located.address)
+        return Inspected()
+    return inspect_source(machine, located.recipe, located.version, located.source, located.path, located.address)
 
 
 def checked_names(located: Located) -> Located:
@@ -257,7 +259,10 @@ def _split(text: str) -> tuple[str, str]:
     except (InvalidRequirement, ValueError, RecursionError):
         raise RequestError(f"{shortened(text)!r} is no package", hint="write NAME, NAME==VERSION or ./FOLDER") from None
     exact = [part.version for part in requirement.specifier if part.operator == "=="]
-    if len(requirement.specifier) != len(exact) or len(exact) > 1 or requirement.extras or requirement.marker:
+    if requirement.extras or requirement.marker:
+        what = f"{shortened(text)!r} names more than a package and its version"
+        raise RequestError(what, hint=f"write {requirement.name} or {requirement.name}==VERSION")
+    if len(requirement.specifier) != len(exact) or len(exact) > 1:
         raise RequestError(f"{shortened(text)!r} is not one version", hint=f"write {requirement.name}==VERSION")
     return requirement.name, _exact(exact[0], requirement.name) if exact else ""
 
@@ -319,7 +324,8 @@ def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -
         if wanted in release.sha256:
             name = f"{recipe.name.replace('-', '_')}-{wanted}.tar.gz"
             return Located(recipe, wanted, SourcePin(kind="sdist", name=name, sha256=release.sha256[wanted]))
-    chosen = _choose(recipe.name, wanted, releases(recipe.name, machine.settings, suggestions(recipe.name)))
+    found = offered(recipe.name, machine.settings, suggestions(recipe.name))
+    chosen = _choose(recipe.name, wanted, found)
     for python in asked_pythons(request) or (machine.host.python,):
         _check_python(recipe.name, chosen, python)
     if not chosen.sha256:
@@ -329,7 +335,20 @@ def _indexed(machine: Machine, recipe: Recipe, version: str, request: Request) -
             hint=f"download it, look at it, and build the file: attnforge build ./{chosen.filename}",
         )
     pin = SourcePin(kind="sdist", name=chosen.filename, sha256=chosen.sha256)
-    return Located(recipe, chosen.version, pin)
+    return Located(recipe, chosen.version, pin, warnings=() if wanted else _newer(recipe.name, chosen, found))
+
+
+def _newer(name: str, chosen: SdistRelease, found: Offered) -> tuple[PlanWarning, ...]:
+    """Warn where a later release is wheels alone: who names no version expects the newest."""
+    newest = as_version(found.newest)
+    if newest is None or newest <= Version(chosen.version):
+        return ()
+    message = (
+        f"{name} {chosen.version} is the newest of which the package index has a source archive;"
+        f" the newest release, {newest}, has wheels alone"
+    )
+    hint = f"with its source in a folder: attnforge build {name}=={newest} --source ./FOLDER"
+    return (PlanWarning(subject="source", message=message, hint=hint),)
 
 
 def _check_python(name: str, release: SdistRelease, python: str) -> None:
@@ -344,12 +363,19 @@ def _check_python(name: str, release: SdistRelease, python: str) -> None:
         )
 
 
-def _choose(name: str, wanted: str, found: tuple[SdistRelease, ...]) -> SdistRelease:
+def _choose(name: str, wanted: str, found: Offered) -> SdistRelease:
+    sdists = found.sdists
     if not wanted:
-        stable = [release for release in found if not release.yanked and not Version(release.version).is_prerelease]
-        return (stable or list(found))[0]
-    same = [release for release in found if Version(release.version) == as_version(wanted)]
+        stable = [release for release in sdists if not release.yanked and not Version(release.version).is_prerelease]
+        return (stable or list(sdists))[0]
+    same = [release for release in sdists if Version(release.version) == as_version(wanted)]
     if same:
         return same[0]
-    newest = ", ".join(f"{name}=={release.version}" for release in found[:4])
+    newest = ", ".join(f"{name}=={release.version}" for release in sdists[:4])
+    if as_version(wanted) in map(as_version, found.wheels):
+        raise RequestError(
+            f"{name} {wanted} has wheels on the package index but no source archive",
+            hint=f"with its source in a folder: attnforge build {name}=={wanted} --source ./FOLDER; the newest with an"
+            f" archive are {newest}",
+        )
     raise RequestError(f"there is no {name} {wanted} on the package index", hint=f"the newest are {newest}")

@@ -11,6 +11,7 @@ from typing import IO
 from attnforge import process
 from attnforge.errors import BuildError
 from attnforge.provision.environment import BuildEnvironment
+from attnforge.provision.gpus import without_pip
 from attnforge.workflow.installers import refuse_installers
 from attnforge.workflow.upstream import FROM_SOURCE, REPRODUCIBLE, build_wheel
 
@@ -38,6 +39,7 @@ def build_pure(
         **settings,
         "PATH": os.pathsep.join(searched),
         **REPRODUCIBLE,
+        **without_pip(),
     }
     with tempfile.TemporaryDirectory(prefix="attnforge-", dir=environ.get("TMPDIR")) as temporary:
         variables["TMPDIR"] = temporary

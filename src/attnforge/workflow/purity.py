@@ -1,49 +1,72 @@
-"""Whether a located source without a recipe compiles anything: looked at before a GPU or a compiler is asked for."""
+"""What the files of a source without a recipe say of its build, before a GPU or a compiler is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
 from attnforge.errors import RequestError
-from attnforge.model.plan import SourcePin
+from attnforge.model.plan import PlanWarning, SourcePin
+from attnforge.model.recipe import Recipe
 from attnforge.provision.archives import member_names, read_files
 from attnforge.provision.giturl import GitAddress
-from attnforge.provision.metadata import build_requires
-from attnforge.provision.purity import why_pure
+from attnforge.provision.metadata import build_requires, torch_bounds
+from attnforge.provision.purity import compiled_before, why_pure
 from attnforge.provision.source import fetch_sdist
 from attnforge.provision.trees import tree_names
 from attnforge.workflow.fromgit import built_folder, check_out
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.outside import other_builder, outside_warning
 
-_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
+_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO")
 
 
-def known_pure(
-    machine: Machine, package: str, version: str, pin: SourcePin, path: Path | None, address: GitAddress | None
-) -> str:
-    """Return how it is known that a source compiles nothing, "" where it may.
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """How it is known that a source compiles nothing, "" where it may, and what the user should know of its build.
+
+    ``torch`` is what it asks of torch.
+    """
+
+    why_pure: str = ""
+    warnings: tuple[PlanWarning, ...] = ()
+    torch: tuple[Requirement, ...] = ()
+
+    def about(self, torches: Collection[str]) -> tuple[PlanWarning, ...]:
+        """Return the warnings, with those of the target's versions of PyTorch that the source does not ask for."""
+        missed = ((one, [torch for torch in torches if not _meets(torch, one)]) for one in self.torch)
+        return (*self.warnings, *(_unmet(one, found) for one, found in missed if found))
+
+
+def inspect_source(
+    machine: Machine, recipe: Recipe, version: str, pin: SourcePin, path: Path | None, address: GitAddress | None
+) -> Inspected:
+    """Return what the files of a source say of its build.
 
     An archive of the index or a commit is fetched for that; the build takes it from the cache then. Raises what
     fetching raises, and RequestError for a pyproject.toml that no build can read.
     """
     if pin.kind == "git":
         assert address is not None
-        return _of_folder(
-            built_folder(check_out(machine, address, pin.commit, pin.submodules).path, pin.subdirectory, address)
-        )
+        tree = check_out(machine, address, pin.commit, pin.submodules)
+        return _of_folder(built_folder(tree.path, pin.subdirectory, address), recipe)
     if pin.kind == "sdist":
-        path = fetch_sdist(package, version, pin.sha256, machine.folders.ensure(), machine.settings)
+        path = fetch_sdist(recipe.name, version, pin.sha256, machine.folders.ensure(), machine.settings)
     assert path is not None
-    return _of_folder(path) if path.is_dir() else _of_files(read_files(path, _FILES), member_names(path), path)
+    if path.is_dir():
+        return _of_folder(path, recipe)
+    return _of_files(read_files(path, _FILES), member_names(path), path, recipe)
 
 
-def _of_folder(folder: Path) -> str:
+def _of_folder(folder: Path, recipe: Recipe) -> Inspected:
     files = {name: (folder / name).read_text("utf-8", "replace") for name in _FILES if (folder / name).is_file()}
-    return _of_files(files, tree_names(folder), folder)
+    return _of_files(files, tree_names(folder), folder, recipe)
 
 
-def _of_files(files: Mapping[str, str], names: Collection[str], place: Path) -> str:
+def _of_files(files: Mapping[str, str], names: Collection[str], place: Path, recipe: Recipe) -> Inspected:
     try:
         build_requires(files.get("pyproject.toml", ""))
     except ValueError as error:
@@ -52,4 +75,35 @@ def _of_files(files: Mapping[str, str], names: Collection[str], place: Path) -> 
             why=str(error),
             hint="correct it, and build from the folder",
         ) from error
-    return why_pure(files, names)
+    pure = why_pure(files, names)
+    if pure:
+        return Inspected(pure)
+    builder, there = other_builder(files.get("setup.py", ""), files.get("pyproject.toml", "")), compiled_before(names)
+    said = []
+    if builder:
+        said.append(PlanWarning(subject="compile", message=outside_warning(builder, chosen=recipe.outside)))
+    if there and not recipe.outside:
+        said.append(PlanWarning(subject="source", message=_compiled_elsewhere(there)))
+    return Inspected(warnings=tuple(said), torch=torch_bounds(files))
+
+
+def _meets(torch: str, asked: Requirement) -> bool:
+    return asked.specifier.contains(torch, prereleases=True)
+
+
+def _unmet(asked: Requirement, torches: Collection[str]) -> PlanWarning:
+    return PlanWarning(
+        subject="torch",
+        message=f"the source asks for torch{asked.specifier}, and the target has PyTorch {', '.join(torches)}: upstream"
+        " does not promise that it compiles or works",
+        hint="name a version that it asks for, with --torch",
+    )
+
+
+def _compiled_elsewhere(names: Collection[str]) -> str:
+    first, *others = names
+    more = f" and {len(others)} others" if others else ""
+    return (
+        f"the source holds compiled code already: {first}{more}; a wheel that packs such code is refused, since nobody"
+        " here knows what it was made of, unless a recipe says `outside = true` (docs/recipes.md)"
+    )

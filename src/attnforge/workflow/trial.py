@@ -23,7 +23,7 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 import attnforge.ongpu
 from attnforge import process
 from attnforge.audit.universal import told_pairs
-from attnforge.embedded import read_plan
+from attnforge.embedded import no_wheel, read_plan
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
 from attnforge.host.active import interpreter_of
 from attnforge.knowledge.torch import default_torch, find_torch, is_listed
@@ -87,7 +87,7 @@ class Trial:
 def read_name(wheel: Path) -> WheelFile:
     """Read a wheel's name. RequestError where there is no such file, WheelError where that is no wheel's name."""
     if not wheel.is_file():
-        raise RequestError(f"there is no file {wheel}", hint="name a wheel: dist/NAME.whl")
+        raise no_wheel(wheel)
     try:
         name, version, _, tags = parse_wheel_filename(wheel.name)
     except InvalidWheelFilename as error:

@@ -25,6 +25,7 @@ from attnforge.provision.store import write_atomically
 from attnforge.workflow.before import finished_wheels
 from attnforge.workflow.report import report_of
 from attnforge.workflow.results import Built
+from attnforge.workflow.space import check_output
 from attnforge.workflow.stages import deliver
 
 
@@ -82,6 +83,7 @@ def up_to_date(folders: Folders, plan: BuildPlan, out: Path, observe: Observer) 
     if not _has(placed, sha256):
         if not _has(kept, sha256):
             return None
+        check_output(out)
         placed = deliver(kept, out, lambda text: observe(Message("warning", text)))
     report = report_of(placed)
     if (_read(report) or {}).get("sha256") != sha256:

@@ -137,9 +137,8 @@ def test_targets_choose_what_they_need() -> None:
         ("rule r\n  command = $depfile\n  depfile = $command\nbuild o: r\n", 4, "cycle in rule variables"),
         ("rule r\n  description = x\n", 1, "no command"),
         ("rule r\n  command = x\n  colour = x\n", 3, "'colour'"),
-        ("rule r\n  command = x\n  rspfile = x\n", 3, "'rspfile' is not supported"),
-        ("pool p\n  depth = 1\n", 1, "'pool' is not supported"),
-        (RULE + "build o: r i\n  pool = console\n", 4, "'pool' is not supported"),
+        ("rule r\n  command = x\n  dyndep = x\n", 3, "'dyndep' is not supported"),
+        (RULE + "build o: r i\n  dyndep = x\n", 4, "'dyndep' is not supported"),
         (RULE + "build o: r i |@ v\n", 3, "'\\|@' is not supported"),
         (RULE + "build o: r i || a | b\n", 3, "'\\|' is not supported"),
         (RULE + "build o: r i : j\n", 3, "unexpected ':'"),
@@ -155,6 +154,58 @@ def test_what_is_wrong_is_refused_with_its_line(text: str, line: int | None, say
     with pytest.raises(BuildError, match=says) as caught:
         parse(text, "/b")
     assert line is None or f"line {line}:" in caught.value.what
+
+
+# Written after CMake's generator: scopes in included files, directories that nothing makes, links through a shell.
+CMAKE = """\
+pool link
+  depth = 1
+
+rule CUDA_COMPILER__x
+  depfile = $DEP_FILE
+  deps = gcc
+  command = nvcc $DEFINES $FLAGS -MD -MT $out -MF $DEP_FILE -x cu -c $in -o $out
+
+rule LINKER__x
+  command = $PRE_LINK && g++ -shared -o $TARGET_FILE @$RSP_FILE && $POST_BUILD
+  rspfile = $RSP_FILE
+  rspfile_content = $in $LINK_LIBRARIES
+  restat = $RESTAT
+
+rule RERUN_CMAKE
+  command = cmake --regenerate-during-build
+  generator = 1
+
+build order_x: phony || CMakeFiles/x.dir
+build CMakeFiles/x.dir/k.cu.o: CUDA_COMPILER__x /s/k.cu || order_x
+  DEFINES = -Dx_EXPORTS
+  DEP_FILE = CMakeFiles/x.dir/k.cu.o.d
+  FLAGS = -O3 --generate-code=arch=compute_90,code=[sm_90] -Xcompiler=-fPIC
+build x.so: LINKER__x CMakeFiles/x.dir/k.cu.o
+  LINK_LIBRARIES = -lcudart_static -l'odd one'
+  PRE_LINK = :
+  POST_BUILD = :
+  TARGET_FILE = x.so
+  RSP_FILE = CMakeFiles/x.rsp
+  pool = link
+build all: phony x.so
+build build.ninja: RERUN_CMAKE | /s/CMakeLists.txt CMakeCache.txt
+  pool = console
+build /s/CMakeLists.txt CMakeCache.txt: phony
+default all
+"""
+
+
+def test_what_cmake_writes() -> None:
+    graph = parse(CMAKE, "/b")
+    kernel, link = graph.units
+    assert kernel.language is Language.CUDA and kernel.depfile == "/b/CMakeFiles/x.dir/k.cu.o.d"
+    assert kernel.argv[:4] == ("nvcc", "-Dx_EXPORTS", "-O3", "--generate-code=arch=compute_90,code=[sm_90]")
+    assert link.language is Language.OTHER and link.needs == (kernel.output,) and link.name == "x.so"
+    assert link.argv == ("/bin/sh", "-c", ": && g++ -shared -o x.so @CMakeFiles/x.rsp && :")
+    (response,) = graph.files
+    assert response.path == "/b/CMakeFiles/x.rsp"
+    assert response.text == "CMakeFiles/x.dir/k.cu.o -lcudart_static -l'odd one'"
 
 
 def test_a_file_that_includes_itself_is_refused() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from attnforge.knowledge.gpus import find_gpu
-from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus
+from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus, without_pip
 
 # As torch does: the package imports torch.cuda itself, which asks the machine, and others import names from it.
 TORCH = "from . import cuda\n"
@@ -137,3 +137,19 @@ def test_a_setup_that_does_without_ninja_uses_it_and_says_so(site: Path, how: st
     )
     assert done.stdout == f"{hooked or how == 'nothing'}\n", done.stderr
     assert (WITHOUT_NINJA in done.stderr) is (hooked and how != "nothing")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("uninstall", "-y", "no-such-thing"), 0, "skipped: pip uninstall no-such-thing: a build uninstalls nothing"),
+        (("-q", "install", "--no-index", "x"), 1, "error: pip install x: attnforge lets no setup.py"),
+        (("--version",), 0, ""),
+    ],
+)
+def test_the_pip_of_a_builds_environment_changes_nothing(words: tuple[str, ...], code: int, said: str) -> None:
+    """F25: transformer-engine-torch requires pip, and then ``sys.executable -m pip`` is there."""
+    environment = {"PATH": os.defpath, "PIP_CONFIG_FILE": os.devnull, **without_pip()}
+    done = subprocess.run([sys.executable, "-m", "pip", *words], env=environment, capture_output=True, text=True)
+    assert done.returncode == code
+    assert said in done.stderr and ("pip " in done.stdout) == ("--version" in words)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.errors import HostError, RequestError
-from attnforge.provision.indexes import IndexSettings, SdistRelease, file_sha256, local_path, releases
+from attnforge.provision.indexes import IndexSettings, SdistRelease, file_sha256, local_path, offered
 
 HASH = "ab" * 32
 
@@ -40,10 +40,12 @@ def test_releases_are_newest_first_with_what_the_index_states(tmp_path: Path) ->
         anchor("flash_attn-2.8.3.zip", extra='data-yanked="broken"'),
         anchor("flash_attn-2.9.0-cp312-cp312-linux_x86_64.whl"),
     )
-    found = releases("Flash_Attn", settings)
+    all_of_it = offered("Flash_Attn", settings)
+    found = all_of_it.sdists
     assert [release.version for release in found] == ["2.10.0", "2.8.3", "2.7.2.post1"]
     assert [release.yanked for release in found] == [False, True, False]
     assert {release.sha256 for release in found} == {HASH}
+    assert all_of_it.newest == "2.10.0"
     assert found[0].requires_python == ">=3.99"
     assert found[0].filename == "flash_attn-2.10.0.tar.gz"
     assert "#" not in found[0].url
@@ -54,7 +56,7 @@ def test_a_folder_of_archives_works_without_any_index(tmp_path: Path) -> None:
     archive.parent.mkdir()
     archive.write_bytes(b"content")
     settings = IndexSettings(find_links=(str(archive.parent),), keeps_default=False)
-    (release,) = releases("thing", settings)
+    (release,) = offered("thing", settings).sdists
     assert release.sha256 == hashlib.sha256(b"content").hexdigest()
     assert Path(local_path(release.url)) == archive
 
@@ -62,25 +64,41 @@ def test_a_folder_of_archives_works_without_any_index(tmp_path: Path) -> None:
 def test_a_missing_folder_is_passed_over(tmp_path: Path) -> None:
     settings = index(tmp_path, "thing", anchor("thing-1.0.tar.gz"))
     both = IndexSettings(index_urls=settings.index_urls, find_links=(str(tmp_path / "none"),), keeps_default=False)
-    assert len(releases("thing", both)) == 1
+    assert len(offered("thing", both).sdists) == 1
 
 
 def test_an_unknown_name_comes_with_suggestions(tmp_path: Path) -> None:
     settings = index(tmp_path, "flash-attn", anchor("flash_attn-1.0.tar.gz"))
     with pytest.raises(RequestError, match="flash-atn") as caught:
-        releases("flash-atn", settings, ("flash-attn",))
+        offered("flash-atn", settings, ("flash-attn",))
     assert "did you mean flash-attn?" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("wheels", "newest"),
+    [
+        ([anchor("thing-0.50.2-py3-none-manylinux_2_24_x86_64.whl")], "0.50.2"),
+        ([anchor("thing-0.41-py3-none-any.whl")], "0.42.0"),
+        ([anchor("thing-0.50.2-py3-none-any.whl", extra='data-yanked=""')], "0.42.0"),
+        ([anchor("thing-0.51.0rc1-py3-none-any.whl"), anchor("thing-0.50.2-py3-none-any.whl")], "0.50.2"),
+    ],
+)
+def test_the_newest_release_is_known_whatever_files_it_has(tmp_path: Path, wheels: list[str], newest: str) -> None:
+    found = offered("thing", index(tmp_path, "thing", anchor("thing-0.42.0.tar.gz"), *wheels))
+    assert found.newest == newest
+    assert len(found.wheels) == len(wheels)
+    assert [one.version for one in found.sdists] == ["0.42.0"]
 
 
 def test_only_wheels_is_another_error(tmp_path: Path) -> None:
     settings = index(tmp_path, "thing", anchor("thing-1.0-py3-none-any.whl"))
     with pytest.raises(RequestError, match="no source archive"):
-        releases("thing", settings)
+        offered("thing", settings)
 
 
 def test_no_index_and_no_folder_asks_nobody() -> None:
     with pytest.raises(RequestError):
-        releases("thing", IndexSettings(keeps_default=False))
+        offered("thing", IndexSettings(keeps_default=False))
 
 
 def test_a_refused_connection_is_the_environments_fault() -> None:
@@ -88,7 +106,7 @@ def test_a_refused_connection_is_the_environments_fault() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://user:secret@127.0.0.1:{taken.getsockname()[1]}/simple"
         with pytest.raises(HostError) as caught:
-            releases("thing", IndexSettings(index_urls=(url,), keeps_default=False, timeout=5))
+            offered("thing", IndexSettings(index_urls=(url,), keeps_default=False, timeout=5))
     assert "PIP_INDEX_URL" in caught.value.hint
     assert "secret" not in str(caught.value)
 
@@ -121,20 +139,20 @@ def test_an_index_that_fails_is_told_from_one_that_lacks_the_package(
     status: int, kind: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     with server(status) as url, pytest.raises(kind) as caught:
-        releases("thing", IndexSettings(index_urls=(url,), keeps_default=False))
+        offered("thing", IndexSettings(index_urls=(url,), keeps_default=False))
     assert "secret" not in str(caught.value)
 
 
 def test_unearths_logger_is_left_as_it_was(tmp_path: Path) -> None:
     before = list(logging.getLogger("unearth").handlers)
-    releases("thing", index(tmp_path, "thing", anchor("thing-1.0.tar.gz")))
+    offered("thing", index(tmp_path, "thing", anchor("thing-1.0.tar.gz")))
     assert logging.getLogger("unearth").handlers == before
 
 
 def test_a_certificate_file_that_is_not_there(tmp_path: Path) -> None:
     settings = IndexSettings(index_urls=("https://127.0.0.1:9/simple",), keeps_default=False, cert=str(tmp_path / "no"))
     with pytest.raises(HostError, match="certificates") as caught:
-        releases("thing", settings)
+        offered("thing", settings)
     assert "PIP_CERT" in caught.value.hint
 
 

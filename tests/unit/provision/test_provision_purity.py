@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attnforge.provision.purity import why_pure
+from attnforge.provision.purity import compiled_before, why_pure
 
 SETUP = "from setuptools import setup, find_packages\nsetup(name='x', version='1', packages=find_packages())\n"
 SETUPTOOLS = (
@@ -83,7 +83,24 @@ def test_it_may_compile_something(files: dict[str, str]) -> None:
 def test_a_setup_that_can_do_anything_may_compile_what_is_there(name: str) -> None:
     files = {"setup.py": "import subprocess\n" + SETUP}
     assert not why_pure(files, (*NAMES, name))
-    # One that does nothing of that kind has them as data.
+    # One that does nothing of that kind has sources as data.
+    assert bool(why_pure({"setup.py": SETUP}, (*NAMES, name))) == (name != "x/lib.so")
+
+
+PACKED = ["x/lib.so", "x/libx_cuda123.so", "x/lib.so.12.1", "x/k.cubin", "x/k.FATBIN"]
+
+
+@pytest.mark.parametrize("files", [{"setup.py": SETUP}, backend("hatchling.build"), backend("flit_core.buildapi")])
+@pytest.mark.parametrize("name", PACKED)
+def test_compiled_code_in_the_source_is_not_pure_python(files: dict[str, str], name: str) -> None:
+    """A variant of F2: bitsandbytes 0.42.0 has 20 libraries in its sdist, and its setup.py packs them."""
+    assert compiled_before((*NAMES, name)) == (name,)
+    assert not why_pure(files, (*NAMES, name))
+
+
+@pytest.mark.parametrize("name", ["tests/data/lib.so", "x/test/lib.so.1", "x/so.py", "x/lib.dll", "x/so", "x/a.so.txt"])
+def test_other_files_and_those_of_tests_are_no_compiled_code_of_the_package(name: str) -> None:
+    assert compiled_before((*NAMES, name)) == ()
     assert why_pure({"setup.py": SETUP}, (*NAMES, name))
 
 

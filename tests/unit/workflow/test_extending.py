@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from attnforge.audit.archive import open_archive
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
 from attnforge.model.host import Host, HostCompiler
-from attnforge.model.plan import BuildPlan, Selection, SourcePin
+from attnforge.model.plan import BuildPlan, Selection, SourcePin, ToolchainPin
 from attnforge.model.request import Request
 from attnforge.model.universal import DOCUMENT, Pair, Universal, UniversalModule
 from attnforge.provision.source import open_local
@@ -20,6 +21,7 @@ from attnforge.recipes.catalogue import find_recipe
 from attnforge.workflow import machine as machines
 from attnforge.workflow.extending import Extension, extend, plan_extension
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.trial import read_name
 
 NAME = "flash_attn-2.8.3+cu130torch2.11to2.12.py3.12.sm90-py3-none-linux_x86_64.whl"
 MODULE = UniversalModule(name="flash_attn_2_cuda", library="libflash_attn_2_cuda-0123456789abcdef.so")
@@ -163,6 +165,21 @@ def test_a_plain_wheel(machine: Machine, tmp_path: Path, make_plan: Callable[...
     error = refused(machine, plain, torch="2.13")
     assert error.what == "plain.whl is no universal wheel"
     assert "--universal" in error.hint
+
+
+def test_a_wheel_of_pure_python_is_for_all_already(
+    machine: Machine, tmp_path: Path, make_plan: Callable[..., BuildPlan]
+) -> None:
+    pure = make_plan().model_copy(update={"toolchain": ToolchainPin(origin="none")})
+    error = refused(machine, write(tmp_path / "pure.whl", pure, universal=False), torch="2.13")
+    assert "is pure Python: it is for every Python and PyTorch already" in error.what and "modules" not in str(error)
+
+
+@pytest.mark.parametrize(("place", "said"), [("", "is a folder"), ("/dev/null", "is no ordinary file")])
+def test_what_is_there_and_no_wheel_is_not_called_missing(tmp_path: Path, place: str, said: str) -> None:
+    for look in (read_name, lambda path: open_archive(path).__enter__()):
+        with pytest.raises(RequestError, match=said):
+            look(Path(place or tmp_path))
 
 
 def test_a_wheel_of_someone_else(machine: Machine, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnforge.workflow.outside import other_builder, outside_warning
+from attnforge.workflow.outside import generator, other_builder, outside_warning
 
 
 @pytest.mark.parametrize(
@@ -31,10 +31,28 @@ def test_what_compiles_is_seen(setup: str, required: str, builder: str) -> None:
     assert other_builder(setup, f"[build-system]\nrequires = {required}\n") == builder
 
 
-def test_it_is_said_what_such_a_build_lacks() -> None:
-    said = outside_warning("CMake")
-    for word in ("CMake", "no progress", "no memory limit", "no cache", "Ctrl-C", "outside = true"):
+@pytest.mark.parametrize("builder", ["CMake", "make", "Meson", "Bazel"])
+def test_it_is_said_what_such_a_build_lacks(builder: str) -> None:
+    said = outside_warning(builder)
+    for word in (builder, "no progress", "no memory limit", "no cache", "Ctrl-C", "unless a recipe says"):
         assert word in said
+    assert ("made to call this build's ninja" in said) == bool(generator(builder)) == (builder == "CMake")
+    chosen = outside_warning(builder, chosen=True)
+    assert "its recipe says `outside = true`" in chosen and "refuses" not in chosen and "made to" not in chosen
+
+
+@pytest.mark.parametrize(
+    "setup",
+    [
+        "run(['cmake', '.'])\nrun(['make', '-j'])",
+        "run(['make'])\nrun(['cmake', '.'])",
+        "run(['cmake', '-G', 'Unix Makefiles', '.'])",
+    ],
+)
+def test_what_make_compiles_is_left_to_make(setup: str) -> None:
+    """CMake would write files for ninja, and make would find none."""
+    assert other_builder(setup, "") == other_builder(setup, "[build-system]\nrequires = ['cmake']\n") == "make"
+    assert generator("make") == {}
 
 
 @given(st.text(), st.text())

@@ -30,6 +30,23 @@ def test_a_setup_that_raises_is_no_compilers_fault(tmp_path: Path) -> None:
     assert "its own setup ended" in error.why
 
 
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        (
+            "ImportError('\\nBLAS not found.\\nName it with --blas.\\nSee https://x')",
+            "ImportError: BLAS not found. Name it",
+        ),
+        ("ImportError(' \\n\\nBLAS not found.')", "ImportError: BLAS not found."),
+        ("NotImplementedError", "NotImplementedError"),
+        ("RuntimeError('one\\ntwo')", "RuntimeError: one"),
+    ],
+)
+def test_an_exceptions_text_is_said_where_it_begins_on_another_line(tmp_path: Path, raised: str, said: str) -> None:
+    """F21: of MinkowskiEngine's error the last line was shown, which is a link."""
+    assert failure(tmp_path, f"raise {raised}\n").what.startswith(f"upstream's build failed: {said}")
+
+
 def test_a_download_that_failed_is_said_as_that(tmp_path: Path) -> None:
     setup = "print('Guessing wheel URL: x')\nimport urllib.error\nraise urllib.error.URLError('no such host')\n"
     error = failure(tmp_path, setup)

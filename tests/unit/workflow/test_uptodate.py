@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnforge.errors import RequestError
 from attnforge.model.audit import AuditReport
 from attnforge.model.events import Event, Finished, Message
 from attnforge.model.plan import BuildPlan, Resolution
@@ -67,6 +68,18 @@ def test_a_wheel_that_was_removed_is_delivered_again_with_its_report(house: Hous
     assert house.again()
     assert house.placed.read_bytes() == b"the wheel"
     assert house.report.read_text() == text
+
+
+def test_a_place_that_can_take_no_wheel_is_said_where_nothing_is_left_to_do(house: House) -> None:
+    """F19: a link to nothing, and to a file."""
+    house.placed.unlink()
+    house.report.unlink()
+    house.out.rmdir()
+    for target in ("/nowhere/x", "/dev/null"):
+        house.out.symlink_to(target)
+        with pytest.raises(RequestError, match="no wheel can be put there"):
+            house.again()
+        house.out.unlink()
 
 
 def test_a_report_of_another_wheel_is_replaced(house: House) -> None:

@@ -3,7 +3,8 @@
 Python imports this file by its name when a build's interpreter starts, since its folder is on PYTHONPATH of that build
 and of nothing else. ATTNFORGE_GPUS holds the GPUs as JSON: ``[{"name": "L40S", "major": 8, "minor": 9}]``. Questions
 alone are answered: whoever tries to compute on such a GPU gets PyTorch's own error. With ATTNFORGE_NINJA set,
-PyTorch's BuildExtension calls ninja also for a setup.py that says ``use_ninja=False``.
+PyTorch's BuildExtension calls ninja also for a setup.py that says ``use_ninja=False``. With ATTNFORGE_NO_PIP set, the
+pip of a build's environment changes nothing: builds share it, and a source may require pip.
 """
 
 from __future__ import annotations
@@ -59,6 +60,29 @@ def use_ninja(cpp_extension: ModuleType) -> None:
     cpp_extension.BuildExtension.use_ninja = property(lambda _: True, write)
 
 
+def refuse_install(install: ModuleType) -> None:
+    """Have pip's command of the module pip._internal.commands.install refuse."""
+
+    def run(_: object, __: object, arguments: list[str]) -> int:
+        sys.stderr.write(
+            f"error: pip install {' '.join(arguments)}: attnforge lets no setup.py change an environment; "
+        )
+        sys.stderr.write("name what its build needs under requirements in a recipe\n")
+        return 1
+
+    install.InstallCommand.run = run
+
+
+def skip_uninstall(uninstall: ModuleType) -> None:
+    """Have pip's command of the module pip._internal.commands.uninstall do nothing."""
+
+    def run(_: object, __: object, arguments: list[str]) -> int:
+        sys.stderr.write(f"attnforge: skipped: pip uninstall {' '.join(arguments)}: a build uninstalls nothing\n")
+        return 0
+
+    uninstall.UninstallCommand.run = run
+
+
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds some modules as Python does, and changes each right after it was loaded."""
 
@@ -88,5 +112,8 @@ if _told:
     _changes["torch.cuda"] = lambda cuda: pretend(cuda, _gpus)
 if os.environ.get("ATTNFORGE_NINJA"):
     _changes["torch.utils.cpp_extension"] = use_ninja
+if os.environ.get("ATTNFORGE_NO_PIP"):
+    _changes["pip._internal.commands.install"] = refuse_install
+    _changes["pip._internal.commands.uninstall"] = skip_uninstall
 if _changes:
     sys.meta_path.insert(0, _Finder(_changes))
