@@ -70,11 +70,12 @@ def _shared(
     there: dict[str, Architecture],
 ) -> list[Shared]:
     both = (there[proof.of], there[proof.code])
+    # A feature with kernels of its own changes no other kernels: split-KV and backward.
+    features = tuple(name for name in selection.features if not recipe.features[name].kinds)
     proven = tuple(
         unit
         for unit in units
-        if proof.proves(unit, version, selection.features)
-        and compiled_for(unit, both, recipe.unit_architectures) == both
+        if proof.proves(unit, version, features) and compiled_for(unit, both, recipe.unit_architectures) == both
     )
     return [Shared(of=proof.of, code=proof.code, units=proven, proof=proof.digest)] if proven else []
 

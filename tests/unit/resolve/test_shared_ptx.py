@@ -94,6 +94,13 @@ def test_a_proof_with_more_features_holds_for_fewer(make: Make) -> None:
     assert make([proof(*SLIM_64, features=FULL)], without=("alibi",)).plan.shared
 
 
+def test_features_with_kernels_of_their_own_change_no_other_kernels(make: Make) -> None:
+    # Backward and split-KV are kept here; the proof is of forward kernels without any optional feature.
+    slim = ("alibi", "softcap", "local", "dropout")
+    (shared,) = make([proof(*SLIM_64)], profile="full", without=slim).plan.shared
+    assert shared.units == tuple(SLIM_64)
+
+
 def test_for_one_architecture_there_is_nothing_to_decide(make: Make) -> None:
     resolution = make([proof(*SLIM_64)], gpus=("H100",))
     assert resolution.plan.shared == ()
