@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,7 +109,9 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, error: BaseException, code:
     assert call("plan", "x")[0] == code
 
 
-def test_our_own_fault_exits_1_with_a_file_to_send(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_own_fault_exits_1_with_a_file_to_send(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
     def fail(*_: object) -> int:
         raise ZeroDivisionError("at https://user:secret@index.example/simple")
 
