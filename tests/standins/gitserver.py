@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from standins.loopback import served
 
 IDENTITY = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 DATES = {f"GIT_{who}_DATE": "2025-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
@@ -109,13 +110,5 @@ class _Handler(BaseHTTPRequestHandler):
 def serve(root: Path) -> Iterator[Server]:
     """Serve a folder of bare repositories, OWNER/NAME.git."""
     told = Server(root)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, told)) as server:
-        server.daemon_threads = True
-        told.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield told
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(partial(_Handler, told)) as told.url:
+        yield told

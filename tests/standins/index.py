@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
+
+from standins.loopback import served
 
 
 @dataclass
@@ -107,15 +109,9 @@ def serve(*places: Path, hashes: Mapping[str, str] | None = None) -> Iterator[In
     """Serve the wheels and archives of folders, and files."""
     found = [path for place in places for path in (place.iterdir() if place.is_dir() else [place])]
     index = Index("", {path.name: path for path in found}, dict(hashes or {}))
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, index)) as server:
-        index.url = f"http://127.0.0.1:{server.server_port}/simple"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield index
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(partial(_Handler, index)) as url:
+        index.url = f"{url}/simple"
+        yield index
 
 
 def closed_url() -> str:

@@ -11,14 +11,15 @@ import json
 import re
 import sys
 import tarfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+
+from standins.loopback import served
 
 PLATFORM = "linux-x86_64"
 RELEASE = "12.4.99"
@@ -174,16 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
 def serve(root: Path) -> Iterator[Server]:
     """Serve a folder."""
     told = Server(root)
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Handler, told)) as server:
-        server.daemon_threads = True
-        told.url = f"http://127.0.0.1:{server.server_port}"
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        try:
-            yield told
-        finally:
-            server.shutdown()
-            thread.join()
+    with served(partial(_Handler, told)) as told.url:
+        yield told
 
 
 if __name__ == "__main__" and sys.argv[1:2] == ["pack"]:
