@@ -51,7 +51,7 @@ def torch_bounds(files: Mapping[str, str]) -> tuple[Requirement, ...]:
     """
     asked = (one for text in _stated(files) if (one := _requirement(text)) is not None)
     bounds = (one for one in asked if canonicalize_name(one.name) == "torch" and one.specifier)
-    return tuple({str(one.specifier): one for one in bounds if _applies(one)}.values())
+    return tuple({str(one.specifier): one for one in bounds if applies(one)}.values())
 
 
 def _stated(files: Mapping[str, str]) -> Iterator[str]:
@@ -72,7 +72,8 @@ def _requirement(text: str) -> Requirement | None:
         return None
 
 
-def _applies(asked: Requirement) -> bool:
+def applies(asked: Requirement) -> bool:
+    """Say whether a requirement is meant for this platform and for no extra; no for a marker that makes no sense."""
     try:
         return asked.marker is None or asked.marker.evaluate({"extra": ""})
     except (UndefinedComparison, UndefinedEnvironmentName):

@@ -22,6 +22,7 @@ from attnforge.model.universal import Pair
 from attnforge.provision.carrier import lay_out_carrier
 from attnforge.provision.environment import BuildEnvironment, site_include_dirs
 from attnforge.provision.indexes import file_sha256
+from attnforge.provision.metadata import applies
 from attnforge.provision.redist import provide_release
 from attnforge.provision.source import copy_tree, fetch_sdist, tree_sha256, unpack
 from attnforge.provision.toolchain import Toolchain, provide_toolchain
@@ -93,7 +94,7 @@ def requirements_of(plan: BuildPlan, located: Located, source: Path) -> tuple[st
 
 def without_conflicts(pins: Iterable[str], own: Iterable[str]) -> tuple[str, ...]:
     """Return the pins of every build without a recipe, without those that a source's own requirements rule out."""
-    asked = [one for one in map(Requirement, own) if one.marker is None or one.marker.evaluate({"extra": ""})]
+    asked = [one for one in map(Requirement, own) if applies(one)]
     return tuple(text for text in pins if text not in UNKNOWN_REQUIREMENTS or _is_allowed(Requirement(text), asked))
 
 

@@ -166,6 +166,8 @@ def test_the_plan_says_that_the_source_asks_for_another_pytorch(
         (("Setuptools>=84.2.1,<85",), {"wheel", "packaging", "ninja", "numpy"}),  # gptqmodel 7.7.0
         (("setuptools<79", "ninja>=1.14"), {"wheel", "packaging", "numpy"}),
         (("setuptools>=99; sys_platform == 'win32'",), {"setuptools", "wheel", "packaging", "ninja", "numpy"}),
+        # A marker that makes no sense: an error of packaging's, which ended attnforge.
+        (("setuptools>=99; os_name ~= 'x'",), {"setuptools", "wheel", "packaging", "ninja", "numpy"}),
     ],
 )
 def test_pins_of_ours_give_way_to_what_the_source_asks_for(own: tuple[str, ...], left: set[str]) -> None:
