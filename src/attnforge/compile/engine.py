@@ -22,7 +22,7 @@ from attnforge.compile import failures, objects, shared, steps
 from attnforge.compile.aside import is_aside, run_aside, seen_inside
 from attnforge.compile.cost import CostModel
 from attnforge.compile.executor import Ended, Executor, Run, own_resident
-from attnforge.compile.forecast import follows, forecast, forecast_steps, predict
+from attnforge.compile.forecast import follows, forecast, forecast_steps, is_shared, predict
 from attnforge.compile.hostcompiler import host_compiler
 from attnforge.compile.objects import Cost, ObjectStore, Stored
 from attnforge.compile.parts import NotWholeError, in_parts
@@ -578,7 +578,7 @@ class Engine:
 
     def _share(self, work: Work, step: Step) -> bool:
         """Write what a step would from what another one wrote, if that is proven; otherwise the step has to run."""
-        if not any(step.label == f"cicc {code}" for code, _ in work.unit.shares):
+        if not is_shared(work.unit, step.label):
             return False
         try:
             self._reuse.share_step(work, step)

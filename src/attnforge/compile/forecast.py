@@ -18,6 +18,9 @@ FOLLOWS = Prediction(0.0, 0)
 _CODE = re.compile(r"(?:^|,)code=(?:\[)?(sm_\w+)")
 _CICC = re.compile(r"cicc sm_\w+")
 
+# The programs that run once for each part of a unit.
+_PARTED = ("preprocess", "cicc")
+
 
 class Costs(Protocol):
     """What predicts a step of a unit by its label; "" is the whole unit, made by one command."""
@@ -41,14 +44,10 @@ def step_labels(unit: Unit) -> tuple[str, ...]:
     targets = codes(unit.argv)
     labels = [*HOST_STEPS, *(f"{step} {code}" for code in targets for step in DEVICE_STEPS)]
     if unit.parts is not None:
-        parted = [code for code in targets if not _is_taken(unit, f"cicc {code}")]
+        parted = [code for code in targets if not is_shared(unit, f"cicc {code}")]
         count = len(unit.parts.headers)
-        labels += [one for code in parted for tool in PARTED for one in part_labels(f"{tool} {code}", count)]
+        labels += [one for code in parted for tool in _PARTED for one in part_labels(f"{tool} {code}", count)]
     return tuple(label for label in labels if not follows(unit, label))
-
-
-PARTED = ("preprocess", "cicc")
-"""The programs that run once for each part of a unit."""
 
 
 def follows(unit: Unit, label: str) -> bool:
@@ -56,10 +55,11 @@ def follows(unit: Unit, label: str) -> bool:
 
     That is the PTX that is another architecture's, or put together of those of its parts.
     """
-    return _is_taken(unit, label) or (unit.parts is not None and _CICC.fullmatch(label) is not None)
+    return is_shared(unit, label) or (unit.parts is not None and _CICC.fullmatch(label) is not None)
 
 
-def _is_taken(unit: Unit, label: str) -> bool:
+def is_shared(unit: Unit, label: str) -> bool:
+    """Say whether what a step writes is expected to follow from what it writes for another architecture."""
     return any(label == f"cicc {code}" for code, _ in unit.shares)
 
 

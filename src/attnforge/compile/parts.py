@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
 from attnforge.compile import keys
+from attnforge.compile.forecast import is_shared
 from attnforge.compile.ptx import Function, Module, UnknownPtxError, assembled, read_ptx, renumbered
 from attnforge.compile.steps import MODULE_ID, Step, Tool, UnknownStepsError
 from attnforge.compile.work import Work
@@ -43,10 +44,9 @@ def in_parts(steps: Sequence[Step], unit: Unit) -> tuple[Step, ...]:
     """
     if unit.parts is None:
         return tuple(steps)
-    followers = {f"cicc {code}" for code, _ in unit.shares}
     found: list[Step] = []
     for step in steps:
-        if step.tool is not Tool.CICC or step.label in followers:
+        if step.tool is not Tool.CICC or is_shared(unit, step.label):
             found.append(step)
             continue
         added = _steps_of_parts(step, steps, unit.parts)

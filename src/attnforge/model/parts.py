@@ -29,11 +29,6 @@ def features_of(part: str) -> dict[str, bool]:
     return {word.removeprefix("no-"): not word.startswith("no-") for word in part.split("+")}
 
 
-def part_names(count: int) -> tuple[str, ...]:
-    """Return what stands in the labels of steps for each of so many parts: ``part 1 of 2``."""
-    return tuple(f"part {number} of {count}" for number in range(1, count + 1))
-
-
 def is_part(label: str) -> bool:
     """Say whether a step is that of one part of a unit, or of its index."""
     return _PART.search(label) is not None
@@ -41,4 +36,5 @@ def is_part(label: str) -> bool:
 
 def part_labels(label: str, count: int) -> tuple[str, ...]:
     """Return the labels of the steps that stand for one in so many parts: first the index, then each part."""
-    return tuple(f"{label} {name}" for name in (INDEX, *part_names(count)))
+    parts = (f"part {number} of {count}" for number in range(1, count + 1))
+    return tuple(f"{label} {name}" for name in (INDEX, *parts))

@@ -82,8 +82,14 @@ def _short(kernel: str) -> str:
 
 def units(plan: BuildPlan) -> tuple[tuple[str, ...], ...]:
     """Return the kernels of each unit that is compiled: the groups, then those that are in none."""
-    grouped = {kernel for group in plan.groups for kernel in group}
-    return (*plan.groups, *((kernel,) for kernel in plan.selection.kept if kernel not in grouped))
+    return compiled_as(plan.groups, plan.selection.kept)
+
+
+def compiled_as(groups: Iterable[Sequence[str]], kept: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """Return the kernels of each unit, of these groups and of the kernels that are kept."""
+    merged = tuple(map(tuple, groups))
+    grouped = {kernel for group in merged for kernel in group}
+    return (*merged, *((kernel,) for kernel in kept if kernel not in grouped))
 
 
 # --- predictions
@@ -136,12 +142,10 @@ def predict_parts(
     """
     names = [KernelName.parse(kernel) for kernel in kernels]
     common, count = cost.seconds["cicc"].common(names), len(cut.parts)
+    steps = predict_steps(cost, kernels, features, architectures)
     found: dict[str, Prediction] = {}
     for one in architectures:
-        preprocess, whole = (
-            _step(cost, step, lambda amount, code: amount.of(names, features, code), one.digits)
-            for step in _DEVICE_FRONT
-        )
+        preprocess, whole = steps[f"preprocess {one.sm}"], steps[f"cicc {one.sm}"]
         each = [Prediction(cost.index_seconds, cost.index_bytes)]
         for share in cut.parts.values():
             seconds = common + share * max(whole.seconds - common, 0.0)
@@ -151,22 +155,19 @@ def predict_parts(
     return found
 
 
-_DEVICE_FRONT: tuple[Step, Step] = ("preprocess", "cicc")
-
-
 def cut_of(plan: BuildPlan, recipe: Recipe, kernels: Sequence[str]) -> tuple[Cost, Cut] | None:
     """Return how a unit is divided, None where its kernels are compiled at once."""
-    parts = {one.parts for one in plan.parts if one.unit in kernels}
-    cost = recipe.cost(KernelName.parse(kernels[0]).kind)
-    if cost is None or not is_parted(plan, kernels):
+    parts, cost = _parts_of(plan, kernels), recipe.cost(KernelName.parse(kernels[0]).kind)
+    if cost is None or not parts:
         return None
-    return next(((cost, cut) for cut in cost.cuts if {tuple(cut.parts)} == parts), None)
+    return next(((cost, cut) for cut in cost.cuts if tuple(cut.parts) == parts), None)
 
 
-def is_parted(plan: BuildPlan, kernels: Sequence[str]) -> bool:
-    """Say whether the kernels of a unit are compiled in parts: those of merged units, where all are in the same."""
+def _parts_of(plan: BuildPlan, kernels: Sequence[str]) -> tuple[str, ...]:
+    """Return the parts in which a unit's kernels are compiled, none for at once; of merged ones, those of all."""
     parts = {one.unit: one.parts for one in plan.parts}
-    return len({parts.get(kernel) for kernel in kernels}) == 1 and kernels[0] in parts
+    each = {parts.get(kernel, ()) for kernel in kernels}
+    return each.pop() if len(each) == 1 else ()
 
 
 def together(steps: Iterable[Prediction]) -> Prediction:
@@ -224,7 +225,7 @@ def _part_steps(plan: BuildPlan, recipe: Recipe, kernels: Sequence[str]) -> dict
     if found is None:
         return {}
     name = JOINT.join(kernels)
-    own = [one for one in plan.target.architectures if not _is_taken(plan, name, f"cicc {one.sm}")]
+    own = [one for one in plan.target.architectures if not _is_shared(plan, name, f"cicc {one.sm}")]
     return predict_parts(*found, kernels, feature_share(recipe, plan.selection), own)
 
 
@@ -256,13 +257,11 @@ def expected_units(
 
 def follows(plan: BuildPlan, name: str, label: str) -> bool:
     """Say whether a step of a unit is not run because its output follows from another architecture's, or its parts'."""
-    parted = is_parted(plan, name.split(JOINT))
-    return _is_taken(plan, name, label) or (
-        parted and any(label == f"cicc {one.sm}" for one in plan.target.architectures)
-    )
+    is_cicc = any(label == f"cicc {one.sm}" for one in plan.target.architectures)
+    return is_cicc and (_is_shared(plan, name, label) or bool(_parts_of(plan, name.split(JOINT))))
 
 
-def _is_taken(plan: BuildPlan, name: str, label: str) -> bool:
+def _is_shared(plan: BuildPlan, name: str, label: str) -> bool:
     members = set(name.split(JOINT))
     return any(label == f"cicc sm_{one.code}" and members <= set(one.units) for one in plan.shared)
 

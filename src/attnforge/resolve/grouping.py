@@ -44,8 +44,8 @@ GROWTH = (2.0, 1.25)
 # Rounds over the kinds, each choosing for one kind while the others stay.
 _ROUNDS = 2
 
-# Any architecture: the steps of each cost the same.
-_ONE = (Architecture(major=9, minor=0),)
+ONE = (Architecture(major=9, minor=0),)
+"""The architecture by which units are merged and divided, whichever the target has: the one of the recipes' figures."""
 
 Kernels = tuple[str, ...]
 Division = tuple[Kernels, ...]
@@ -207,7 +207,7 @@ def divisions_of(recipe: Recipe, selection: Selection, growth: float = GROWTH[0]
     def steps(kernels: Kernels) -> tuple[Prediction, ...]:
         cost = recipe.cost(KernelName.parse(kernels[0]).kind)
         assert cost is not None
-        return tuple(predict_steps(cost, kernels, features, _ONE).values())
+        return tuple(predict_steps(cost, kernels, features, ONE).values())
 
     @cache
     def predict(kernels: Kernels) -> Prediction:

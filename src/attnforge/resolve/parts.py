@@ -16,10 +16,9 @@ from attnforge.model.parts import Parted
 from attnforge.model.plan import Selection
 from attnforge.model.recipe import Cut, KernelName, Recipe
 from attnforge.model.request import Request
-from attnforge.model.target import Architecture
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import feature_share, memory_limit, predict_parts, predict_steps
-from attnforge.resolve.grouping import at_once
+from attnforge.resolve.estimate import compiled_as, feature_share, memory_limit, predict_parts, predict_steps
+from attnforge.resolve.grouping import ONE, at_once
 from attnforge.schedule.simulate import simulate
 from attnforge.schedule.unit import chain_of, unit_of
 
@@ -29,9 +28,6 @@ _SUBJECT = "parts"
 _WORTH = 0.03
 
 _SHOWN = 3
-
-# Any architecture: the steps of each cost the same.
-_ONE = (Architecture(major=9, minor=0),)
 
 Kernels = tuple[str, ...]
 Steps = Mapping[str, Prediction]
@@ -89,12 +85,11 @@ def _whole_units(
     recipe: Recipe, selection: Selection, groups: Sequence[Sequence[str]], features: float
 ) -> dict[Kernels, Steps]:
     """Return the steps of each unit as it is compiled at once, by its kernels; the host's code has none."""
-    grouped = {kernel for group in groups for kernel in group}
     found: dict[Kernels, Steps] = {}
-    for kernels in (*map(tuple, groups), *((kernel,) for kernel in selection.kept if kernel not in grouped)):
+    for kernels in compiled_as(groups, selection.kept):
         cost = recipe.cost(KernelName.parse(kernels[0]).kind)
         if cost is not None:
-            found[kernels] = predict_steps(cost, kernels, features, _ONE)
+            found[kernels] = predict_steps(cost, kernels, features, ONE)
     dispatch = recipe.cost(DISPATCH)
     return found | ({(): {"": Prediction(dispatch.alone(1.0), dispatch.peak(1.0))}} if dispatch else {})
 
@@ -109,7 +104,7 @@ def _divided(
         return None
     left = {label: step for label, step in whole.items() if not label.startswith("cicc ")}
     found = [
-        (cut, left | predict_parts(cost, cut, kernels, features, _ONE))
+        (cut, left | predict_parts(cost, cut, kernels, features, ONE))
         for cut in cost.cuts
         if all(cut.serves(name, selection.features) for name in names)
     ]
