@@ -83,10 +83,9 @@ class _Parser(argparse.ArgumentParser):
         actions = {option: action for action in self._actions for option in action.option_strings}
         near = get_close_matches(named.partition("=")[0], actions, n=1) if named else []
         hint = f"did you mean {near[0]}?" if near else f"{self.prog} --help"
-        owner = next(iter(_verbs_with(named.partition("=")[0])), "")
         if named in actions:
             hint = self._form(named, actions[named], message)
-        elif named and owner:
+        elif owner := next(_verbs_with(named.partition("=")[0]), ""):
             hint = f"`attnforge {owner}` takes it: attnforge {owner} --help"
         raise RequestError(message, hint=hint)
 
