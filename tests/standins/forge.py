@@ -20,7 +20,21 @@ from attnforge.cli.main import main
 from standins.house import Toolkit
 
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-TARGET = ("--gpu", "H100", "--torch", "2.11.0", "--python", PYTHON, "--toolchain", "system", "--jobs", "2")
+# The memory is named: what a neighbour holds must not decide how many units of a test run at once.
+TARGET = (
+    "--gpu",
+    "H100",
+    "--torch",
+    "2.11.0",
+    "--python",
+    PYTHON,
+    "--toolchain",
+    "system",
+    "--jobs",
+    "2",
+    "--memory",
+    "16G",
+)
 
 # The text of a module in whose place a PyTorch would be, on a machine that has no GPU.
 TORCH_WITHOUT_GPU = """
