@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.cost import CostModel
-from attnforge.compile.engine import Engine
+from attnforge.compile.run.cost import CostModel
+from attnforge.compile.run.engine import Engine
 from attnforge.model.events import Event, GraphReceived, UnitFinished
 from attnforge.workflow.outside import generator
 

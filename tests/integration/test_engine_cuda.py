@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.cache import StepCache
-from attnforge.compile.cost import CostModel
-from attnforge.compile.engine import Engine, Watch
-from attnforge.compile.passes.architectures import architectures
-from attnforge.compile.passes.group import group
-from attnforge.compile.passes.reproducible import reproducible
-from attnforge.compile.passes.share import share
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.reuse import Reuse
-from attnforge.compile.shared import Sharing
-from attnforge.compile.summary import Summary
+from attnforge.compile.graph.passes.architectures import architectures
+from attnforge.compile.graph.passes.group import group
+from attnforge.compile.graph.passes.reproducible import reproducible
+from attnforge.compile.graph.passes.share import share
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.nvcc.shared import Sharing
+from attnforge.compile.reuse.cache import StepCache
+from attnforge.compile.reuse.reuse import Reuse
+from attnforge.compile.run.cost import CostModel
+from attnforge.compile.run.engine import Engine, Watch
+from attnforge.compile.run.summary import Summary
 from attnforge.errors import AttnforgeError
 from attnforge.model.events import Event, JobFinished, Message
 from attnforge.model.graph import CompileGraph, InParts, Pass, Unit

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.cache import StepCache
-from attnforge.compile.cost import PEAK_MARGIN, CostModel
-from attnforge.compile.engine import Engine
-from attnforge.compile.objects import ObjectStore
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.reads import is_neutral
-from attnforge.compile.reuse import Reuse
-from attnforge.compile.summary import Summary
-from attnforge.compile.work import Product
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.reuse.cache import StepCache
+from attnforge.compile.reuse.objects import ObjectStore
+from attnforge.compile.reuse.reads import is_neutral
+from attnforge.compile.reuse.reuse import Reuse
+from attnforge.compile.run.cost import PEAK_MARGIN, CostModel
+from attnforge.compile.run.engine import Engine
+from attnforge.compile.run.summary import Summary
+from attnforge.compile.run.work import Product
 from attnforge.errors import AttnforgeError, BuildError, HostError
 from attnforge.model.events import Event, GraphReceived, JobFinished, JobRetried, JobStarted
 from attnforge.model.graph import CompileGraph, GeneratedFile, Pass
@@ -424,8 +424,8 @@ def test_closing_the_engine_ends_compilers_and_keeps_objects(plain: Project) -> 
 BUILD = """
 import io, os, subprocess, sys
 from pathlib import Path
-from attnforge.compile.cost import PEAK_MARGIN, CostModel
-from attnforge.compile.engine import Engine
+from attnforge.compile.run.cost import PEAK_MARGIN, CostModel
+from attnforge.compile.run.engine import Engine
 folder = Path(sys.argv[1])
 with Engine(folder=folder / "plan", slots=2, budget_bytes=8 * 10**9, passes=(), costs=CostModel(folder / "costs.json"),
             observe=lambda event: None, log=io.StringIO(), temporary=folder / "tmp") as engine:

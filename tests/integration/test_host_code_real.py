@@ -1,6 +1,6 @@
 """Host code for real: the units that the host compiler makes, of a few shapes of a build, against PyTorch's headers.
 
-All shapes and every PyTorch are ``python bench/hosts.py``; this is its fair sample, of the default PyTorch.
+All shapes and every PyTorch are ``python experiments/hosts.py``; this is its fair sample, of the default PyTorch.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from attnforge.compile import engine
+from attnforge.compile.run import engine
 from standins import house
 from standins.forge import TARGET, Forge, wait_until
 

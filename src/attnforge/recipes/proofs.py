@@ -1,4 +1,4 @@
-"""Finds the proofs that architectures of a package can share PTX. ``bench/shared.py`` makes them."""
+"""Finds the proofs that architectures of a package can share PTX. ``experiments/shared.py`` makes them."""
 
 from __future__ import annotations
 

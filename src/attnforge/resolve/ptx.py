@@ -12,7 +12,7 @@ from attnforge.model.target import Architecture
 from attnforge.resolve.decisions import Notes
 
 _SUBJECT = "shared PTX"
-_COMMAND = "python bench/shared.py"
+_COMMAND = "python experiments/shared.py"
 _SHOWN = 3
 
 

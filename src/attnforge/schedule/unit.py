@@ -13,7 +13,7 @@ from attnforge.schedule.simulate import Trial
 OPENING = Prediction(0.2, 10**8)
 """Looking into the cache and nvcc --dryrun (measured: 50 ms and 60 MB)."""
 
-# What nvcc's steps read of one another (compile/steps.py has that from nvcc itself). "*": of the same architecture,
+# What nvcc's steps read of one another, as compile/nvcc/steps.py reads it from nvcc. "*": of the same architecture,
 # or of each where the step is there once.
 _AFTER: Mapping[str, tuple[str, ...]] = {
     "preprocess": (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from attnforge.compile.objects import stored_sources
+from attnforge.compile.reuse.objects import stored_sources
 from attnforge.model.plan import BuildPlan
 from attnforge.paths import Folders
 from attnforge.resolve.estimate import Made

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from attnforge.audit.wheel import audit_wheel
-from attnforge.compile.summary import Summary
+from attnforge.compile.run.summary import Summary
 from attnforge.errors import WheelError
 from attnforge.model.audit import AuditReport
 from attnforge.model.events import Finished, Observer, ignore

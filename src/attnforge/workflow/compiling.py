@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import IO
 
 from attnforge import process
-from attnforge.compile.cache import StepCache
-from attnforge.compile.cost import CostModel
-from attnforge.compile.engine import Engine, Watch
-from attnforge.compile.pipeline import passes_for, standard_of
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.reuse import Reuse
-from attnforge.compile.shared import Sharing
-from attnforge.compile.summary import Summary
-from attnforge.compile.work import Product
+from attnforge.compile.graph.pipeline import passes_for, standard_of
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.nvcc.shared import Sharing
+from attnforge.compile.reuse.cache import StepCache
+from attnforge.compile.reuse.reuse import Reuse
+from attnforge.compile.run.cost import CostModel
+from attnforge.compile.run.engine import Engine, Watch
+from attnforge.compile.run.summary import Summary
+from attnforge.compile.run.work import Product
 from attnforge.errors import BuildError
 from attnforge.model.events import Message, Observer
 from attnforge.model.graph import Pass

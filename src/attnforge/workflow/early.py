@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from attnforge.compile.cache.remote import open_remote
+from attnforge.compile.reuse.cache.remote import open_remote
 from attnforge.errors import RequestError
 from attnforge.knowledge.targets import find_profile, find_target
 from attnforge.knowledge.torch import TorchRelease

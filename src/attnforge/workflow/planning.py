@@ -11,7 +11,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, is_normalized_name
 from packaging.version import Version
 
-from attnforge.compile.cost import CostModel
+from attnforge.compile.run.cost import CostModel
 from attnforge.errors import RequestError
 from attnforge.knowledge.targets import find_target
 from attnforge.model.host import Active, Installed

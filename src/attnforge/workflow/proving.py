@@ -16,13 +16,13 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 
-from attnforge.compile import keys
-from attnforge.compile.passes.share import names_of
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.ptx import Module, UnknownPtxError, derived, is_reordered, parts, read_ptx
-from attnforge.compile.shared import files_read, left_out, written
-from attnforge.compile.steps import Step
-from attnforge.compile.work import Work
+from attnforge.compile.graph.passes.share import names_of
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.nvcc.ptx import Module, UnknownPtxError, derived, is_reordered, parts, read_ptx
+from attnforge.compile.nvcc.shared import files_read, left_out, written
+from attnforge.compile.nvcc.steps import Step
+from attnforge.compile.reuse import keys
+from attnforge.compile.run.work import Work
 from attnforge.model.events import Observer, ignore
 from attnforge.model.plan import BuildPlan
 from attnforge.model.sharing import Proof, ProvenUnit, merged

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from attnforge.audit.wheel import audit_wheel
-from attnforge.compile.engine import Engine
+from attnforge.compile.run.engine import Engine
 from attnforge.errors import BuildError, WheelError
 from attnforge.model.events import Message, Observer, Rehearsed
 from attnforge.model.finding import Severity

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from attnforge.compile.summary import Summary
+from attnforge.compile.run.summary import Summary
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import BuildPlan, Resolution, ToolchainPin
 from attnforge.model.universal import Pair

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from attnforge.compile.cache import SECRET, StepCache, check_remote, open_remote
-from attnforge.compile.summary import Summary
+from attnforge.compile.reuse.cache import SECRET, StepCache, check_remote, open_remote
+from attnforge.compile.run.summary import Summary
 from attnforge.errors import AttnforgeError
 from attnforge.model.audit import AuditReport
 from attnforge.model.finding import Finding, Severity

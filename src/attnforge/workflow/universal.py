@@ -18,10 +18,10 @@ from typing import IO
 
 from attnforge import process
 from attnforge.audit.metadata import import_name
-from attnforge.compile.engine import Engine
-from attnforge.compile.reads import is_neutral
-from attnforge.compile.summary import Summary
-from attnforge.compile.work import Product
+from attnforge.compile.reuse.reads import is_neutral
+from attnforge.compile.run.engine import Engine
+from attnforge.compile.run.summary import Summary
+from attnforge.compile.run.work import Product
 from attnforge.errors import AttnforgeError, BuildError
 from attnforge.link.linker import Library, Linker
 from attnforge.link.partition import ObjectFile, Partition, init_name, partition, read_object, together

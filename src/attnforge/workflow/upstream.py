@@ -13,8 +13,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from attnforge import process
-from attnforge.compile.diagnose import disk_full, first_error, known_cause
-from attnforge.compile.engine import Engine
+from attnforge.compile.run.diagnose import disk_full, first_error, known_cause
+from attnforge.compile.run.engine import Engine
 from attnforge.errors import AttnforgeError, BuildError, HostError, RequestError
 from attnforge.provision.metadata import build_requires
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from attnforge.compile.cache import Limits
+from attnforge.compile.reuse.cache import Limits
 
 # Long enough for a loaded machine to answer from memory, short enough to wait for in a test.
 QUICK = Limits(lookup_seconds=0.05, upload_seconds=0.05)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.aside import INSIDE, is_aside, run_aside, seen_inside
-from attnforge.compile.executor import Executor
-from attnforge.compile.ninja import parse
+from attnforge.compile.graph.ninja import parse
+from attnforge.compile.run.executor import Executor
+from attnforge.compile.seat.aside import INSIDE, is_aside, run_aside, seen_inside
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 

@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnforge.compile.cache.entry import MAX_CONTENT_BYTES, BadEntryError, Seal, pack, unpack
+from attnforge.compile.reuse.cache.entry import MAX_CONTENT_BYTES, BadEntryError, Seal, pack, unpack
 
 KEY, OTHER = hashlib.sha256(b"one").hexdigest(), hashlib.sha256(b"other").hexdigest()
 OUTPUTS = {"ptx": b"// kernel\n" * 20, "stub.c": b"int stub;", "empty": b""}

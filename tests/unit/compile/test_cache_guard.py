@@ -11,9 +11,9 @@ from dataclasses import replace
 import pytest
 from cache_stores import PATIENT, QUICK, MemoryRemote, failing, hanging
 
-from attnforge.compile.cache import Limits
-from attnforge.compile.cache.guard import GuardedRemote, Uploads, reason_of, within
-from attnforge.compile.cache.notices import Notices
+from attnforge.compile.reuse.cache import Limits
+from attnforge.compile.reuse.cache.guard import GuardedRemote, Uploads, reason_of, within
+from attnforge.compile.reuse.cache.notices import Notices
 
 
 class Watched:
@@ -175,8 +175,8 @@ def test_a_reason_is_one_line_without_credentials(error: Exception, reason: str)
 def test_nothing_that_hangs_keeps_the_process_from_exiting() -> None:
     program = """
 import threading
-from attnforge.compile.cache.guard import GuardedRemote, Limits
-from attnforge.compile.cache.notices import Notices
+from attnforge.compile.reuse.cache.guard import GuardedRemote, Limits
+from attnforge.compile.reuse.cache.notices import Notices
 class Hangs:
     name = "hangs://"
     def read(self, path): threading.Event().wait()

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from attnforge.compile.cache import local
-from attnforge.compile.cache.local import LocalStore, write_whole
-from attnforge.compile.cache.notices import Notices
+from attnforge.compile.reuse.cache import local
+from attnforge.compile.reuse.cache.local import LocalStore, write_whole
+from attnforge.compile.reuse.cache.notices import Notices
 
 
 @pytest.fixture

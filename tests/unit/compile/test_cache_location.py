@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from attnforge.compile.cache.location import Service, parse, service_of
+from attnforge.compile.reuse.cache.location import Service, parse, service_of
 from attnforge.errors import RequestError
 
 

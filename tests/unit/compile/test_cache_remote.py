@@ -15,8 +15,8 @@ import opendal
 import pytest
 from cache_stores import MemoryRemote, failing, hanging
 
-from attnforge.compile.cache import Remote, StepCache, check_remote, open_remote
-from attnforge.compile.cache.remote import FolderRemote, OpenDalRemote, StoreError, summary
+from attnforge.compile.reuse.cache import Remote, StepCache, check_remote, open_remote
+from attnforge.compile.reuse.cache.remote import FolderRemote, OpenDalRemote, StoreError, summary
 from attnforge.errors import HostError, RequestError
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from cache_stores import PATIENT, QUICK, MemoryRemote, failing, hanging
 
-from attnforge.compile.cache import Limits, Stats, StepCache
-from attnforge.compile.cache.entry import Seal
+from attnforge.compile.reuse.cache import Limits, Stats, StepCache
+from attnforge.compile.reuse.cache.entry import Seal
 
 KEYS = [hashlib.sha256(bytes([number])).hexdigest() for number in range(20)]
 KEY, OTHER = KEYS[:2]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnforge.compile.cost import (
+from attnforge.compile.run.cost import (
     DEFAULTS,
     ENOUGH,
     FASTEST,

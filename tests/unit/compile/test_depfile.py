@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnforge.compile.depfile import read_dependencies
+from attnforge.compile.graph.depfile import read_dependencies
 
 
 @pytest.mark.parametrize(

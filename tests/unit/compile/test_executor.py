@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile import reaper
-from attnforge.compile.executor import Executor, Run, largest_resident, resident_by_session, session_and_resident
+from attnforge.compile.run import reaper
+from attnforge.compile.run.executor import Executor, Run, largest_resident, resident_by_session, session_and_resident
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_the_peak_is_that_of_one_process_at_least(executor: Executor, tmp_path: 
 LARGE_PARENT = """
 import sys
 from pathlib import Path
-from attnforge.compile.executor import Executor, Run
+from attnforge.compile.run.executor import Executor, Run
 held = b"x" * 600_000_000
 with Executor() as executor:
     for number, program in enumerate(sys.argv[1:]):

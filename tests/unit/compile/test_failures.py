@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.failures import explain, no_space, out_of_memory, was_killed, write_rerun
+from attnforge.compile.run.failures import explain, no_space, out_of_memory, was_killed, write_rerun
 from attnforge.errors import BuildError, HostError
 from attnforge.model.graph import GeneratedFile, Language, Unit
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnforge.compile.held import DROPPED, Held
+from attnforge.compile.run.held import DROPPED, Held
 
 
 def after(samples: Iterable[int], every: float = 1.0) -> Held:

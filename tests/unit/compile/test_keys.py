@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from dryruns import ONE, THREE
 
-from attnforge.compile.keys import outputs, step_key
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.steps import Step, dissect, folders
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.nvcc.steps import Step, dissect, folders
+from attnforge.compile.reuse.keys import outputs, step_key
 
 PURE = ("cudafe++", "cicc sm_90a", "ptxas sm_90a")
 

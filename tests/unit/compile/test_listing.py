@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.listing import include_folders, listing_digest
+from attnforge.compile.reuse.listing import include_folders, listing_digest
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnforge.compile.ninja import arguments, language, parse
+from attnforge.compile.graph.ninja import arguments, language, parse
 from attnforge.errors import BuildError
 from attnforge.model.graph import Language
 

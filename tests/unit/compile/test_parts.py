@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ptx_texts import ptx
 
-from attnforge.compile.parts import NotWholeError, in_parts, joined
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.ptx import read_ptx
-from attnforge.compile.steps import Step, Tool, UnknownStepsError, dissect, folders
+from attnforge.compile.nvcc.parts import NotWholeError, in_parts, joined
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.nvcc.ptx import read_ptx
+from attnforge.compile.nvcc.steps import Step, Tool, UnknownStepsError, dissect, folders
 from attnforge.model.graph import InParts, Language, Unit
 from attnforge.model.parts import features_of, is_part, part_labels
 

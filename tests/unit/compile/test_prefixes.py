@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnforge.compile import prefixes
-from attnforge.compile.prefixes import Prefixes
+from attnforge.compile.nvcc import prefixes
+from attnforge.compile.nvcc.prefixes import Prefixes
 
 PREFIXES = Prefixes(
     {"/w/src": "source", "/w/src/gen": "generated", "/w/env/site-packages": "site-packages/", "/c": "cuda"}

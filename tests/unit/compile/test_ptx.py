@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ptx_texts import mark, ptx
 
-from attnforge.compile.ptx import UnknownPtxError, derived, is_reordered, parts, read_ptx
+from attnforge.compile.nvcc.ptx import UnknownPtxError, derived, is_reordered, parts, read_ptx
 
 FUNCTIONS = st.lists(
     st.tuples(st.from_regex(r"_Z[0-9]{1,2}[a-z_$]{1,9}", fullmatch=True), st.integers(1, 99)),

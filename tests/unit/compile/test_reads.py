@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from attnforge.compile.reads import folders_of, is_neutral
-from attnforge.compile.work import Batch, product
+from attnforge.compile.reuse.reads import folders_of, is_neutral
+from attnforge.compile.run.work import Batch, product
 from attnforge.model.graph import CompileGraph, Language, Unit
 
 

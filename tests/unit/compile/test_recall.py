@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.objects import Cost
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.recall import MOST_VARIANTS, Recall
-from attnforge.compile.tools import Tools
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.nvcc.tools import Tools
+from attnforge.compile.reuse.objects import Cost
+from attnforge.compile.reuse.recall import MOST_VARIANTS, Recall
 from attnforge.model.graph import GeneratedFile, Language, Unit
 from attnforge.process import Command, Outcome
 

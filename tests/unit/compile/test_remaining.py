@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.remaining import Countdown, first_trial, seconds_left, trials_of
-from attnforge.compile.revision import revised
-from attnforge.compile.work import OPEN, WHOLE, Batch, Task, Work, job_of
+from attnforge.compile.run.remaining import Countdown, first_trial, seconds_left, trials_of
+from attnforge.compile.run.revision import revised
+from attnforge.compile.run.work import OPEN, WHOLE, Batch, Task, Work, job_of
 from attnforge.model.cost import Prediction
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.schedule.scheduler import Scheduler

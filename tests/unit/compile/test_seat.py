@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile import ninja, seat
-from attnforge.compile.seat import Options, Usage
-from attnforge.compile.server import Say, Server, write_seat
+from attnforge.compile.graph import ninja
+from attnforge.compile.seat import seat
+from attnforge.compile.seat.seat import Options, Usage
+from attnforge.compile.seat.server import Say, Server, write_seat
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from ptx_texts import ptx
 
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.ptx import parts, read_ptx
-from attnforge.compile.shared import Sharing, UnprovenError, files_read, ordered
-from attnforge.compile.steps import Step, Tool
-from attnforge.compile.work import Batch, Work
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.nvcc.ptx import parts, read_ptx
+from attnforge.compile.nvcc.shared import Sharing, UnprovenError, files_read, ordered
+from attnforge.compile.nvcc.steps import Step, Tool
+from attnforge.compile.run.work import Batch, Work
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.sharing import Proof
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from dryruns import ONE, THREE, TWO_CUBINS, WITH_PTX
 
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.steps import Step, Tool, UnknownStepsError, dissect, dryrun_argv, folders, is_whole, parse
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.nvcc.steps import Step, Tool, UnknownStepsError, dissect, dryrun_argv, folders, is_whole, parse
 
 PREFIXES = Prefixes({"/p/src": "source"})
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from dryruns import ONE
 
-from attnforge.compile.tools import Tools
+from attnforge.compile.nvcc.tools import Tools
 from attnforge.model.graph import Language, Unit
 from attnforge.process import Command, Outcome
 

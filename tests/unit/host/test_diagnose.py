@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from attnforge.compile.diagnose import disk_full, explain, first_error, was_killed
+from attnforge.compile.run.diagnose import disk_full, explain, first_error, was_killed
 from attnforge.errors import BuildError
 
 NVCC = """\

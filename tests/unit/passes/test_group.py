@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnforge.compile.passes.architectures import architectures
-from attnforge.compile.passes.group import group, obstacles
-from attnforge.compile.passes.price import price
-from attnforge.compile.passes.reproducible import reproducible
+from attnforge.compile.graph.passes.architectures import architectures
+from attnforge.compile.graph.passes.group import group, obstacles
+from attnforge.compile.graph.passes.price import price
+from attnforge.compile.graph.passes.reproducible import reproducible
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.target import Architecture
 

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from attnforge.compile.passes.architectures import architectures, without_architectures
-from attnforge.compile.passes.classify import classify
-from attnforge.compile.passes.collect import collect
-from attnforge.compile.passes.compress import compress
-from attnforge.compile.passes.leave import leave
-from attnforge.compile.passes.price import price
-from attnforge.compile.passes.reproducible import module_id, reproducible
-from attnforge.compile.passes.select import select
-from attnforge.compile.passes.share import share
-from attnforge.compile.passes.standard import standard
-from attnforge.compile.pipeline import passes_for
+from attnforge.compile.graph.passes.architectures import architectures, without_architectures
+from attnforge.compile.graph.passes.classify import classify
+from attnforge.compile.graph.passes.collect import collect
+from attnforge.compile.graph.passes.compress import compress
+from attnforge.compile.graph.passes.leave import leave
+from attnforge.compile.graph.passes.price import price
+from attnforge.compile.graph.passes.reproducible import module_id, reproducible
+from attnforge.compile.graph.passes.select import select
+from attnforge.compile.graph.passes.share import share
+from attnforge.compile.graph.passes.standard import standard
+from attnforge.compile.graph.pipeline import passes_for
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.plan import BuildPlan

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attnforge.compile.cost import PEAK_MARGIN, CostModel
+from attnforge.compile.run.cost import PEAK_MARGIN, CostModel
 from attnforge.model.cost import Prediction, step_key
 from attnforge.model.graph import Language, Unit
 from attnforge.model.plan import BuildPlan

@@ -295,7 +295,7 @@ def test_where_the_two_sides_differ_in_layout_they_do_not_link(tmp_path: Path, m
 
 
 def kernel_symbol(variant: Variant, dtype: str, flags: str = "") -> str:
-    """Mangle a kernel as GCC and nvcc do (held against the PTX of real units by bench/shared.py)."""
+    """Mangle a kernel as GCC and nvcc do (held against the PTX of real units by experiments/shared.py)."""
     letters = {"true": "Lb1E", "false": "Lb0E"}
     numbers = [str(variant.head_dim), *variant.traits.split(", ")]
     arguments = "".join(letters.get(word) or f"Li{word}E" for word in numbers)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.passes.group import group
+from attnforge.compile.graph.passes.group import group
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.parts import Parted, features_of
 from attnforge.model.recipe import Cut

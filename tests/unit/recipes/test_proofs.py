@@ -28,7 +28,7 @@ def test_a_proof_is_found_by_its_compiler_and_says_what_made_it(path: Path) -> N
     assert proof.units
     assert proof.files
     assert len(proof.parts) > max(unit.functions for unit in proof.units)
-    assert all(command.startswith("python bench/shared.py ") for command in proof.commands)
+    assert all(command.startswith("python experiments/shared.py ") for command in proof.commands)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.parent.name}/{path.name}")

@@ -70,7 +70,7 @@ def test_units_that_are_not_proven_are_named(make: Make) -> None:
     found = next(one for one in resolution.decisions if one.subject == "shared PTX")
     assert found.choice == "sm_90 from compute_80 in 1 of 4 units"
     assert all(unit in found.rejected[0].choice for unit in SLIM_64[1:])
-    assert "bench/shared.py" in found.rejected[0].reason
+    assert "experiments/shared.py" in found.rejected[0].reason
 
 
 @pytest.mark.parametrize(

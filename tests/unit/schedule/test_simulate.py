@@ -112,8 +112,8 @@ def test_three_hundred_units_take_a_fraction_of_a_second() -> None:
 
 
 def test_the_replay_of_a_measured_build_keeps_slots_busy_within_the_budget() -> None:
-    # As bench/replay.py prints it: 32 slots and 110 GB, predictions of the recipe and those of a build before.
-    sys.path.insert(0, str(Path(__file__).parents[3] / "bench"))
+    # As experiments/replay.py prints it: 32 slots and 110 GB, predictions of the recipe and those of a build before.
+    sys.path.insert(0, str(Path(__file__).parents[3] / "experiments"))
     try:
         import replay
     finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.objects import Cost, ObjectStore, stored_sources
+from attnforge.compile.reuse.objects import Cost, ObjectStore, stored_sources
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan
 from attnforge.model.request import Request

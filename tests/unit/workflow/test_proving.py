@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.prefixes import Prefixes
-from attnforge.compile.steps import Step, Tool
-from attnforge.compile.work import Batch, Work
+from attnforge.compile.nvcc.prefixes import Prefixes
+from attnforge.compile.nvcc.steps import Step, Tool
+from attnforge.compile.run.work import Batch, Work
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.plan import BuildPlan
 from attnforge.model.sharing import Proof

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from attnforge.compile.engine import Engine
+from attnforge.compile.run.engine import Engine
 from attnforge.errors import BuildError, WheelError
 from attnforge.model.events import Event, Message, Rehearsed
 from attnforge.workflow.rehearsing import Rehearsing, Tree, build_rehearsed

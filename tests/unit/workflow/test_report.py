@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from attnforge.compile.summary import Summary, Tally
+from attnforge.compile.run.summary import Summary, Tally
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import Resolution
 from attnforge.model.universal import Pair

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.cache import CREDENTIAL_VARIABLES, SECRET
+from attnforge.compile.reuse.cache import CREDENTIAL_VARIABLES, SECRET
 from attnforge.config import from_environment
 from attnforge.errors import RequestError
 from attnforge.model.finding import Severity

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.diagnose import known_cause
+from attnforge.compile.run.diagnose import known_cause
 from attnforge.errors import BuildError, HostError, RequestError
 from attnforge.process import base_environment
 from attnforge.workflow.upstream import FROM_SOURCE, build_requirements, build_wheel, prebuilt

@@ -1,0 +1,1 @@
+"""The compile graph: read from build.ninja, changed by passes."""

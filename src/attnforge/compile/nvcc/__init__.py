@@ -1,0 +1,1 @@
+"""nvcc's calls taken apart: steps, PTX, parts, paths."""

@@ -1,0 +1,1 @@
+"""What is not compiled again: keys, the object store, caches."""

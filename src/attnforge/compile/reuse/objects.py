@@ -1,0 +1,224 @@
+"""Keeps every finished object by what it was made of, so that nothing is compiled twice.
+
+The store lies in the plan's build folder: what the plan pins (upstream's headers, the compilers' versions) need not be
+in the key. An object counts only with a record, written after it, that states its size and hash: whatever moment a
+build was killed at, what is found is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from attnforge.compile.reuse.digests import file_sha256
+from attnforge.model.base import digest_of
+from attnforge.model.graph import GeneratedFile, Unit
+
+SCHEMA = 2
+
+# What compilers read of the environment besides PATH, which only finds the program (the key holds what it finds).
+# GCC: "Environment Variables Affecting GCC"; nvcc: "NVCC Environment Variables" in its manual.
+READ_BY_COMPILERS = re.compile(
+    r"NVCC_(?:APPEND|PREPEND)_FLAGS|NVCC_CCBIN|CPATH|(?:C|CPLUS|OBJC)_INCLUDE_PATH|COMPILER_PATH|GCC_EXEC_PREFIX"
+    r"|LIBRARY_PATH|SOURCE_DATE_EPOCH|CUDA_HOME|CUDA_PATH|CICC_PATH|NVVM_PATH|CCC_OVERRIDE_OPTIONS"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a stored object: ``size`` in bytes, wall and CPU ``seconds``, ``peak_bytes`` of memory.
+
+    ``reads`` names the folders that its compile read files of (``compile.reads``), None where that is not known.
+    """
+
+    key: str
+    size: int
+    sha256: str
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    argv: tuple[str, ...]
+    reads: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An object in the store, checked against its record."""
+
+    path: Path
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What making an object took."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def redirected(unit: Unit, output: str, depfile: str) -> tuple[str, ...] | None:
+    """Return the unit's argv with other output paths; None where the option that names the output is not found.
+
+    Options of gcc and nvcc: -o X, -oX, --output-file X or =X; -MF X, -MFX, --dependency-output X or =X.
+    """
+    found = False
+    argv: list[str] = []
+    rest = list(unit.argv)
+    while rest:
+        option, value, joined = _split(rest.pop(0))
+        if value is None and option in _OUTPUT + _DEPFILE and rest:
+            value = rest.pop(0)
+        if value is None or (option in _OUTPUT and not _is_output(unit, value)):
+            argv += [option] if value is None else _join(option, value, joined)
+            continue
+        found = found or option in _OUTPUT
+        argv += _join(option, output if option in _OUTPUT else depfile, joined)
+    return tuple(argv) if found else None
+
+
+_OUTPUT = ("-o", "--output-file")
+_DEPFILE = ("-MF", "--dependency-output")
+_JOINED = re.compile(r"(?P<option>-o|-MF|--output-file|--dependency-output)(?P<equals>=?)(?P<value>.+)", re.DOTALL)
+
+
+def _split(argument: str) -> tuple[str, str | None, str | None]:
+    """Split an argument that holds its value; the third is what stands between them, None for two arguments."""
+    match = _JOINED.fullmatch(argument)
+    if match is None or (match["option"].startswith("--") and not match["equals"]):
+        return argument, None, None
+    return match["option"], match["value"], match["equals"]
+
+
+def _join(option: str, value: str, joined: str | None) -> list[str]:
+    return [option, value] if joined is None else [option + joined + value]
+
+
+def _is_output(unit: Unit, value: str) -> bool:
+    return os.path.normpath(os.path.join(unit.cwd, value)) == unit.output  # noqa: PTH118 - Path would not normalize
+
+
+class ObjectStore:
+    """The objects of a plan's build folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Use ``folder``, which is made where it is missing."""
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def find(self, key: str) -> Stored | None:
+        """Return the object of that key if it is whole; one that is not is as good as none."""
+        path = self._path(key)
+        try:
+            record = _read_record(self._record_path(key))
+            whole = record.key == key and path.stat().st_size == record.size > 0 and file_sha256(path) == record.sha256
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+        return Stored(path, record) if whole else None
+
+    def keep(
+        self, key: str, made: Path, argv: Sequence[str], cost: Cost, reads: Collection[str] | None = None
+    ) -> Stored:
+        """Take an object that was made (on the same filesystem) into the store."""
+        record = Record(
+            key=key,
+            size=made.stat().st_size,
+            sha256=file_sha256(made),
+            argv=tuple(argv),
+            seconds=round(cost.seconds, 3),
+            cpu_seconds=round(cost.cpu_seconds, 3),
+            peak_bytes=cost.peak_bytes,
+            reads=None if reads is None else tuple(sorted(reads)),
+        )
+        path = self._path(key)
+        made.replace(path)
+        temporary = path.with_suffix(".json.new")
+        temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(record)}), encoding="utf-8")
+        temporary.replace(self._record_path(key))
+        return Stored(path, record)
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.o"
+
+    def _record_path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+
+def stored_sources(folder: Path) -> frozenset[str]:
+    """Return the file names that the commands of the objects in a store's folder name: of sources, above all."""
+    found: set[str] = set()
+    for path in folder.glob("*.json"):
+        try:
+            record = _read_record(path)
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        found.update(word.rpartition("/")[2] for word in record.argv if not word.startswith("-"))
+    return frozenset(found)
+
+
+def unit_key(unit: Unit, files: Iterable[GeneratedFile], program: str, environment: Mapping[str, str]) -> str:
+    """Return the key of a unit's object: hex SHA-256 of all that may change its bytes within a plan.
+
+    ``files`` are the generated files that the unit may read, ``program`` the path of its compiler. OSError where a
+    source can't be read.
+    """
+    described = {
+        "schema": SCHEMA,
+        "argv": redirected(unit, "<output>", "<depfile>") or unit.argv,
+        "program": program,
+        "cwd": unit.cwd,
+        "empty": unit.empty,
+        "sources": [file_sha256(source) for source in unit.sources],
+        "files": [(file.path, _text_sha256(file.text)) for file in files],
+        "environment": sorted(item for item in environment.items() if READ_BY_COMPILERS.fullmatch(item[0])),
+    }
+    return digest_of(described)
+
+
+def _text_sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def place(stored: Path, output: Path) -> None:
+    """Put an object where the link step expects it: at once, or not at all."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if output.exists() and output.samefile(stored):
+        # rename(2) between two links of one file does nothing, and would leave the temporary name.
+        return
+    temporary = output.with_name(f".attnforge-{_text_sha256(output.name)[:16]}")
+    temporary.unlink(missing_ok=True)
+    try:
+        temporary.hardlink_to(stored)
+    except OSError:
+        # Another filesystem, or one without links, or too many of them.
+        shutil.copyfile(stored, temporary)
+    temporary.replace(output)
+
+
+def _read_record(path: Path) -> Record:
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    if document.pop("schema") != SCHEMA:
+        raise ValueError("another schema")
+    reads = document.get("reads")
+    return Record(**{**document, "argv": tuple(document["argv"]), "reads": None if reads is None else tuple(reads)})
+
+
+def write_generated(file: GeneratedFile) -> None:
+    """Write a generated file where it is not there already with that text."""
+    path, data = Path(file.path), file.text.encode("utf-8", "surrogateescape")
+    try:
+        if path.read_bytes() == data:
+            return
+    except OSError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".attnforge-{_text_sha256(path.name)[:16]}.{os.getpid()}")
+    temporary.write_bytes(data)
+    temporary.replace(path)

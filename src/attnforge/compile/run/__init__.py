@@ -1,0 +1,1 @@
+"""Runs what a graph asks for: the engine, compilers, memory, time."""

@@ -1,0 +1,324 @@
+"""Runs compilers: each in its own session, measured while it runs, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import resource
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from attnforge.compile.run import reaper
+from attnforge.compile.run.held import Held
+from attnforge.process import kill_group
+
+# A sample of all processes every so many seconds; less often where it takes long, so that it costs a fiftieth of
+# one CPU at most.
+SAMPLE_SECONDS = 0.25
+SAMPLE_SHARE = 0.02
+
+# A program that ends before it was sampled is looked at by the thread that waits for it: first after so many seconds,
+# then each time after half as long again, until samples see it.
+FIRST_LOOK_SECONDS = 0.01
+
+# The child announces its own process group before it becomes the compiler: from then on the reaper knows of it, and
+# before that there is nothing to leave behind. Its standard output is the reaper's pipe until the exec.
+_ANNOUNCE = 'echo "+$$"; exec "$@" 1>&2'
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A program to run to its end; what it prints goes to the file ``log``."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    environment: Mapping[str, str]
+    log: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended. A negative ``code`` is the signal. ``stopped`` says that we ended it.
+
+    ``cpu_seconds`` is user and system time of all its processes, ``peak_bytes`` the most memory that they held
+    together, as far as samples saw it, and at least what the largest of them held. ``late_bytes`` is the most that they
+    held after memory had dropped to less than half of the peak so far (the peak, where it never did), ``early_share``
+    (0 to 1) the part of their time until then.
+    """
+
+    code: int
+    seconds: float
+    cpu_seconds: float
+    peak_bytes: int
+    stopped: bool
+    late_bytes: int = 0
+    early_share: float = 1.0
+
+
+class Executor:
+    """Runs programs, from any number of threads. ``folders`` are removed when it is closed, or when we are killed."""
+
+    def __init__(self, folders: Iterable[Path] = (), sampled: Callable[[], object] = int) -> None:
+        """Start the reaper and the sampler, which calls ``sampled`` after each sample, in a thread of its own."""
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", reaper.__file__, *map(str, folders)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+        assert self._reaper.stdin is not None
+        self._pipe = self._reaper.stdin.fileno()
+        self._lock = threading.Lock()
+        self._groups: set[int] = set()
+        self._stopped = False
+        self._sampler = Sampler(sampled)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def memory(self) -> Sampler:
+        """What the running programs hold."""
+        return self._sampler
+
+    def run(self, run: Run, started: Callable[[int], object] = int) -> Ended:
+        """Run a program to its end; ``started`` is told its session, by which ``memory`` knows it.
+
+        OSError where its folder is missing; a missing program is code 127, as in a shell.
+        """
+        began = time.monotonic()
+        process = self._start(run)
+        if process is None:
+            return Ended(code=-9, seconds=0.0, cpu_seconds=0.0, peak_bytes=0, stopped=True)
+        started(process.pid)
+        self._watch_first(process.pid)
+        # Waits without taking the zombie away: until it is forgotten here, its number can't become another's.
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        seconds = time.monotonic() - began
+        held = self._forget(process.pid)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        peak = max(held.peak, own_peak(usage))
+        return Ended(
+            code=process.returncode,
+            seconds=seconds,
+            cpu_seconds=usage.ru_utime + usage.ru_stime,
+            peak_bytes=peak,
+            stopped=self._stopped,
+            late_bytes=held.late if held.dropped else peak,
+            early_share=held.early_share(seconds),
+        )
+
+    def _watch_first(self, session: int) -> None:
+        """Look at a program's memory while it is younger than two samples; return when it is older or has ended."""
+        try:
+            process = os.pidfd_open(session)
+        except OSError:
+            return  # An older kernel: samples alone tell.
+        try:
+            ended = select.poll()
+            ended.register(process, select.POLLIN)
+            passed, pause = 0.0, FIRST_LOOK_SECONDS
+            while passed < 2 * SAMPLE_SECONDS and not ended.poll(pause * 1000):
+                self._sampler.look(session, largest_resident(session))
+                passed, pause = passed + pause, pause * 1.5
+        finally:
+            os.close(process)
+
+    def stop(self) -> None:
+        """Kill all that runs, at once, and start nothing more."""
+        with self._lock:
+            self._stopped = True
+            for group in self._groups:
+                kill_group(group)
+
+    def close(self) -> None:
+        """Stop, and wait for the reaper to remove the folders."""
+        self.stop()
+        self._sampler.close()
+        assert self._reaper.stdin is not None
+        if not self._reaper.stdin.closed:
+            self._reaper.stdin.close()
+            self._reaper.wait()
+
+    def _start(self, run: Run) -> subprocess.Popen[bytes] | None:
+        # Under the lock: what starts is either seen by stop() or does not start.
+        with self._lock, run.log.open("wb") as log:
+            if self._stopped:
+                return None
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", _ANNOUNCE, "sh", *run.argv],
+                cwd=run.cwd,
+                env=dict(run.environment),
+                stdin=subprocess.DEVNULL,
+                stdout=self._pipe,
+                stderr=log,
+                start_new_session=True,
+            )
+            self._groups.add(process.pid)
+        self._sampler.track(process.pid)
+        return process
+
+    def _forget(self, group: int) -> Held:
+        with self._lock:
+            # What it may have left running in the background.
+            kill_group(group)
+            self._groups.discard(group)
+            # Where someone killed the reaper, the build itself is well.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(self._pipe, f"-{group}\n".encode())
+        return self._sampler.forget(group)
+
+
+class Sampler:
+    """Measures the memory of sessions while they run, in a thread of its own. ``sampled`` is called after each."""
+
+    def __init__(self, sampled: Callable[[], object] = int) -> None:
+        """Start with nothing to measure."""
+        self._sampled = sampled
+        self._lock = threading.Lock()
+        self._held: dict[int, Held] = {}
+        self._used = 0
+        self._peak = 0
+        self._end = threading.Event()
+        self._wake = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="memory", daemon=True)
+        self._thread.start()
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes that all tracked sessions held at the last sample."""
+        return self._used
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes that all tracked sessions held at once."""
+        return self._peak
+
+    def track(self, session: int) -> None:
+        """Measure a session from now on."""
+        with self._lock:
+            self._held[session] = Held(began=time.monotonic())
+        self._wake.set()
+
+    def held(self, session: int) -> Held:
+        """Return what a session was seen to hold so far."""
+        with self._lock:
+            return self._held.get(session, Held())
+
+    def look(self, session: int, largest: int) -> None:
+        """Take note of the most that one process of a session held so far, in bytes."""
+        with self._lock:
+            if session in self._held:
+                self._held[session] = self._held[session].at_least(largest)
+
+    def forget(self, session: int) -> Held:
+        """Stop measuring a session; return what it was seen to hold."""
+        with self._lock:
+            return self._held.pop(session, Held())
+
+    def close(self) -> None:
+        """End the thread."""
+        self._end.set()
+        self._wake.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._end.is_set():
+            started = time.monotonic()
+            tracked = self._sample()
+            took = time.monotonic() - started
+            if tracked:
+                self._sampled()
+            else:
+                self._wake.wait()
+            self._wake.clear()
+            self._end.wait(max(SAMPLE_SECONDS, took / SAMPLE_SHARE) if tracked else 0.02)
+
+    def _sample(self) -> bool:
+        if not self._held:
+            self._used = 0
+            return False
+        resident, now = resident_by_session(), time.monotonic()
+        largest = {session: largest_resident(session) for session in tuple(self._held)}
+        with self._lock:
+            for session, held in self._held.items():
+                # A session without memory has ended, or is about to: that is no drop.
+                if resident.get(session, 0):
+                    held = held.at_least(largest.get(session, 0))
+                    self._held[session] = held.seen(resident[session], now)
+            self._used = sum(resident.get(session, 0) for session in self._held)
+        self._peak = max(self._peak, self._used)
+        return True
+
+
+def own_resident() -> int:
+    """Return the bytes of memory that this process holds."""
+    return session_and_resident(_read("/proc/self/stat"))[1]
+
+
+def own_peak(usage: resource.struct_rusage) -> int:
+    """Return the bytes that the largest process of a program held, 0 where the kernel can't say.
+
+    ru_maxrss (KiB, getrusage(2)) includes what the process held that started it: execve keeps it. So it counts only
+    where it is more than we ever held. Smaller programs are known by samples.
+    """
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return usage.ru_maxrss * 1024 if usage.ru_maxrss > ours else 0
+
+
+def largest_resident(pid: int, proc: Path = Path("/proc")) -> int:
+    """Return the most bytes that a process held since its program began (VmHWM of proc(5)); 0 where it has ended."""
+    try:
+        status = _read(f"{proc}/{pid}/status")
+    except OSError:
+        return 0
+    found = re.search(rb"^VmHWM:\s*(\d+) kB$", status, re.MULTILINE)
+    return int(found[1]) * 1024 if found else 0
+
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def resident_by_session(proc: Path = Path("/proc")) -> dict[int, int]:
+    """Return the bytes of memory that each session's processes hold.
+
+    One pass over all processes serves every compile: walking the tree of each would read them all each time.
+    """
+    held: dict[int, int] = {}
+    for name in os.listdir(proc):  # noqa: PTH208 - a Path for each process doubles the cost
+        if name.isdecimal():
+            try:
+                session, resident = session_and_resident(_read(f"{proc}/{name}/stat"))
+            except (OSError, ValueError, IndexError):
+                continue  # It has ended.
+            held[session] = held.get(session, 0) + resident
+    return held
+
+
+def session_and_resident(stat: bytes) -> tuple[int, int]:
+    """Read session and resident bytes from the text of /proc/PID/stat (fields 6 and 24 of proc(5))."""
+    # The second field is the program's name in parentheses, and may hold anything.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return int(fields[3]), int(fields[21]) * _PAGE
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,166 @@
+"""A unit in the making: what the engine's jobs share of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from attnforge.compile.nvcc.steps import Step
+from attnforge.compile.reuse.objects import Cost
+from attnforge.compile.run.executor import Ended
+from attnforge.compile.run.summary import How
+from attnforge.compile.seat.server import Say
+from attnforge.model.cost import Prediction
+from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
+from attnforge.schedule.scheduler import Job
+
+WHOLE = ""
+"""The label of a job that makes a unit with one command."""
+
+OPEN = "open"
+"""The label of a job that looks whether a unit is cached, and takes nvcc's call apart."""
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """An object that was put where upstream's link step expects it.
+
+    ``call`` counts the calls of ninja. ``sources`` are upstream's own: of a unit that others were merged into, theirs
+    too. ``reads`` are the folders that its compile read files of (``compile.reads``), None where that is not known.
+    """
+
+    call: int
+    output: str
+    sources: tuple[str, ...]
+    language: Language
+    how: How
+    reads: frozenset[str] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """A call of ninja that is being served: its number, and its graph as upstream wrote it and as it is made.
+
+    ``left`` counts the units that are still to be made. ``objects`` are those that are there, by output. A call that is
+    ``rehearsed`` is answered before its kernels are there (``compile.rehearsal``); ``resumed`` says that upstream's
+    build has made it again, for all of them. ``unsaid`` are lines that no seat was there to print.
+    """
+
+    number: int
+    received: CompileGraph
+    graph: CompileGraph
+    headers: tuple[GeneratedFile, ...]
+    environment: Mapping[str, str]
+    say: Say
+    left: int = 0
+    done: int = 0
+    objects: dict[str, Path] = field(default_factory=dict)
+    rehearsed: bool = False
+    resumed: bool = False
+    unsaid: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """A unit that has to be made.
+
+    ``folder`` is where its object and logs are made, beside the store; ``temporary`` is for the compilers' own files.
+    ``steps`` are those of nvcc by label, empty for a unit that one program makes; ``done`` are the labels of those
+    that have ended well, ``sought`` those whose outputs were looked for before they ran; ``keys`` those under which
+    their outputs are cached. ``number`` tells works apart that make the same object. ``given_up`` says that it failed
+    and that its fallback is made instead. ``reads`` are the folders that its compile read files of, None where that is
+    not known.
+    """
+
+    unit: Unit
+    batch: Batch
+    folder: Path
+    temporary: Path
+    key: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    steps: dict[str, Step] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+    sought: set[str] = field(default_factory=set)
+    keys: dict[str, str] = field(default_factory=dict)
+    number: int = 0
+    spent: Cost = field(default_factory=lambda: Cost(0.0, 0.0, 0))
+    given_up: bool = False
+    reads: frozenset[str] | None = None
+
+    @property
+    def seen(self) -> dict[str, str]:
+        """The variables of the environment that its compile sees."""
+        return seen(self.unit, self.batch)
+
+    @property
+    def made(self) -> Path:
+        """Where the object is made, before it is stored and placed."""
+        return self.folder / Path(self.unit.output).name
+
+    def job(self, label: str) -> str:
+        """Return the scheduler's name of the job with that label."""
+        return f"{self.number} {label}"
+
+    def spend(self, ended: Ended) -> None:
+        """Add what a program took."""
+        self.spent = Cost(
+            self.spent.seconds + ended.seconds,
+            self.spent.cpu_seconds + ended.cpu_seconds,
+            max(self.spent.peak_bytes, ended.peak_bytes),
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Task:
+    """One job of a unit: a step of nvcc by its label, OPEN or WHOLE.
+
+    ``tail`` and ``mean_bytes`` are predicted, too (see schedule.scheduler.Job); ``needs`` are other jobs
+    of the unit. ``started`` is 0 before it runs.
+    """
+
+    work: Work
+    label: str
+    predicted: Prediction
+    needs: frozenset[str] = frozenset()
+    tail: float = 0.0
+    mean_bytes: int = 0
+    kills: int = 0
+    slot: int = 0
+    session: int = 0
+    started: float = 0.0
+
+    @property
+    def id(self) -> str:
+        """The scheduler's name of the job."""
+        return self.work.job(self.label)
+
+
+def job_of(task: Task) -> Job:
+    """Return a task as the scheduler knows it."""
+    # What has been begun goes first, so that few compiles have files in the temporary folder at once.
+    rank = 1 if task.label in (OPEN, WHOLE) else 0
+    # A rehearsal waits for host units alone: what is cheap to find wrong is found first, also where an earlier call's
+    # kernels have all slots.
+    rank = -1 if task.work.batch.rehearsed and is_host(task.work.unit) else rank
+    needs = task.needs | frozenset(task.work.unit.needs)
+    found = task.predicted
+    return Job(task.id, found.seconds, found.peak_bytes, needs, task.tail, rank, found.late_bytes, task.mean_bytes)
+
+
+def is_host(unit: Unit) -> bool:
+    """Say whether a unit has to be there before a call of a rehearsal is answered: it holds no kernel."""
+    return unit.language is Language.CXX
+
+
+def seen(unit: Unit, batch: Batch) -> dict[str, str]:
+    """Return the variables of the environment that a unit's compile sees."""
+    return {name: value for name, value in batch.environment.items() if name not in unit.ignores}
+
+
+def product(unit: Unit, batch: Batch, how: How, reads: frozenset[str] | None) -> Product:
+    """Return what a unit's object is made of, by upstream's own sources."""
+    theirs = {one.output: one.sources for one in batch.received.units}
+    outputs = dict.fromkeys((unit.output, *unit.members))
+    sources = tuple(source for output in outputs for source in theirs.get(output, ()))
+    return Product(batch.number, unit.output, sources or unit.sources, unit.language, how, reads)

@@ -1,0 +1,1 @@
+"""What answers in place of ninja: the program itself, its server, and rehearsals."""
