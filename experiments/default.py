@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from attnforge import Machine, Planned, plan
-from attnforge.model.recipe import KernelName
+from attnforge.model.kernels import KernelName
 from cases import Case, add_options, case_of, prepare, words
 from extrapolate import ASSUMPTIONS, extrapolated
 from figures import Figure, as_details, figures, in_turn, report

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
-from attnforge.model.recipe import KernelName
+from attnforge.model.kernels import KernelName
 
 ASSUMPTIONS = (
     "a unit that was not measured is taken to cost what a measured one of its kind does: of the same variant, if "

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attnforge import Machine, plan
-from attnforge.model.recipe import KernelName
+from attnforge.model.kernels import KernelName
 from cases import PACKAGE, Case, add_options, case_of, prepare, words
 from extrapolate import ASSUMPTIONS, by_kind, extrapolated, medians
 from figures import Figure, Round, as_details, figures, in_turn, report

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from attnforge.compile.run.cost import Measured
 from attnforge.model.cost import DISPATCH, Prediction
-from attnforge.model.recipe import JOINT, KernelName
+from attnforge.model.kernels import JOINT, KernelName
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve.estimate import predict_steps

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attnforge import Machine
-from attnforge.model.recipe import JOINT, Kernels
+from attnforge.model.kernels import JOINT, Kernels
 from attnforge.provision.environment import site_include_dirs
 from attnforge.provision.source import unpack
 from cases import Case, Ground, clean_environ, compiler_of

@@ -19,7 +19,8 @@ from attnforge.audit.wheel import audit_wheel
 from attnforge.elf import Elf
 from attnforge.model.audit import AuditReport, Expected, KernelCount
 from attnforge.model.finding import Severity
-from attnforge.model.recipe import Kernels, Recipe
+from attnforge.model.kernels import Kernels
+from attnforge.model.recipe import Recipe
 
 pytestmark = pytest.mark.compile
 

@@ -21,6 +21,7 @@ from attnforge.cli.packages import recipe_schema
 from attnforge.config import _OTHER_VARIABLES
 from attnforge.knowledge.error_signatures import all_signatures
 from attnforge.knowledge.targets import profiles, targets
+from attnforge.model.amounts import Amount, Cost, Cut
 from attnforge.model.audit import AuditReport, ModuleReport
 from attnforge.model.base import Value
 from attnforge.model.benchmark import (
@@ -40,21 +41,10 @@ from attnforge.model.check import CaseResult, CheckReport, GpuSeen
 from attnforge.model.events import kinds
 from attnforge.model.finding import Finding
 from attnforge.model.host import Host
+from attnforge.model.kernels import Kernels, KernelSet
 from attnforge.model.plan import BuildPlan
-from attnforge.model.recipe import (
-    Amount,
-    Carrier,
-    Cost,
-    Cut,
-    Feature,
-    GitSource,
-    Kernels,
-    KernelSet,
-    Recipe,
-    Release,
-    Remedy,
-    UnitArchitectures,
-)
+from attnforge.model.recipe import Feature, Recipe
+from attnforge.model.release import Carrier, GitSource, Release, Remedy, UnitArchitectures
 from attnforge.options import OPTIONS, merge
 from attnforge.recipes.catalogue import recipes
 from attnforge.recipes.own import read_recipe

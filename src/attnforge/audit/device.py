@@ -12,7 +12,7 @@ from attnforge.audit.fatbin import Entry, Fatbin, Kind, read_fatbin
 from attnforge.elf import Elf
 from attnforge.errors import WheelError
 from attnforge.model.audit import KernelCount
-from attnforge.model.recipe import Kernels
+from attnforge.model.kernels import Kernels
 from attnforge.model.target import Architecture
 
 # What the driver loads. Beside it, __nv_relfatbin keeps the objects that were linked into it (nvcc -rdc=true), which

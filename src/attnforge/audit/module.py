@@ -9,7 +9,7 @@ from attnforge.audit.device import DeviceCode, count_kernels, read_device_code
 from attnforge.elf import Elf
 from attnforge.model.audit import ModuleReport
 from attnforge.model.finding import Finding, Severity
-from attnforge.model.recipe import Kernels
+from attnforge.model.kernels import Kernels
 
 _DRIVER_LIBRARIES = ("libcuda.so", "libnvidia-ml.so")
 _CXX_RUNTIME, _THROWS = "libstdc++.so.6", "__cxa_throw"

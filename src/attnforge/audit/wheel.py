@@ -31,7 +31,8 @@ from attnforge.audit.universal import check_universal, describe, holds_kernels
 from attnforge.errors import HostError, WheelError
 from attnforge.model.audit import AuditReport, Expected, verdict_of
 from attnforge.model.finding import Finding, Severity
-from attnforge.model.recipe import Kernels, Recipe
+from attnforge.model.kernels import Kernels
+from attnforge.model.recipe import Recipe
 from attnforge.model.universal import Pair, Universal, pair_of
 
 

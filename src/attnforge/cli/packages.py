@@ -10,7 +10,8 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from attnforge.cli.terminal import Terminal
 from attnforge.knowledge.targets import profiles, targets
-from attnforge.model.recipe import Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.recipes.catalogue import recipes
 
 

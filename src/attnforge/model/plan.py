@@ -9,7 +9,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, mod
 
 from attnforge.model.base import Value
 from attnforge.model.parts import Parted
-from attnforge.model.recipe import Carrier
+from attnforge.model.release import Carrier
 from attnforge.model.sharing import Shared
 from attnforge.model.target import Gpu, Target
 from attnforge.model.universal import Pair

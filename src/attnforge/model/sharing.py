@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from attnforge.model.base import Value, digest_of
-from attnforge.model.recipe import ArchitectureText, CanonicalName, Sha256, VersionText
+from attnforge.model.fields import ArchitectureText, CanonicalName, Sha256, VersionText
 
 PART_DIGITS = 32
 """How many hex digits of a SHA-256 name a file or a part of a PTX in a proof: 128 bits."""

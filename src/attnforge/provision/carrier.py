@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from attnforge.errors import BuildError
-from attnforge.model.recipe import Carrier
+from attnforge.model.release import Carrier
 
 
 def lay_out_carrier(top: Path, carrier: Carrier) -> Path:

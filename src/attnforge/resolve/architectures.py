@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from attnforge.errors import RequestError
 from attnforge.knowledge.gpus import all_gpus, find_gpu
 from attnforge.model.host import Host
-from attnforge.model.recipe import Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.model.target import Architecture, Gpu
 from attnforge.resolve.decisions import Notes
 

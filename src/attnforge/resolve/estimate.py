@@ -8,22 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from attnforge.model.amounts import DEVICE_STEPS, HOST_STEPS, Amount, Cost, Cut, Step
 from attnforge.model.cost import DISPATCH, Prediction, step_key
 from attnforge.model.host import Host
+from attnforge.model.kernels import JOINT, KernelName
 from attnforge.model.parts import part_labels
 from attnforge.model.plan import BuildPlan, Estimate, Selection
-from attnforge.model.recipe import (
-    DEVICE_STEPS,
-    HOST_STEPS,
-    JOINT,
-    Amount,
-    Cost,
-    Cut,
-    KernelName,
-    Recipe,
-    Step,
-    compiled_for,
-)
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import compiled_for
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
 from attnforge.schedule.simulate import simulate

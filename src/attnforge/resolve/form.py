@@ -9,7 +9,8 @@ from packaging.specifiers import SpecifierSet
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.torch import TorchRelease
-from attnforge.model.recipe import Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.model.request import Request
 from attnforge.model.target import is_free_threaded
 from attnforge.resolve.torch import read_python

@@ -17,8 +17,9 @@ from itertools import pairwise
 from attnforge.errors import RequestError
 from attnforge.model.cost import DISPATCH, Prediction
 from attnforge.model.host import Host
+from attnforge.model.kernels import KernelName
 from attnforge.model.plan import Selection
-from attnforge.model.recipe import KernelName, Recipe
+from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
 from attnforge.model.versions import shortened

@@ -13,7 +13,8 @@ from attnforge.errors import RequestError
 from attnforge.knowledge.targets import profiles
 from attnforge.model.minors import specifier
 from attnforge.model.plan import Selection, SourcePin, TorchPin
-from attnforge.model.recipe import Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.model.target import Target
 from attnforge.model.universal import Pair
 from attnforge.model.versions import as_version, shortened

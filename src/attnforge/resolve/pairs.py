@@ -8,7 +8,8 @@ from attnforge.errors import RequestError
 from attnforge.knowledge.torch import TorchRelease, torch_releases
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan
-from attnforge.model.recipe import Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.model.request import Request
 from attnforge.model.universal import Pair, sorted_pairs
 from attnforge.resolve.decisions import Notes

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from attnforge.model.amounts import Cut
 from attnforge.model.cost import DISPATCH, Prediction
 from attnforge.model.host import Host
+from attnforge.model.kernels import KernelName
 from attnforge.model.parts import Parted
 from attnforge.model.plan import Selection
-from attnforge.model.recipe import Cut, KernelName, Recipe
+from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.estimate import compiled_as, feature_share, memory_limit, predict_parts, predict_steps

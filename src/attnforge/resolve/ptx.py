@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from attnforge.model.plan import Selection
-from attnforge.model.recipe import Recipe, compiled_for
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import compiled_for
 from attnforge.model.request import Request
 from attnforge.model.sharing import Proof, Shared
 from attnforge.model.target import Architecture

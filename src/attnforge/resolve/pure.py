@@ -7,7 +7,8 @@ import re
 from attnforge.errors import RequestError
 from attnforge.model.host import Host
 from attnforge.model.plan import BuildPlan, Estimate, Resolution, SourcePin, ToolchainPin
-from attnforge.model.recipe import Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.model.request import Request
 from attnforge.model.target import Target, is_free_threaded
 from attnforge.model.versions import shortened

@@ -8,7 +8,8 @@ from packaging.specifiers import SpecifierSet
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.torch import TorchRelease, known_torch, torch_releases
-from attnforge.model.recipe import Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.model.universal import numbers
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.toolchain import another_compiler

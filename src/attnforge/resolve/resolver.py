@@ -12,7 +12,8 @@ from attnforge.knowledge.torch import TorchRelease
 from attnforge.model.cost import Prediction
 from attnforge.model.host import Active, Host
 from attnforge.model.plan import BuildPlan, Resolution, SourcePin, TorchPin
-from attnforge.model.recipe import Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.model.request import Request
 from attnforge.model.sharing import Proof
 from attnforge.model.target import Gpu, Target

@@ -9,8 +9,10 @@ from typing import TypeVar
 
 from attnforge.errors import RequestError
 from attnforge.knowledge.targets import find_profile
+from attnforge.model.kernels import KernelName, Kernels
 from attnforge.model.plan import Selection
-from attnforge.model.recipe import KernelName, Kernels, Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.model.request import Request
 from attnforge.resolve.decisions import Notes
 
@@ -81,7 +83,7 @@ def _select(
         chosen = kernel.head_dim in head_dims and kernel.dtype in dtypes
         return chosen and kernel.kind not in kinds and not words & kernel.words
 
-    every = kernels.names(release)
+    every = kernels.names(release.head_dims)
     kept, dropped = partition(every, stays)
     return Selection(
         features=tuple(sorted(set(recipe.features) - set(without))),

@@ -18,7 +18,8 @@ from attnforge.model.audit import AuditReport
 from attnforge.model.events import Finished, Observer, ignore
 from attnforge.model.host import Installed
 from attnforge.model.plan import BuildPlan, PlanWarning, ToolchainPin
-from attnforge.model.recipe import Recipe, Release
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import Release
 from attnforge.model.request import Request
 from attnforge.model.universal import Pair, Universal, sorted_pairs
 from attnforge.package.archive import read_members

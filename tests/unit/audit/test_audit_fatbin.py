@@ -12,7 +12,7 @@ from attnforge.audit.fatbin import MAGIC, Kind, read_fatbin
 from attnforge.elf import Elf
 from attnforge.errors import WheelError
 from attnforge.model.audit import KernelCount
-from attnforge.model.recipe import Kernels
+from attnforge.model.kernels import Kernels
 
 NUMBERS = st.integers(min_value=50, max_value=130)
 ENTRIES = st.tuples(

@@ -14,7 +14,8 @@ from attnforge.audit.wheel import audit_wheel
 from attnforge.model.audit import AuditReport, Expected
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.plan import BuildPlan
-from attnforge.model.recipe import Recipe, UnitArchitectures
+from attnforge.model.recipe import Recipe
+from attnforge.model.release import UnitArchitectures
 from attnforge.workflow.stages import expected_of
 
 INFO = "demo_kernels-1.0.dist-info"

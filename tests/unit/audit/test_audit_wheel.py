@@ -25,7 +25,8 @@ from attnforge.audit.wheel import audit_wheel
 from attnforge.errors import AttnforgeError, RequestError, WheelError
 from attnforge.model.audit import AuditReport, Expected, KernelCount
 from attnforge.model.finding import Severity
-from attnforge.model.recipe import Kernels, Recipe
+from attnforge.model.kernels import Kernels
+from attnforge.model.recipe import Recipe
 
 SET_DEVICE = "_ZN3c104cuda9SetDeviceEa"
 MODULE = "demo_cuda.cpython-311-x86_64-linux-gnu.so"

@@ -24,7 +24,8 @@ from attnforge.knowledge.torch import (
     torch_cuda,
     torch_releases,
 )
-from attnforge.model.recipe import KernelName, Recipe
+from attnforge.model.kernels import KernelName
+from attnforge.model.recipe import Recipe
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_adapter, find_recipe, recipes, suggestions
 
@@ -183,7 +184,7 @@ def test_kernels_and_features_of_recipes_agree(recipe: Recipe) -> None:
     assert kernels is not None
     kinds = set(kernels.kinds.values())
     assert {one.kind for one in kernels.sets} == kinds
-    names = [KernelName.parse(name) for release in recipe.releases for name in kernels.names(release)]
+    names = [KernelName.parse(name) for release in recipe.releases for name in kernels.names(release.head_dims)]
     words = {word for name in names for word in name.words}
     for feature in recipe.features.values():
         assert set(feature.kinds) <= kinds

@@ -12,7 +12,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from attnforge.model.plan import UNSTATED, BuildPlan, SourcePin
-from attnforge.model.recipe import Carrier
+from attnforge.model.release import Carrier
 from attnforge.model.universal import Pair
 from attnforge.package.archive import Member, write_wheel
 from attnforge.package.sbom import PLACE, Vendored, bill, vendored

@@ -20,8 +20,9 @@ from attnforge.compile.graph.passes.standard import standard
 from attnforge.compile.graph.pipeline import passes_for
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Unit
+from attnforge.model.kernels import kernel_name
 from attnforge.model.plan import BuildPlan
-from attnforge.model.recipe import UnitArchitectures, compiled_for, kernel_name
+from attnforge.model.release import UnitArchitectures, compiled_for
 from attnforge.model.sharing import Shared
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_adapter, find_recipe

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.errors import BuildError
-from attnforge.model.recipe import Carrier
+from attnforge.model.release import Carrier
 from attnforge.provision.carrier import lay_out_carrier
 
 CARRIER = Carrier(

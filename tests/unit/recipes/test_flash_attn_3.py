@@ -14,8 +14,8 @@ import pytest
 
 from attnforge.errors import RequestError
 from attnforge.model.host import Host, Toolkit
+from attnforge.model.kernels import Kernels
 from attnforge.model.plan import BuildPlan, Resolution
-from attnforge.model.recipe import Kernels
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.recipes.flash_attn_3.adapter import header
 
@@ -54,7 +54,7 @@ def test_each_unit_has_kernels_of_one_name_and_each_name_one_unit() -> None:
     matches = [re.fullmatch(KERNELS.pattern, name) for name in units()]
     names = [KERNELS.named(match) for match in matches if match]
     assert len(names) == len(list(units())) == 230
-    assert sorted(names) == sorted(KERNELS.names(RECIPE.releases[0]))
+    assert sorted(names) == sorted(KERNELS.names(RECIPE.releases[0].head_dims))
     assert len(set(names)) == len(names)
 
 

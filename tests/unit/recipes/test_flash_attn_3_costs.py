@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.model.recipe import JOINT, KernelName
+from attnforge.model.kernels import JOINT, KernelName
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve.estimate import predict_steps

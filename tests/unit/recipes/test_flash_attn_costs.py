@@ -14,8 +14,8 @@ import pytest
 from attnforge.compile.run.cost import PEAK_MARGIN, CostModel
 from attnforge.model.cost import Prediction, step_key
 from attnforge.model.graph import Language, Unit
+from attnforge.model.kernels import JOINT, KernelName
 from attnforge.model.plan import BuildPlan
-from attnforge.model.recipe import JOINT, KernelName
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve.estimate import cost_key, predict_steps

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.graph.passes.group import group
+from attnforge.model.amounts import Cut
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.parts import Parted, features_of
-from attnforge.model.recipe import Cut
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.recipes.flash_attn.parts import in_parts, index_header, part_header
 

@@ -41,7 +41,7 @@ def test_proven_units_are_units_of_the_recipe(path: Path) -> None:
             assert release is not None
             assert set(unit.features) <= set(recipe.features)
             if recipe.kernels:
-                assert set(unit.units) <= set(recipe.kernels.names(release))
+                assert set(unit.units) <= set(recipe.kernels.names(release.head_dims))
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from attnforge.errors import RequestError
+from attnforge.model.amounts import Amount, Cost
 from attnforge.model.cost import Prediction
 from attnforge.model.host import Host, Toolkit
 from attnforge.model.plan import Resolution, SourcePin
-from attnforge.model.recipe import Amount, Cost
 from attnforge.model.request import Request
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve.advice import check_source

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from attnforge.errors import RequestError
+from attnforge.model.amounts import Amount, Cost
 from attnforge.model.cost import Prediction
 from attnforge.model.host import Host, Memory
+from attnforge.model.kernels import JOINT, KernelName, kernel_name
 from attnforge.model.plan import BuildPlan, Decision, Resolution, Selection
-from attnforge.model.recipe import JOINT, Amount, Cost, KernelName, kernel_name
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe

@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from attnforge.model.amounts import DEVICE_STEPS, HOST_STEPS
 from attnforge.model.cost import Prediction
 from attnforge.model.graph import Unit
 from attnforge.model.parts import part_labels
-from attnforge.model.recipe import DEVICE_STEPS, HOST_STEPS
 from attnforge.schedule.unit import length_of
 
 FOLLOWS = Prediction(0.0, 0)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Pass, Unit
-from attnforge.model.recipe import UnitArchitectures, compiled_for
+from attnforge.model.release import UnitArchitectures, compiled_for
 from attnforge.model.target import Architecture
 
 _JOINED = (

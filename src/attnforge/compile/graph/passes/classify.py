@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Pass, Unit
+from attnforge.model.kernels import Kernels
 from attnforge.model.plan import Selection
-from attnforge.model.recipe import Kernels
 
 
 def classify(kernels: Kernels, selection: Selection) -> Pass:

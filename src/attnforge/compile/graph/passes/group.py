@@ -16,7 +16,7 @@ from pathlib import PurePath
 
 from attnforge.compile.reuse.objects import redirected
 from attnforge.model.graph import CompileGraph, GeneratedFile, InParts, Language, Pass, Unit
-from attnforge.model.recipe import JOINT
+from attnforge.model.kernels import JOINT
 
 Read = Callable[[str], str]
 """Returns the text of a source file by its path; OSError or UnicodeError where it can't."""

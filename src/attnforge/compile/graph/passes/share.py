@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from attnforge.compile.run.forecast import codes
 from attnforge.model.graph import CompileGraph, Language, Pass, Unit
-from attnforge.model.recipe import JOINT
+from attnforge.model.kernels import JOINT
 from attnforge.model.sharing import Shared
 
 
