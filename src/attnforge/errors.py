@@ -1,13 +1,13 @@
-"""The errors that attnforge raises on purpose: one root, one class and exit code for each kind of failure."""
+"""The errors that attnforge raises: one base class, and one class with an exit code for each kind of failure."""
 
 from __future__ import annotations
 
 
 class AttnforgeError(Exception):
-    """A failure whose cause is known.
+    """A failure with a known cause. Exit 1 where no subclass says otherwise.
 
-    It says what happened (``what``), why (``why``) and the command or setting that mends it (``hint``); ``link`` is
-    the thread or page that the diagnosis comes from. Anything else that escapes is our own fault and exits 1.
+    ``what`` happened, ``why`` it happened, ``hint`` is the command or setting that fixes it, ``link`` is the thread or
+    page that explains it. All are texts; those that are not known are empty.
     """
 
     exit_code = 1
@@ -24,42 +24,36 @@ class AttnforgeError(Exception):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What is said of it, each part with what it is: what happened, why, what mends it, where to read on."""
-        parts = [self.what]
-        if self.why:
-            parts.append(f"why: {self.why}")
-        if self.hint:
-            parts.append(f"mend: {self.hint}")
-        if self.link:
-            parts.append(f"see: {self.link}")
-        return tuple(parts)
+        """The parts of the message, in order: what happened, then ``why:``, ``hint:`` and ``see:`` where known."""
+        labelled = (("why", self.why), ("hint", self.hint), ("see", self.link))
+        return (self.what, *(f"{label}: {text}" for label, text in labelled if text))
 
 
 class RequestError(AttnforgeError):
-    """The request can't be met: an unknown name, an impossible target, a bad option. Exit 2."""
+    """The request is wrong or impossible: an unknown name, a bad option, an unsupported target. Exit 2."""
 
     exit_code = 2
 
 
 class HostError(AttnforgeError):
-    """The machine lacks something: a compiler, a toolkit, space, the network. Exit 3."""
+    """The machine lacks something: a compiler, a toolkit, disk space, the network. Exit 3."""
 
     exit_code = 3
 
 
 class BuildError(AttnforgeError):
-    """The build itself failed: a compile, a link, upstream's setup.py. Exit 4."""
+    """The build failed: a compile, a link, upstream's setup.py. Exit 4."""
 
     exit_code = 4
 
 
 class WheelError(AttnforgeError):
-    """The wheel is bad: truncated, wrong architectures, unresolved symbols. Exit 5."""
+    """The wheel is bad: truncated, wrong architectures, undefined symbols. Exit 5."""
 
     exit_code = 5
 
 
 class UncheckedError(AttnforgeError):
-    """Something that had to be checked could not be looked at. Exit 6, never 0."""
+    """Something could not be checked that had to be. Exit 6, never 0."""
 
     exit_code = 6

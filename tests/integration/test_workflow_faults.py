@@ -522,7 +522,7 @@ def test_unknown_words(
     on_a_host(monkeypatch, make_host)
     done = forge.main("build", *arguments)
     assert done.code == 2, done.err
-    assert said in done.err.partition("mend:")[2] or said in done.err.splitlines()[0]
+    assert said in done.err.partition("hint:")[2] or said in done.err.splitlines()[0]
     assert not forge.cache.exists()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Verb: its module in attnforge.cli, and what it does. Modules are imported only for the verb that runs.
 VERBS = {
-    "doctor": "the preliminary check: what this machine has, what it lacks, and what mends it",
+    "doctor": "the preliminary check: what this machine has, what it lacks, and what fixes it",
     "packages": "what can be built, from where, for which GPUs",
     "plan": "what would be built and why; nothing is done",
     "build": "the wheel in dist/, audited, with a report beside it",

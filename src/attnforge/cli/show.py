@@ -123,7 +123,7 @@ def _decision_lines(resolution: Resolution) -> Iterator[str]:
 
 
 def finding_lines(finding: Finding) -> Iterator[str]:
-    """Yield the lines of a finding: what was seen, what it means, what mends it."""
+    """Yield the lines of a finding: what was seen, what it means, what fixes it."""
     yield f"{_MARKS[finding.severity]}  {finding.subject}: {finding.seen}"
     if finding.means:
         yield f"        {finding.means}"

@@ -396,7 +396,7 @@ def test_what_is_not_known_is_said_as_unknown(here: Here) -> None:
 def test_what_is_near_is_named(here: Here, words: tuple[str, ...], hint: str) -> None:
     code, said = here.refused("flash-attn", *H100, *words)
     assert code == 2
-    assert hint in said.partition("mend:")[2]
+    assert hint in said.partition("hint:")[2]
 
 
 @pytest.mark.parametrize(("name", "near"), [("flash-atn", "flash-attn"), ("nosuchpackagexyz", "")])
@@ -424,7 +424,7 @@ def test_the_target_that_a_hint_names_can_be_planned(here: Here, package: str, t
     words = (package, *H100, "--torch", torch, *(("--cuda", cuda) if cuda else ()))
     code, said = here.on(toolkits=toolkits).refused(*words)
     assert code == 2
-    hint = said.partition("mend: ")[2].splitlines()[0].split()
+    hint = said.partition("hint: ")[2].splitlines()[0].split()
     assert hint[0] == "--torch"
     assert here.plan(package, *H100, *hint)["package"] == package
 

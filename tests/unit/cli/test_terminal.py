@@ -98,7 +98,7 @@ def test_each_text_is_one_line(texts: list[str]) -> None:
 def test_no_line_of_an_error_begins_as_ours_do(what: str, why: str, hint: str) -> None:
     out = io.StringIO()
     Terminal(out).error(BuildError(what, why=why, hint=hint), "attnforge")
-    starts = ("attnforge: ", "why: ", "mend: ")
+    starts = ("attnforge: ", "why: ", "hint: ")
     assert all(line.startswith((*starts, "    ")) for line in out.getvalue().removesuffix("\n").split("\n"))
     assert sum(line.startswith(starts) for line in out.getvalue().split("\n")) == 1 + bool(why) + bool(hint)
 

@@ -427,4 +427,4 @@ def test_more_architectures_cost_more(make_plan: Callable[..., BuildPlan]) -> No
 
 def test_errors_carry_what_why_and_hint() -> None:
     error = AttnforgeError("a", why="b", hint="c", link="d")
-    assert str(error).splitlines() == ["a", "why: b", "mend: c", "see: d"]
+    assert str(error).splitlines() == ["a", "why: b", "hint: c", "see: d"]
