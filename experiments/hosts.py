@@ -42,12 +42,13 @@ from attnforge.compile.run import diagnose
 from attnforge.errors import AttnforgeError, HostError, RequestError
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 from attnforge.provision.store import write_atomically
-from attnforge.workflow.compiling import answered, passes_of
-from attnforge.workflow.ground import Ground
+from attnforge.workflow.answers import answered
+from attnforge.workflow.compiling import passes_of
+from attnforge.workflow.inputs import Inputs
 from builds import NOTHING, Shape, cuda_13_minors, packages, planned, shapes_of
 from cases import positive, words
 from measure import say
-from received import Call, ground_of, received
+from received import Call, inputs_of, received
 
 AS_BUILT, FALLBACK, REAL, ALONE = "as built", "fallback", "real headers", "alone"
 
@@ -171,18 +172,18 @@ def rows_of(
     for shape in shapes:
         made = planned(machine, package, shape, python, torch)
         if made is not None:
-            ground = ground_of(machine, made, room)
-            asked = ground.environment.digest
+            inputs = inputs_of(machine, made, room)
+            asked = inputs.environment.digest
             if asked not in answers:
-                answers[asked] = answered(machine, made.plan, made.located.recipe, ground, generated)
-            calls = received(machine, made, ground, room)
-            yield from shape_rows(made, shape, ground, calls, answers[asked], str(generated), thorough=thorough)
+                answers[asked] = answered(machine, made.plan, made.located.recipe, inputs, generated)
+            calls = received(machine, made, inputs, room)
+            yield from shape_rows(made, shape, inputs, calls, answers[asked], str(generated), thorough=thorough)
 
 
 def shape_rows(
     made: Planned,
     shape: Shape,
-    ground: Ground,
+    inputs: Inputs,
     calls: Iterable[Call],
     answers: Collection[str],
     generated: str,
@@ -199,11 +200,11 @@ def shape_rows(
     for call in calls:
         for way, given in ways:
             graph = call.graph
-            for change in passes_of(plan, recipe, ground, Path(generated), given):
+            for change in passes_of(plan, recipe, inputs, Path(generated), given):
                 graph = change(graph)
             falling = shape.name in _EXTREMES if thorough else str(shape) == "full"
             for kind, compile in compiles_of(
-                graph, call, ground, generated, whole=str(shape) == "full" and way == AS_BUILT, falling=falling
+                graph, call, inputs, generated, whole=str(shape) == "full" and way == AS_BUILT, falling=falling
             ):
                 if kind == ALONE and not thorough:
                     continue
@@ -217,15 +218,15 @@ def shape_rows(
 
 
 def compiles_of(
-    graph: CompileGraph, call: Call, ground: Ground, generated: str, *, whole: bool, falling: bool
+    graph: CompileGraph, call: Call, inputs: Inputs, generated: str, *, whole: bool, falling: bool
 ) -> Iterator[tuple[str, Compile]]:
     """Yield the compiles of a graph's host units, and in which way each is one.
 
     ``whole`` is whether those that are built are compiled to objects, ``falling`` whether fallbacks are compiled.
     """
-    compiler = ground.compiler
+    compiler = inputs.compiler
     stands_on = json.dumps(
-        (f"{compiler.name} {compiler.version}", ground.environment.digest, *ground.environment.freeze)
+        (f"{compiler.name} {compiler.version}", inputs.environment.digest, *inputs.environment.freeze)
     )
 
     def one(unit: Unit, *, whole: bool = False) -> Compile:

@@ -23,9 +23,12 @@ from attnforge.compile.nvcc.hostcompiler import host_compiler
 from attnforge.compile.seat.server import Say, Server, write_seat
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.provision.store import locked, provide
-from attnforge.workflow.compiling import upstream_environment
-from attnforge.workflow.ground import Ground, host_compiler_of, lay_out_source, provide_pinned, requirements_of
+from attnforge.workflow.inputs import Inputs
+from attnforge.workflow.layout import lay_out_source
+from attnforge.workflow.requirements import requirements_of
+from attnforge.workflow.toolchains import host_compiler_of, provide_pinned
 from attnforge.workflow.upstream import build_wheel
+from attnforge.workflow.variables import upstream_environment
 from measure import command, say
 
 # What a host compiler sees of the environment. Others, such as a proxy's, are not kept in a file.
@@ -40,7 +43,7 @@ class Call:
     environment: Mapping[str, str]
 
 
-def ground_of(machine: Machine, planned: Planned, room: Path) -> Ground:
+def inputs_of(machine: Machine, planned: Planned, room: Path) -> Inputs:
     """Provide source, environment and toolchain of a plan. HostError where one can't be had."""
     plan = planned.plan
     pinned = json.dumps(plan.source.to_json(), sort_keys=True)
@@ -54,25 +57,25 @@ def ground_of(machine: Machine, planned: Planned, room: Path) -> Ground:
     target = plan.target
     environment = machine.environment(target.python, target.torch, target.cuda, needed)
     compiler = host_compiler_of(machine, plan.toolchain)
-    return Ground(source, provide_pinned(machine, plan.toolchain, compiler), environment, compiler)
+    return Inputs(source, provide_pinned(machine, plan.toolchain, compiler), environment, compiler)
 
 
-def received(machine: Machine, planned: Planned, ground: Ground, room: Path) -> tuple[Call, ...]:
+def received(machine: Machine, planned: Planned, inputs: Inputs, room: Path) -> tuple[Call, ...]:
     """Return the calls of ninja that upstream's build makes for a plan. BuildError where that build fails."""
     plan = planned.plan
     told = {
-        "source": str(ground.source),
+        "source": str(inputs.source),
         "settings": plan.settings,
         "target": plan.target.to_json(),
         "toolchain": plan.toolchain.to_json(),
-        "environment": (ground.environment.digest, *ground.environment.freeze),
+        "environment": (inputs.environment.digest, *inputs.environment.freeze),
     }
     entry = room / "received" / _digest(json.dumps(told, sort_keys=True))
-    facts = provide(entry, lambda folder: {"calls": _run(machine, planned, ground, folder)})
+    facts = provide(entry, lambda folder: {"calls": _run(machine, planned, inputs, folder)})
     return tuple(Call(_graph(call["units"]), call["environment"]) for call in facts["calls"])
 
 
-def _run(machine: Machine, planned: Planned, ground: Ground, folder: Path) -> list[dict[str, Any]]:
+def _run(machine: Machine, planned: Planned, inputs: Inputs, folder: Path) -> list[dict[str, Any]]:
     """Run upstream's build in ``folder`` and return its calls as JSON."""
     plan, recipe = planned.plan, planned.located.recipe
     say(f"{plan.package} {plan.version}: running upstream's setup.py with PyTorch {plan.target.torch}")
@@ -96,18 +99,18 @@ def _run(machine: Machine, planned: Planned, ground: Ground, folder: Path) -> li
         return 0
 
     with (
-        locked(ground.source),
+        locked(inputs.source),
         tempfile.TemporaryDirectory(prefix="attnforge-") as name,
         Server(Path(name) / "socket", make),
         (folder / "log.txt").open("w", encoding="utf-8") as log,
     ):
         # What an earlier run linked would be taken for up to date.
-        shutil.rmtree(ground.source / "build", ignore_errors=True)
+        shutil.rmtree(inputs.source / "build", ignore_errors=True)
         seat = Path(name) / "seat"
         seat.mkdir()
         write_seat(seat, sys.executable, Path(name) / "socket")
-        environment = upstream_environment(machine, plan, recipe, ground, folder, seat, slots=1)
-        build_wheel(ground.source, ground.environment.python, environment, None, folder, log)
+        environment = upstream_environment(machine, plan, recipe, inputs, folder, seat, slots=1)
+        build_wheel(inputs.source, inputs.environment.python, environment, None, folder, log)
     shutil.rmtree(folder / "upstream")
     return sorted(calls, key=lambda call: str(call["units"][0]["output"]))
 

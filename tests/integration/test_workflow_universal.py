@@ -22,7 +22,7 @@ from attnforge.host.programs import Programs
 from attnforge.knowledge.torch import find_torch
 from attnforge.model.events import kinds
 from attnforge.model.universal import Universal
-from attnforge.workflow import compiling
+from attnforge.workflow import answers
 from standins import house
 from standins.forge import PYTHON, Done, Forge, wait_until
 from standins.index import serve
@@ -290,7 +290,7 @@ class Asking:
 def test_a_pytorch_that_lays_things_out_in_another_way_is_refused(
     smithy: Forge, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(compiling, "find_adapter", lambda _: Asking())
+    monkeypatch.setattr(answers, "find_adapter", lambda _: Asking())
     monkeypatch.chdir(smithy.folder)
     words = ("--gpu", "H100", "--universal", "--python", PYTHON, *SYSTEM)
     smithy.main("build", source, *words, "--torch", "2.12").ok()

@@ -25,30 +25,25 @@ from attnforge.resolve.estimate import memory_budget
 from attnforge.version import BUILDER
 from attnforge.workflow.before import WHEELS, finished_wheels
 from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream, temporary_folder
-from attnforge.workflow.ground import (
-    Ground,
-    PairEnvironments,
-    builder_of,
-    host_compiler_of,
-    lay_out_source,
-    provide_pinned,
-    requirements_of,
-    stated_version,
-    text_of,
-)
+from attnforge.workflow.inputs import Inputs
+from attnforge.workflow.layout import builder_of, lay_out_source, text_of
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.outside import outside_warning
 from attnforge.workflow.packed import compiled_files, refuse_packed, refuse_pure
+from attnforge.workflow.pairs import PairEnvironments
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
 from attnforge.workflow.report import report_of, write_report
+from attnforge.workflow.requirements import requirements_of
 from attnforge.workflow.results import Built, opened_cache
 from attnforge.workflow.space import check_output, check_room, check_space, needs_of
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
+from attnforge.workflow.toolchains import host_compiler_of, provide_pinned
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare, share
 from attnforge.workflow.uptodate import first_report, is_whole, keep_report, up_to_date
+from attnforge.workflow.variables import stated_version
 
 _UNPROVEN = "unproven"
 
@@ -134,7 +129,7 @@ class _Build:
         mirror = self.planned.request.cuda_mirror
         provide = lambda: provide_pinned(self.machine, pin, compiler, mirror, self.observe)  # noqa: E731
         toolchain = self._stage("toolchain", f"CUDA {pin.cuda}", provide)
-        ground = Ground(source, toolchain, environment, compiler)
+        inputs = Inputs(source, toolchain, environment, compiler)
         request, before = self.planned.request, compiled_files(source)
         # The environment may have taken much of what was free.
         self._check_space()
@@ -142,8 +137,8 @@ class _Build:
             slots = request.jobs or self.machine.host.cpus
             means = Means(slots, memory_budget(request, self.machine.host), cache)
             if self.plan.is_universal:
-                return self._make_universal(ground, means, environments)
-            compiled = self._stage("compile", self.plan.package, lambda: self._compile(ground, means, self.plan))
+                return self._make_universal(inputs, means, environments)
+            compiled = self._stage("compile", self.plan.package, lambda: self._compile(inputs, means, self.plan))
         if not self.planned.located.recipe.outside:
             refuse_packed(compiled.wheel, before)
             refuse_pure(compiled.wheel, self.plan.package)
@@ -153,23 +148,23 @@ class _Build:
         ), compiled.summary
 
     def _make_universal(
-        self, ground: Ground, means: Means, environments: PairEnvironments
+        self, inputs: Inputs, means: Means, environments: PairEnvironments
     ) -> tuple[Path, Summary | None]:
         """Make the library and every pair's modules, and the wheel of them; it counts when all have been loaded."""
         plan, pairs = self.plan, self.plan.pairs
-        located, tools = self.planned.located, (ground.toolchain, ground.compiler)
+        located, tools = self.planned.located, (inputs.toolchain, inputs.compiler)
         site = Site(plan, located, environments, *tools, self.folder, means, self.observe, self.log)
-        self._stage("environments", f"of {len(pairs)} pairs", lambda: prepare(site, ground.source, pairs))
+        self._stage("environments", f"of {len(pairs)} pairs", lambda: prepare(site, inputs.source, pairs))
         # The first pair's own plan: its objects are the same in whatever wheel they lie.
         first = plan.at(pairs[0]).model_copy(update={"groups": plan.groups, "shared": plan.shared, "parts": plan.parts})
-        compiled = self._stage("compile", plan.package, lambda: self._compile(ground, means, first))
-        parts, libraries = self._stage("library", "the kernels", lambda: share(site, ground, compiled))
+        compiled = self._stage("compile", plan.package, lambda: self._compile(inputs, means, first))
+        parts, libraries = self._stage("library", "the kernels", lambda: share(site, inputs, compiled))
         if len(pairs) > 1:
             detail = f"for {len(pairs) - 1} further pairs of PyTorch and Python"
             more = self._stage("modules", detail, lambda: add_pairs(site, parts.universal, pairs[1:], libraries))
             parts, self.pairs = Parts(more.universal, {**parts.built, **more.built}), more.summaries
         wheel = self._stage(
-            "package", plan.wheel, lambda: self._package_universal(compiled.wheel, ground.source, parts)
+            "package", plan.wheel, lambda: self._package_universal(compiled.wheel, inputs.source, parts)
         )
         self._stage("import", f"with {len(pairs)} pairs", lambda: prove(site, parts.universal, wheel, pairs))
         self._wheels.mkdir(parents=True, exist_ok=True)
@@ -197,15 +192,15 @@ class _Build:
     def _source(self) -> Path:
         return lay_out_source(self.machine, self.plan, self.planned.located, self.folder / "source", self._warn)
 
-    def _compile(self, ground: Ground, means: Means, plan: BuildPlan) -> Compiled:
+    def _compile(self, inputs: Inputs, means: Means, plan: BuildPlan) -> Compiled:
         recipe, located = self.planned.located.recipe, self.planned.located
         rehearsing = Rehearsing(
             folder=self.folder / "source",
-            check=lambda wheel: check_rehearsed(wheel, plan, recipe, ground, self.folder, self._warn),
+            check=lambda wheel: check_rehearsed(wheel, plan, recipe, inputs, self.folder, self._warn),
             lay_out=lambda: lay_out_source(self.machine, self.plan, located, self.folder / "source", lambda _: None),
             trusted=bool(recipe.releases),
         )
-        job = Job(self.machine, plan, recipe, ground, self.folder, means, self.observe, self.log, rehearsing=rehearsing)
+        job = Job(self.machine, plan, recipe, inputs, self.folder, means, self.observe, self.log, rehearsing=rehearsing)
         return compile_upstream(job)
 
     def _pure(self, source: Path, environment: BuildEnvironment) -> Path:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
 
-from attnforge import process
-from attnforge.compile.graph.pipeline import passes_for, standard_of
+from attnforge.compile.graph.pipeline import passes_for
 from attnforge.compile.nvcc.prefixes import Prefixes
 from attnforge.compile.nvcc.shared import Sharing
 from attnforge.compile.reuse.cache import StepCache
@@ -20,24 +18,22 @@ from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.engine import Engine, Watch
 from attnforge.compile.run.summary import Summary
 from attnforge.compile.run.work import Product
-from attnforge.errors import BuildError
 from attnforge.model.events import Message, Observer
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.model.sharing import Proof
-from attnforge.provision.cxxruntime import shared_runtime
-from attnforge.provision.driver import provide_driver_stub
-from attnforge.provision.gpus import WITHOUT_NINJA, through_ninja, virtual_gpus, without_pip
+from attnforge.provision.gpus import WITHOUT_NINJA
 from attnforge.recipes.catalogue import find_adapter
 from attnforge.recipes.proofs import find_proofs
 from attnforge.resolve.estimate import cost_key, priors
-from attnforge.workflow.ground import Ground, answers_to, build_environment, builder_of, named_folders
+from attnforge.workflow.answers import answered, other_layout
+from attnforge.workflow.inputs import Inputs, named_folders
 from attnforge.workflow.installers import refuse_installers
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.outside import generator
 from attnforge.workflow.rehearsing import Rehearsing, build_rehearsed
 from attnforge.workflow.upstream import build_wheel
+from attnforge.workflow.variables import own_temporary, upstream_environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +66,7 @@ class Job:
     machine: Machine
     plan: BuildPlan
     recipe: Recipe
-    ground: Ground
+    inputs: Inputs
     folder: Path
     means: Means
     observe: Observer
@@ -86,34 +82,34 @@ def compile_upstream(job: Job, left: Collection[str] = (), answers: Collection[s
     The units of the sources in ``left`` (absolute paths) are left out: their objects are at hand elsewhere. These were
     made for PyTorch versions that give the same ``answers``; BuildError where this one gives others.
     """
-    machine, plan, recipe, ground, means = job.machine, job.plan, job.recipe, job.ground, job.means
+    machine, plan, recipe, inputs, means = job.machine, job.plan, job.recipe, job.inputs, job.means
     generated = job.folder / "generated"
     generated.mkdir(parents=True, exist_ok=True)
-    given = answered(machine, plan, recipe, ground, generated)
+    given = answered(machine, plan, recipe, inputs, generated)
     if answers is not None and given != frozenset(answers):
         raise other_layout(plan)
     with Engine(
         folder=job.folder,
         slots=means.slots,
         budget_bytes=means.budget_bytes,
-        passes=passes_of(plan, recipe, ground, generated, given, left),
+        passes=passes_of(plan, recipe, inputs, generated, given, left),
         costs=CostModel(machine.folders.costs, priors(plan, recipe)),
         observe=job.observe,
         log=job.log,
         temporary=temporary_folder(machine),
         reuse=Reuse(
-            means.cache, Prefixes(named_folders(ground, generated)), Sharing(proofs_of(plan)), whole=job.watch is None
+            means.cache, Prefixes(named_folders(inputs, generated)), Sharing(proofs_of(plan)), whole=job.watch is None
         ),
         watch=job.watch,
     ) as engine:
         job.started(engine)
         refuse_installers(engine.seat_folder)
-        _own_temporary(engine.seat_folder).mkdir()
-        environment = upstream_environment(machine, plan, recipe, ground, generated, engine.seat_folder, means.slots)
-        run = partial(build_wheel, ground.source, ground.environment.python, environment, engine, job.folder, job.log)
+        own_temporary(engine.seat_folder).mkdir()
+        environment = upstream_environment(machine, plan, recipe, inputs, generated, engine.seat_folder, means.slots)
+        run = partial(build_wheel, inputs.source, inputs.environment.python, environment, engine, job.folder, job.log)
         run = partial(run, told=lambda output: _say_what_changed(output, job.observe))
         rehearsing = job.rehearsing
-        wheel = build_rehearsed(engine, ground.source, run, rehearsing, job.observe) if rehearsing else run()
+        wheel = build_rehearsed(engine, inputs.source, run, rehearsing, job.observe) if rehearsing else run()
         return Compiled(wheel, engine.summary, engine.products, given)
 
 
@@ -126,42 +122,15 @@ def proofs_of(plan: BuildPlan) -> tuple[Proof, ...]:
 def passes_of(
     plan: BuildPlan,
     recipe: Recipe,
-    ground: Ground,
+    inputs: Inputs,
     generated: Path,
     answers: Collection[str],
     left: Collection[str] = (),
 ) -> tuple[Pass, ...]:
     """Return what a build does to upstream's graphs; files of ours go into ``generated``."""
     own = find_adapter(recipe).passes(plan, recipe, str(generated), answers)
-    prefixes = named_folders(ground, generated)
+    prefixes = named_folders(inputs, generated)
     return passes_for(plan, recipe, own, lambda what: cost_key(plan, what), prefixes, str(generated), left)
-
-
-def upstream_environment(
-    machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path, seat: Path, slots: int
-) -> dict[str, str]:
-    """Return the environment of upstream's build, with the driver and the GPUs that it asks for."""
-    stubs, options = link_folder(machine, ground, generated)
-    environment = build_environment(plan, ground, seat, slots, machine.environ)
-    return {
-        **environment,
-        "TMPDIR": str(_own_temporary(seat)),
-        "LIBRARY_PATH": str(stubs),
-        **with_linker_options(environment, options),
-        **without_pip(),
-        **(virtual_gpus(plan.target.capabilities) if recipe.asks_for_gpus else {}),
-        **({} if recipe.outside else {**through_ninja(), **generator(builder_of(ground.source))}),
-    }
-
-
-def with_linker_options(environment: Mapping[str, str], options: Sequence[str]) -> dict[str, str]:
-    """Return LDFLAGS with options before those that a recipe sets; setuptools and CMake read it. Nothing for none.
-
-    A compiler looks into its own folders before those of LIBRARY_PATH, and after those of its command line.
-    """
-    if not options:
-        return {}
-    return {"LDFLAGS": " ".join(filter(None, (shlex.join(options), environment.get("LDFLAGS", ""))))}
 
 
 def _say_what_changed(output: str, observe: Observer) -> None:
@@ -170,37 +139,6 @@ def _say_what_changed(output: str, observe: Observer) -> None:
         observe(Message("info", text))
 
 
-def _own_temporary(seat: Path) -> Path:
-    """Return where upstream's build has its temporary files: what goes with the seat, however the build ends."""
-    return seat.with_name("upstream")
-
-
-def answered(machine: Machine, plan: BuildPlan, recipe: Recipe, ground: Ground, generated: Path) -> frozenset[str]:
-    """Return which of the recipe's questions the PyTorch of a build answers with yes."""
-    return answers_to(find_adapter(recipe).questions(), ground, generated, machine, standard_of(plan))
-
-
-def link_folder(machine: Machine, ground: Ground, generated: Path) -> tuple[Path, tuple[str, ...]]:
-    """Return a folder with what modules link against and never hold, and options for the linker besides (mostly none).
-
-    It has a stand-in for the driver's library and, where the compiler lacks it, a name for the shared C++ library.
-    """
-    environ = process.base_environment(machine.environ)
-    folder, compiler = generated / "stubs", ground.compiler.path
-    provide_driver_stub(ground.toolchain.home, compiler, folder, machine.runner, environ)
-    return folder, shared_runtime(compiler, folder, machine.runner, environ)
-
-
 def temporary_folder(machine: Machine) -> Path:
     """Return where compilers' temporary files go."""
     return Path(machine.environ.get("TMPDIR") or tempfile.gettempdir())
-
-
-def other_layout(plan: BuildPlan) -> BuildError:
-    """Return the error for a PyTorch that lays out what crosses to the kernels in another way than the others."""
-    target = plan.target
-    return BuildError(
-        f"PyTorch {target.torch} can't share kernels with the others of this wheel",
-        why="it lays out what is handed to the kernels (the state of its random number generator) in another way",
-        hint=f"a wheel of its own: attnforge build {plan.package}=={plan.version} --torch {target.torch}",
-    )

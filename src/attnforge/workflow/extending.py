@@ -41,23 +41,19 @@ from attnforge.resolve.toolchain import choose_toolkit, with_compiler
 from attnforge.resolve.versions import named_cuda
 from attnforge.version import BUILDER
 from attnforge.workflow.compiling import Means
-from attnforge.workflow.ground import (
-    PairEnvironments,
-    host_compiler_of,
-    lay_out_source,
-    provide_pinned,
-    requirements_of,
-    text_of,
-)
 from attnforge.workflow.installed import environment_for
+from attnforge.workflow.layout import lay_out_source, text_of
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.pairs import PairEnvironments
 from attnforge.workflow.planning import Located
 from attnforge.workflow.redist import asked_release
 from attnforge.workflow.report import write_extension_report
+from attnforge.workflow.requirements import requirements_of
 from attnforge.workflow.results import Built, opened_cache
 from attnforge.workflow.space import check_output
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
+from attnforge.workflow.toolchains import host_compiler_of, provide_pinned
 from attnforge.workflow.torchindex import read_torches
 from attnforge.workflow.universal import Parts, Site, add_pairs, prepare
 

@@ -12,7 +12,7 @@ from attnforge import process
 from attnforge.errors import BuildError
 from attnforge.model.events import Message
 from attnforge.model.universal import Pair, Universal, UniversalModule
-from attnforge.workflow.ground import PairEnvironments
+from attnforge.workflow.pairs import PairEnvironments
 from attnforge.workflow.trial import NO_DRIVER, unpack
 from attnforge.workflow.universal import Site
 

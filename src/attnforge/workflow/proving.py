@@ -30,12 +30,14 @@ from attnforge.provision.store import write_atomically
 from attnforge.recipes.proofs import file_name
 from attnforge.resolve.estimate import memory_budget
 from attnforge.workflow.compiling import Job, Means, compile_upstream
-from attnforge.workflow.ground import Ground, host_compiler_of, lay_out_source, named_folders, provide_pinned
-from attnforge.workflow.ground import requirements_of as needed_by
+from attnforge.workflow.inputs import Inputs, named_folders
+from attnforge.workflow.layout import lay_out_source
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
+from attnforge.workflow.requirements import requirements_of as needed_by
 from attnforge.workflow.results import opened_cache
 from attnforge.workflow.stages import working_in
+from attnforge.workflow.toolchains import host_compiler_of, provide_pinned
 
 Pair = tuple[str, str]
 """The architecture that cicc runs for, and the one whose PTX is to follow (``80``, ``90``)."""
@@ -83,10 +85,10 @@ def prove(
         needed = needed_by(plan, located, source)
         environment = machine.environment(target.python, target.torch, target.cuda, needed)
         toolchain = provide_pinned(machine, plan.toolchain, compiler, planned.request.cuda_mirror, observe)
-        ground = Ground(source, toolchain, environment, compiler)
+        inputs = Inputs(source, toolchain, environment, compiler)
         means = Means(planned.request.jobs or machine.host.cpus, memory_budget(planned.request, machine.host), cache)
-        prover = Prover(plan, Prefixes(named_folders(ground, folder / "generated")), command, tell)
-        job = Job(machine, plan, located.recipe, ground, folder, means, observe, stages.log, watch=prover.watch)
+        prover = Prover(plan, Prefixes(named_folders(inputs, folder / "generated")), command, tell)
+        job = Job(machine, plan, located.recipe, inputs, folder, means, observe, stages.log, watch=prover.watch)
         compile_upstream(job, unwanted(source, units) if units and not plan.selection.kept else ())
 
 

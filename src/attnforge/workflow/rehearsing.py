@@ -27,7 +27,7 @@ from attnforge.model.recipe import Recipe
 from attnforge.package.sbom import vendored
 from attnforge.package.wheel import package_wheel
 from attnforge.version import BUILDER
-from attnforge.workflow.ground import Ground
+from attnforge.workflow.inputs import Inputs
 from attnforge.workflow.stages import bad_wheel, expected_of
 
 
@@ -128,7 +128,7 @@ _CONCLUSIVE = {
 
 
 def check_rehearsed(
-    wheel: Path, plan: BuildPlan, recipe: Recipe, ground: Ground, folder: Path, warn: Callable[[str], None]
+    wheel: Path, plan: BuildPlan, recipe: Recipe, inputs: Inputs, folder: Path, warn: Callable[[str], None]
 ) -> None:
     """Pack and audit upstream's wheel as it will be, as far as its kernels don't matter.
 
@@ -137,10 +137,10 @@ def check_rehearsed(
     """
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="rehearsal-", dir=folder) as place:
-        made = package_wheel(wheel, Path(place), plan, BUILDER, vendored(ground.source))
+        made = package_wheel(wheel, Path(place), plan, BUILDER, vendored(inputs.source))
         # The plan of a universal wheel says what all pairs have together, which upstream's wheel of one has not.
         expected = None if plan.is_universal else expected_of(plan, recipe)
-        site, libraries = ground.environment.site_packages, ground.environment.libraries
+        site, libraries = inputs.environment.site_packages, inputs.environment.libraries
         report = audit_wheel(made, torch_site=site, libraries=libraries, recipe=recipe, expected=expected)
         wrong = tuple(one for one in report.findings if one.severity is Severity.ERROR and one.code in _CONCLUSIVE)
         if wrong:

@@ -32,9 +32,12 @@ from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair, Universal, UniversalModule, pair_of
 from attnforge.package.archive import read_members
 from attnforge.provision.toolchain import Toolchain
-from attnforge.workflow.compiling import Compiled, Job, Means, answered, compile_upstream, link_folder, other_layout
-from attnforge.workflow.ground import Ground, PairEnvironments, lay_out_source, of_pair
+from attnforge.workflow.answers import answered, other_layout
+from attnforge.workflow.compiling import Compiled, Job, Means, compile_upstream
+from attnforge.workflow.inputs import Inputs, link_folder
+from attnforge.workflow.layout import lay_out_source
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.pairs import PairEnvironments, of_pair
 from attnforge.workflow.planning import Located
 
 # Memory that compiling host code against PyTorch's headers takes, and some room (1.6 to 1.9 GB were measured).
@@ -72,17 +75,17 @@ class Site:
         """The machine that all this is on."""
         return self.environments.machine
 
-    def linker(self, ground: Ground, generated: Path, log: IO[str]) -> Linker:
+    def linker(self, inputs: Inputs, generated: Path, log: IO[str]) -> Linker:
         """Return what links for one pair."""
-        home, site = ground.toolchain.home, ground.environment.site_packages
+        home, site = inputs.toolchain.home, inputs.environment.site_packages
         libraries = [home / "lib64", site / "torch" / "lib", site / "torch.libs", *sorted(site.glob("nvidia/*/lib"))]
-        stub, _ = link_folder(self.machine, ground, generated)
+        stub, _ = link_folder(self.machine, inputs, generated)
         environ = process.base_environment(self.machine.environ)
-        return Linker(ground.compiler.path, tuple(libraries), stub, environ, log)
+        return Linker(inputs.compiler.path, tuple(libraries), stub, environ, log)
 
-    def ground(self, pair: Pair, source: Path) -> Ground:
+    def inputs(self, pair: Pair, source: Path) -> Inputs:
         """Return what a pair's build stands on."""
-        return Ground(source, self.toolchain, self.environments.of(pair), self.compiler)
+        return Inputs(source, self.toolchain, self.environments.of(pair), self.compiler)
 
 
 def prepare(site: Site, source: Path, pairs: Sequence[Pair], answers: Collection[str] | None = None) -> None:
@@ -94,10 +97,10 @@ def prepare(site: Site, source: Path, pairs: Sequence[Pair], answers: Collection
     generated = site.folder / "generated"
     generated.mkdir(parents=True, exist_ok=True)
     wanted = None if answers is None else frozenset(answers)
-    site.linker(site.ground(pairs[0], source), generated, site.log).check(site.folder)
+    site.linker(site.inputs(pairs[0], source), generated, site.log).check(site.folder)
     for pair in pairs:
-        ground, plan = site.ground(pair, source), site.plan.at(pair)
-        given = answered(site.machine, plan, site.located.recipe, ground, generated)
+        inputs, plan = site.inputs(pair, source), site.plan.at(pair)
+        given = answered(site.machine, plan, site.located.recipe, inputs, generated)
         if wanted is not None and given != wanted:
             raise of_pair(pair, other_layout(plan))
         wanted = given
@@ -106,17 +109,17 @@ def prepare(site: Site, source: Path, pairs: Sequence[Pair], answers: Collection
 # --- the first pair
 
 
-def share(site: Site, ground: Ground, compiled: Compiled) -> tuple[Parts, dict[str, Library]]:
+def share(site: Site, inputs: Inputs, compiled: Compiled) -> tuple[Parts, dict[str, Library]]:
     """Make the libraries, and the first pair's modules, of what upstream's build made for that pair.
 
     The libraries are by their modules' names. BuildError where objects can't be linked.
     """
     pair = site.plan.pairs[0]
-    linker = site.linker(ground, site.folder / "generated", site.log)
+    linker = site.linker(inputs, site.folder / "generated", site.log)
     modules, built, libraries = [], {}, {}
     for name, objects, like in _modules(compiled):
         parts, library = _library(site, linker, name, partition(objects))
-        module = _described(name, parts, library, ground.source)
+        module = _described(name, parts, library, inputs.source)
         modules.append(module)
         if library is not None:
             libraries[name] = library
@@ -265,14 +268,14 @@ class _PairWork:
     def _make(self, pair: Pair, folder: Path, log: IO[str]) -> tuple[dict[str, bytes], Summary]:
         site, plan = self.site, self.site.plan.at(pair)
         source = lay_out_source(site.machine, plan, site.located, folder / "source", _ignore)
-        ground = site.ground(pair, source)
+        inputs = site.inputs(pair, source)
         left = [str(source / one) for module in self.universal.modules for one in module.shared]
         answers = self.universal.answers if self.libraries else None
         job = Job(
-            site.machine, plan, site.located.recipe, ground, folder, site.means, site.observe, log, self.running.started
+            site.machine, plan, site.located.recipe, inputs, folder, site.means, site.observe, log, self.running.started
         )
         compiled = compile_upstream(job, left, answers)
-        linker = site.linker(ground, folder / "generated", log)
+        linker = site.linker(inputs, folder / "generated", log)
         made = dict(self._link(pair, compiled, linker, folder))
         for used in ("source", "upstream"):
             shutil.rmtree(folder / used, ignore_errors=True)

@@ -12,8 +12,8 @@ from attnforge.model.host import Installed
 from attnforge.model.universal import Pair
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.provision.overlay import below
-from attnforge.workflow.ground import PairEnvironments
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.pairs import PairEnvironments
 
 
 @dataclass

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from attnforge.workflow.compiling import with_linker_options
+from attnforge.workflow.variables import with_linker_options
 
 
 def test_without_options_nothing_is_set() -> None:

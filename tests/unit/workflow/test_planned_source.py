@@ -18,10 +18,10 @@ from attnforge.recipes.catalogue import UNKNOWN_REQUIREMENTS
 from attnforge.workflow import machine as machines
 from attnforge.workflow import planning
 from attnforge.workflow.building import build
-from attnforge.workflow.ground import without_conflicts
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
 from attnforge.workflow.purity import Inspected
+from attnforge.workflow.requirements import without_conflicts
 
 SETUP = "from setuptools import setup\nsetup(name='small', version='1.0')\n"
 

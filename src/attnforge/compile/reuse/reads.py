@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 SYSTEM = "system"
 """Stands for all folders that have no name of their own."""
 
-# Names of folders (workflow.ground.named_folders) that hold headers of PyTorch, of what it depends on, and of Python.
+# Names of folders (workflow.inputs.named_folders) that hold headers of PyTorch, of what it depends on, and of Python.
 BOUND = frozenset({"site-packages", "environment", "python"})
 
 # A distribution's Python has its headers among the system's: /usr/include/python3.11/Python.h.
