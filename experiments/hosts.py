@@ -37,7 +37,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from attnforge import Machine, Planned, plan
-from attnforge.compile.reuse import objects
+from attnforge.compile.graph.commands import redirected
 from attnforge.compile.run import diagnose
 from attnforge.errors import AttnforgeError, HostError, RequestError
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
@@ -289,7 +289,7 @@ def run(compile: Compile) -> Outcome:
             moved = Path(file.path.replace(compile.generated, place))
             moved.parent.mkdir(parents=True, exist_ok=True)
             moved.write_text(file.text.replace(compile.generated, place), encoding="utf-8")
-        argv = objects.redirected(unit, f"{name}/made.o", f"{name}/made.d")
+        argv = redirected(unit, f"{name}/made.o", f"{name}/made.d")
         assert argv is not None, unit.argv
         words = [word.replace(compile.generated, place) for word in argv]
         environment = {key: value for key, value in compile.environment.items() if key not in unit.ignores}

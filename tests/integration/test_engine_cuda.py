@@ -17,9 +17,9 @@ from attnforge.compile.graph.passes.group import group
 from attnforge.compile.graph.passes.reproducible import reproducible
 from attnforge.compile.graph.passes.share import share
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.shared import Sharing
 from attnforge.compile.reuse.cache import StepCache
 from attnforge.compile.reuse.reuse import Reuse
+from attnforge.compile.reuse.shared import Sharing
 from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.engine import Engine, Watch
 from attnforge.compile.run.summary import Summary

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.steps import Step, Tool, dissect, dryrun_argv, folders, is_whole
-from attnforge.compile.nvcc.tools import Tools
-from attnforge.compile.reuse.keys import outputs, step_key
+from attnforge.compile.nvcc.steps import Step, Tool, dissect, dryrun_argv, folders, is_whole, outputs
+from attnforge.compile.reuse.keys import step_key
 from attnforge.compile.reuse.objects import Cost
 from attnforge.compile.reuse.recall import Recall
+from attnforge.compile.reuse.tools import Tools
 from attnforge.model.graph import Language, Unit
 
 NVCC = shutil.which("nvcc")

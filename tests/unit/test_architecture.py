@@ -59,6 +59,31 @@ def test_arrows_go_one_way(path: Path) -> None:
         assert there - {here} <= allowed
 
 
+# The packages of compile, each with those that it may import.
+COMPILE = {
+    "graph": set(),
+    "seat": {"graph"},
+    "nvcc": {"graph"},
+    "reuse": {"graph", "nvcc"},
+    "run": {"graph", "seat", "nvcc", "reuse"},
+}
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "compile").glob("*/**/*.py")), ids=lambda path: str(path.relative_to(ROOT))
+)
+def test_the_packages_of_compile_import_one_another_in_one_direction(path: Path) -> None:
+    here = path.relative_to(ROOT / "compile").parts[0]
+    names = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    ]
+    there = {name.split(".")[2] for name in names if name.startswith("attnforge.compile.")}
+    assert there - {here} <= COMPILE[here]
+
+
 BESIDE_THE_WHEEL = sorted(path for name in ("ongpu", "inwheel") for path in (ROOT / name).glob("*.py"))
 # Runs in whatever interpreter a user's environment has.
 BESIDE_THE_WHEEL.append(ROOT / "host" / "inquiry.py")

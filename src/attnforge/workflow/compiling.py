@@ -11,9 +11,9 @@ from typing import IO
 
 from attnforge.compile.graph.pipeline import passes_for
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.shared import Sharing
 from attnforge.compile.reuse.cache import StepCache
 from attnforge.compile.reuse.reuse import Reuse
+from attnforge.compile.reuse.shared import Sharing
 from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.engine import Engine, Watch
 from attnforge.compile.run.summary import Summary

@@ -19,9 +19,8 @@ from pathlib import Path
 from attnforge.compile.graph.passes.share import names_of
 from attnforge.compile.nvcc.prefixes import Prefixes
 from attnforge.compile.nvcc.ptx import Module, UnknownPtxError, derived, is_reordered, parts, read_ptx
-from attnforge.compile.nvcc.shared import files_read, left_out, written
-from attnforge.compile.nvcc.steps import Step
-from attnforge.compile.reuse import keys
+from attnforge.compile.nvcc.steps import Step, outputs
+from attnforge.compile.reuse.shared import files_read, left_out, written
 from attnforge.compile.run.work import Work
 from attnforge.model.events import Observer, ignore
 from attnforge.model.plan import BuildPlan
@@ -127,7 +126,7 @@ class Prover:
             if tool == "cicc":
                 seen.ptx[code] = written(step)
             else:
-                seen.code[code] = hashlib.sha256(Path(keys.outputs(step)["output"]).read_bytes()).hexdigest()
+                seen.code[code] = hashlib.sha256(Path(outputs(step)["output"]).read_bytes()).hexdigest()
             wanted = {step.label.partition(" ")[2] for step in work.steps.values() if step.label.startswith("ptxas ")}
             if seen.code.keys() == seen.ptx.keys() == wanted:
                 del self._seen[work.number]

@@ -10,7 +10,7 @@ import pytest
 
 from attnforge.compile.nvcc.prefixes import Prefixes
 from attnforge.compile.nvcc.steps import Step, Tool
-from attnforge.compile.run.work import Batch, Work
+from attnforge.compile.run.work import Batch, begin
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.plan import BuildPlan
 from attnforge.model.sharing import Proof
@@ -45,7 +45,7 @@ def watched(
     prover = Prover(plan, Prefixes({"/s": "source"}), "this test", verdicts.append)
     unit = Unit("/b/x.o", ("/s/x.cu",), ("nvcc",), "/b", Language.CUDA, kernel="forward-hdim64-fp16")
     graph = CompileGraph((unit,))
-    work = Work(unit, Batch(0, graph, graph, (), {}, print), folder, folder, number=number)
+    work = begin(unit, Batch(0, graph, graph, (), {}, print), folder, folder, number)
     for code, value in values.items():
         text = PTX.format(code=code, name=f"kernel{number}", value=value)
         for tool, suffix, data in ((Tool.CICC, "ptx", text), (Tool.PTXAS, "cubin", f"code {code} {value}")):

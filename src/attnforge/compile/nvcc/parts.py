@@ -18,11 +18,9 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
+from attnforge.compile.nvcc.labels import is_shared
 from attnforge.compile.nvcc.ptx import Function, Module, UnknownPtxError, assembled, read_ptx, renumbered
-from attnforge.compile.nvcc.steps import MODULE_ID, Step, Tool, UnknownStepsError
-from attnforge.compile.reuse import keys
-from attnforge.compile.run.forecast import is_shared
-from attnforge.compile.run.work import Work
+from attnforge.compile.nvcc.steps import MODULE_ID, Step, Tool, UnknownStepsError, outputs
 from attnforge.model.graph import InParts, Unit
 from attnforge.model.parts import part_labels
 
@@ -112,31 +110,31 @@ def _cicc(step: Step, label: str, need: str, folder: str) -> Step:
 # --- what they write
 
 
-def joined_outputs(work: Work, step: Step) -> dict[str, bytes]:
+def joined_outputs(unit: Unit, steps: Mapping[str, Step], step: Step) -> dict[str, bytes]:
     """Return what a cicc would write, by path, from what its parts wrote.
 
-    NotWholeError where that is not certain; OSError for files that are lost.
+    ``steps`` are all of the unit's, by label. NotWholeError where that is not certain; OSError for files that are lost.
     """
-    parts = work.unit.parts
+    parts = unit.parts
     if parts is None:
         raise NotWholeError("the unit has no parts")
     labels = part_labels(step.label, len(parts.headers))
-    if not work.steps.keys() >= set(labels):
+    if not steps.keys() >= set(labels):
         raise NotWholeError(f"{step.label} has no parts")
-    index = work.steps[labels[0]]
-    texts = [_read(work.steps[label], "output") for label in labels]
+    index = steps[labels[0]]
+    texts = [_read(steps[label], "output") for label in labels]
     try:
         made = {"output": joined(*map(read_ptx, texts)), "stub": _read(index, "stub")}
     except UnknownPtxError as error:
         raise NotWholeError(str(error)) from error
-    wanted = keys.outputs(step)
+    wanted = outputs(step)
     if {wanted[role] for role in made if role in wanted} != set(step.writes):
         raise NotWholeError(f"{step.label} writes other files")
     return {path: made[role] for role, path in wanted.items()}
 
 
 def _read(step: Step, role: str) -> bytes:
-    path = keys.outputs(step).get(role)
+    path = outputs(step).get(role)
     if path is None:
         raise NotWholeError(f"{step.label} writes no {role}")
     return Path(path).read_bytes()

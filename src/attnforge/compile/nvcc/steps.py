@@ -373,6 +373,18 @@ def _linked(steps: Iterable[Step], module_id_file: str) -> Iterator[Step]:
 
 # --- what steps write
 
+_ROLES = {"-o": "output", "--gen_c_file_name": "c", "--stub_file_name": "stub"}
+
+
+def outputs(step: Step) -> dict[str, str]:
+    """Return the files that a step writes and others read, by names that are the same wherever it runs."""
+    named = {}
+    for option, word in pairwise(step.argv):
+        path = os.path.normpath(os.path.join(step.cwd, word))  # noqa: PTH118 - Path would not normalize
+        if option in WRITTEN_BY and path in step.writes:
+            named[_ROLES[option]] = path
+    return named
+
 
 def is_whole(image: Path) -> bool:
     """Say whether an ELF image is as long as its header says. In a cubin both tables come last (seen with 13.0).

@@ -11,19 +11,16 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from itertools import pairwise
 from pathlib import Path
 
-from attnforge.compile.nvcc.steps import MODULE_ID, UNREAD, WRITTEN_BY, Step, Tool
-from attnforge.compile.nvcc.tools import is_script
+from attnforge.compile.nvcc.steps import MODULE_ID, UNREAD, Step, Tool
 from attnforge.compile.reuse.digests import file_digest
+from attnforge.compile.reuse.tools import is_script
 from attnforge.model.base import digest_of
 
 SCHEMA = 1
 
 PURE = frozenset({Tool.CUDAFE, Tool.CICC, Tool.PTXAS})
-
-_ROLES = {"-o": "output", "--gen_c_file_name": "c", "--stub_file_name": "stub"}
 
 # Variables that change what the three print or accept, among those that they ask for (getenv watched, CUDA 13.0).
 # NVVMIR_LIBRARY_DIR is nvcc's own: it makes an argument of it.
@@ -66,16 +63,6 @@ def step_key(step: Step, environment: Mapping[str, str]) -> str | None:
         "environment": sorted(item for item in environment.items() if _READ_BY_TOOLS.fullmatch(item[0])),
     }
     return digest_of(described)
-
-
-def outputs(step: Step) -> dict[str, str]:
-    """Return the files that a step writes and others read, by names that are the same wherever it runs."""
-    named = {}
-    for option, word in pairwise(step.argv):
-        path = os.path.normpath(os.path.join(step.cwd, word))  # noqa: PTH118 - Path would not normalize
-        if option in WRITTEN_BY and path in step.writes:
-            named[_ROLES[option]] = path
-    return named
 
 
 def _options(step: Step) -> Iterator[list[str]]:

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from attnforge.compile.graph.commands import redirected
 from attnforge.compile.reuse.digests import file_sha256
 from attnforge.model.base import digest_of
 from attnforge.model.graph import GeneratedFile, Unit
@@ -63,47 +64,6 @@ class Cost:
     seconds: float
     cpu_seconds: float
     peak_bytes: int
-
-
-def redirected(unit: Unit, output: str, depfile: str) -> tuple[str, ...] | None:
-    """Return the unit's argv with other output paths; None where the option that names the output is not found.
-
-    Options of gcc and nvcc: -o X, -oX, --output-file X or =X; -MF X, -MFX, --dependency-output X or =X.
-    """
-    found = False
-    argv: list[str] = []
-    rest = list(unit.argv)
-    while rest:
-        option, value, joined = _split(rest.pop(0))
-        if value is None and option in _OUTPUT + _DEPFILE and rest:
-            value = rest.pop(0)
-        if value is None or (option in _OUTPUT and not _is_output(unit, value)):
-            argv += [option] if value is None else _join(option, value, joined)
-            continue
-        found = found or option in _OUTPUT
-        argv += _join(option, output if option in _OUTPUT else depfile, joined)
-    return tuple(argv) if found else None
-
-
-_OUTPUT = ("-o", "--output-file")
-_DEPFILE = ("-MF", "--dependency-output")
-_JOINED = re.compile(r"(?P<option>-o|-MF|--output-file|--dependency-output)(?P<equals>=?)(?P<value>.+)", re.DOTALL)
-
-
-def _split(argument: str) -> tuple[str, str | None, str | None]:
-    """Split an argument that holds its value; the third is what stands between them, None for two arguments."""
-    match = _JOINED.fullmatch(argument)
-    if match is None or (match["option"].startswith("--") and not match["equals"]):
-        return argument, None, None
-    return match["option"], match["value"], match["equals"]
-
-
-def _join(option: str, value: str, joined: str | None) -> list[str]:
-    return [option, value] if joined is None else [option + joined + value]
-
-
-def _is_output(unit: Unit, value: str) -> bool:
-    return os.path.normpath(os.path.join(unit.cwd, value)) == unit.output  # noqa: PTH118 - Path would not normalize
 
 
 class ObjectStore:

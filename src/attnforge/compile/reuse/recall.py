@@ -18,13 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from attnforge.compile.graph.commands import redirected
 from attnforge.compile.graph.depfile import read_dependencies
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.tools import Tools
 from attnforge.compile.reuse.digests import file_digest
 from attnforge.compile.reuse.listing import include_folders, listing_digest
-from attnforge.compile.reuse.objects import READ_BY_COMPILERS, Cost, redirected
+from attnforge.compile.reuse.objects import READ_BY_COMPILERS, Cost
 from attnforge.compile.reuse.reads import folders_of
+from attnforge.compile.reuse.tools import Tools
 from attnforge.model.base import digest_of
 from attnforge.model.graph import GeneratedFile, Unit
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from attnforge.compile.nvcc.parts import joined_outputs
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.shared import Sharing
-from attnforge.compile.nvcc.steps import Step, Tool
+from attnforge.compile.nvcc.steps import Step, Tool, outputs
 from attnforge.compile.reuse import keys
 from attnforge.compile.reuse.cache import StepCache
+from attnforge.compile.reuse.heap import trimmed
+from attnforge.compile.reuse.making import Making
 from attnforge.compile.reuse.reads import folders_of
 from attnforge.compile.reuse.recall import Found, Recall, dependencies
-from attnforge.compile.run.heap import trimmed
-from attnforge.compile.run.work import Work
+from attnforge.compile.reuse.shared import Sharing
 from attnforge.model.graph import Language
 
 # How many threads hold whole files in memory at once to hash and compress them: PTX has tens of megabytes, and
@@ -53,12 +53,12 @@ class Reuse:
         if step.tool is Tool.PREPROCESS:
             self.prefixes.settle_file(Path(step.writes[0]))
 
-    def find_step(self, work: Work, step: Step) -> bool:
+    def find_step(self, work: Making, step: Step) -> bool:
         """Say whether a step's outputs were cached; then they are where it would have written them."""
         key = keys.step_key(step, work.environment) if self._cache else None
         if self._cache is None or key is None:
             return False
-        found, wanted = self._cache.get(key), keys.outputs(step)
+        found, wanted = self._cache.get(key), outputs(step)
         if found is None or found.keys() != wanted.keys():
             work.keys[step.label] = key
             return False
@@ -66,7 +66,7 @@ class Reuse:
             Path(path).write_bytes(found[role])
         return True
 
-    def share_step(self, work: Work, step: Step) -> None:
+    def share_step(self, work: Making, step: Step) -> None:
         """Write what a cicc would write from another architecture's PTX. UnprovenError where that is not proven.
 
         The cache does not get it: there is what programs have written.
@@ -74,28 +74,28 @@ class Reuse:
         work.keys.pop(step.label, None)
         with self._files, trimmed():
             ptx = self._sharing.ptx(work, step, self.prefixes)
-            Path(keys.outputs(step)["output"]).write_bytes(ptx)
+            Path(outputs(step)["output"]).write_bytes(ptx)
 
-    def join_step(self, work: Work, step: Step) -> None:
+    def join_step(self, work: Making, step: Step) -> None:
         """Write what a cicc would write from what its parts wrote. NotWholeError where that is not certain.
 
         The cache does not get it, as above.
         """
         work.keys.pop(step.label, None)
         with self._files, trimmed():
-            for path, content in joined_outputs(work, step).items():
+            for path, content in joined_outputs(work.unit, work.steps, step).items():
                 Path(path).write_bytes(content)
 
-    def keep_step(self, work: Work, step: Step) -> None:
+    def keep_step(self, work: Making, step: Step) -> None:
         """Keep what a step has made, if it is one that is looked up."""
         key = work.keys.pop(step.label, None)
         if self._cache is not None and key is not None:
             with self._files, trimmed():
-                self._cache.put(key, {role: Path(path).read_bytes() for role, path in keys.outputs(step).items()})
+                self._cache.put(key, {role: Path(path).read_bytes() for role, path in outputs(step).items()})
 
     # --- objects
 
-    def observed(self, work: Work, argv: Sequence[str]) -> tuple[str, ...]:
+    def observed(self, work: Making, argv: Sequence[str]) -> tuple[str, ...]:
         """Return a host compiler's command so that it writes which headers it reads, those of the system too."""
         if self._recall is None or work.unit.language is not Language.CXX:
             return tuple(argv)
@@ -104,19 +104,19 @@ class Reuse:
             return kept
         return (*kept, "-MD", "-MF", str(_depfile(work)))
 
-    def find_unit(self, work: Work) -> Found | None:
+    def find_unit(self, work: Making) -> Found | None:
         """Return a unit's object from the cache; None where it is not there, or made of something else."""
         recall = self._recall_for(work)
-        return recall.find(work.unit, work.batch.graph.files, work.seen) if recall else None
+        return recall.find(work.unit, work.files, work.seen) if recall else None
 
-    def keep_unit(self, work: Work) -> None:
+    def keep_unit(self, work: Making) -> None:
         """Keep an object that was made, with the headers that it was made of."""
         recall, depfiles = self._recall_for(work), _depfiles(work)
         if recall is not None and depfiles:
             with self._files, trimmed():
-                recall.keep(work.unit, work.batch.graph.files, work.seen, depfiles, work.made.read_bytes(), work.spent)
+                recall.keep(work.unit, work.files, work.seen, depfiles, work.made.read_bytes(), work.spent)
 
-    def reads(self, work: Work) -> frozenset[str] | None:
+    def reads(self, work: Making) -> frozenset[str] | None:
         """Return the folders that a compile which has ended read files of; None where it did not say so.
 
         Without a cache compilers are not asked for headers of the system, so nothing is known.
@@ -126,14 +126,14 @@ class Reuse:
             return None
         return folders_of(self.prefixes.name(path) for path in dependencies(depfiles, work.unit.cwd))
 
-    def _recall_for(self, work: Work) -> Recall | None:
+    def _recall_for(self, work: Making) -> Recall | None:
         return self._recall if work.unit.language in self._recalled else None
 
 
-def _depfiles(work: Work) -> list[Path]:
+def _depfiles(work: Making) -> list[Path]:
     written = [step.depfile for step in work.steps.values() if step.depfile] or [str(_depfile(work))]
     return [Path(name) for name in written if Path(name).exists()]
 
 
-def _depfile(work: Work) -> Path:
+def _depfile(work: Making) -> Path:
     return work.made.with_name(work.made.name + ".d")

@@ -18,24 +18,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Self
 
-from attnforge.compile.nvcc import shared, steps
+from attnforge.compile.graph.commands import redirected
+from attnforge.compile.nvcc import steps
 from attnforge.compile.nvcc.hostcompiler import host_compiler
+from attnforge.compile.nvcc.labels import follows, is_shared
 from attnforge.compile.nvcc.parts import NotWholeError, in_parts
-from attnforge.compile.nvcc.shared import UnprovenError
 from attnforge.compile.nvcc.steps import Step, Tool, UnknownStepsError
-from attnforge.compile.reuse import objects
+from attnforge.compile.reuse import objects, shared
 from attnforge.compile.reuse.objects import Cost, ObjectStore, Stored
 from attnforge.compile.reuse.reuse import Reuse
+from attnforge.compile.reuse.shared import UnprovenError
 from attnforge.compile.run import failures
+from attnforge.compile.run.aside import is_aside, run_aside, seen_inside
 from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.executor import Ended, Executor, Run, own_resident
-from attnforge.compile.run.forecast import follows, forecast, forecast_steps, is_shared, predict
+from attnforge.compile.run.forecast import forecast, forecast_steps, predict
+from attnforge.compile.run.rehearsal import LEAST_SECONDS, Rehearsal, can_wait
 from attnforge.compile.run.remaining import Countdown, first_trial, seconds_left, trials_of
 from attnforge.compile.run.revision import revised
 from attnforge.compile.run.summary import How, Summary, Tally
-from attnforge.compile.run.work import OPEN, WHOLE, Batch, Product, Task, Work, is_host, job_of, product, seen
-from attnforge.compile.seat.aside import is_aside, run_aside, seen_inside
-from attnforge.compile.seat.rehearsal import LEAST_SECONDS, Rehearsal, can_wait
+from attnforge.compile.run.work import OPEN, WHOLE, Batch, Product, Task, Work, begin, is_host, job_of, product, seen
 from attnforge.compile.seat.server import Say, Server, write_seat
 from attnforge.errors import AttnforgeError, BuildError, HostError
 from attnforge.model.events import (
@@ -362,7 +364,7 @@ class Engine:
         parts = (unit.parts.index, *unit.parts.headers) if unit.parts else ()
         told = "\0".join((unit.output, *unit.argv, *parts)).encode("utf-8", "surrogateescape")
         name = hashlib.sha256(told).hexdigest()[:16]
-        return Work(unit, batch, self._work / name, self._temporary / name, number=number)
+        return begin(unit, batch, self._work / name, self._temporary / name, number)
 
     def _first_task(self, work: Work) -> Task:
         whole = self._whole_task(work)
@@ -512,7 +514,7 @@ class Engine:
 
     def _dissect(self, work: Work) -> tuple[Step, ...]:
         unit = work.unit
-        argv = objects.redirected(unit, str(work.made), f"{work.made}.d")
+        argv = redirected(unit, str(work.made), f"{work.made}.d")
         if argv is None:
             raise UnknownStepsError(f"no output is named: {shlex.join(unit.argv)}")
         module_id = work.temporary / "unit.module_id"
@@ -619,7 +621,7 @@ class Engine:
         work, unit = task.work, task.work.unit
         self._prepare(work)
         output, other = Path(unit.output), unit.language is Language.OTHER
-        argv = None if other else objects.redirected(unit, str(work.made), f"{work.made}.d")
+        argv = None if other else redirected(unit, str(work.made), f"{work.made}.d")
         if argv is None and not other:
             # It may be a link to a stored object, which must not be written into.
             output.unlink(missing_ok=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attnforge.compile.run.forecast import Costs, forecast, predict, step_labels
+from attnforge.compile.nvcc.labels import step_labels
+from attnforge.compile.run.forecast import Costs, forecast, predict
 from attnforge.compile.run.work import OPEN, WHOLE, Task
 from attnforge.model.cost import Prediction
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from attnforge.compile.nvcc.steps import Step
+from attnforge.compile.reuse.making import Making
 from attnforge.compile.reuse.objects import Cost
 from attnforge.compile.run.executor import Ended
 from attnforge.compile.run.summary import How
@@ -62,41 +62,21 @@ class Batch:
 
 
 @dataclass(slots=True, eq=False)
-class Work:
-    """A unit that has to be made.
+class Work(Making):
+    """A unit that has to be made for a call of ninja (see ``begin``).
 
-    ``folder`` is where its object and logs are made, beside the store; ``temporary`` is for the compilers' own files.
-    ``steps`` are those of nvcc by label, empty for a unit that one program makes; ``done`` are the labels of those
-    that have ended well, ``sought`` those whose outputs were looked for before they ran; ``keys`` those under which
-    their outputs are cached. ``number`` tells works apart that make the same object. ``given_up`` says that it failed
-    and that its fallback is made instead. ``reads`` are the folders that its compile read files of, None where that is
-    not known.
+    ``done`` are the labels of steps that have ended well, ``sought`` those whose outputs were looked for before they
+    ran. ``number`` tells works apart that make the same object. ``given_up`` says that it failed and that its fallback
+    is made instead. ``reads`` are the folders that its compile read files of, None where that is not known.
     """
 
-    unit: Unit
-    batch: Batch
-    folder: Path
-    temporary: Path
+    batch: Batch = field(kw_only=True)
+    number: int = 0
     key: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
-    steps: dict[str, Step] = field(default_factory=dict)
     done: set[str] = field(default_factory=set)
     sought: set[str] = field(default_factory=set)
-    keys: dict[str, str] = field(default_factory=dict)
-    number: int = 0
-    spent: Cost = field(default_factory=lambda: Cost(0.0, 0.0, 0))
     given_up: bool = False
     reads: frozenset[str] | None = None
-
-    @property
-    def seen(self) -> dict[str, str]:
-        """The variables of the environment that its compile sees."""
-        return seen(self.unit, self.batch)
-
-    @property
-    def made(self) -> Path:
-        """Where the object is made, before it is stored and placed."""
-        return self.folder / Path(self.unit.output).name
 
     def job(self, label: str) -> str:
         """Return the scheduler's name of the job with that label."""
@@ -109,6 +89,11 @@ class Work:
             self.spent.cpu_seconds + ended.cpu_seconds,
             max(self.spent.peak_bytes, ended.peak_bytes),
         )
+
+
+def begin(unit: Unit, batch: Batch, folder: Path, temporary: Path, number: int = 0) -> Work:
+    """Return a unit of a call that is about to be made in these folders."""
+    return Work(unit, batch.graph.files, seen(unit, batch), folder, temporary, batch=batch, number=number)
 
 
 @dataclass(slots=True, eq=False)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 
-from attnforge.compile.reuse.objects import redirected
+from attnforge.compile.graph.commands import redirected
 from attnforge.model.graph import CompileGraph, GeneratedFile, InParts, Language, Pass, Unit
 from attnforge.model.kernels import JOINT
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from attnforge.compile.run.forecast import codes
+from attnforge.compile.graph.commands import codes
 from attnforge.model.graph import CompileGraph, Language, Pass, Unit
 from attnforge.model.kernels import JOINT
 from attnforge.model.sharing import Shared

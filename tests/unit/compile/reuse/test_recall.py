@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.tools import Tools
 from attnforge.compile.reuse.objects import Cost
 from attnforge.compile.reuse.recall import MOST_VARIANTS, Recall
+from attnforge.compile.reuse.tools import Tools
 from attnforge.model.graph import GeneratedFile, Language, Unit
 from attnforge.process import Command, Outcome
 

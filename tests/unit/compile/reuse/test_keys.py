@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dryruns import ONE, THREE
 
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.steps import Step, dissect, folders
-from attnforge.compile.reuse.keys import outputs, step_key
+from attnforge.compile.nvcc.steps import Step, dissect, folders, outputs
+from attnforge.compile.reuse.keys import step_key
+from standins.dryruns import ONE, THREE
 
 PURE = ("cudafe++", "cicc sm_90a", "ptxas sm_90a")
 

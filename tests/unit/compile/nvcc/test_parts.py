@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from dryruns import ONE, THREE
 from hypothesis import given
 from hypothesis import strategies as st
-from ptx_texts import ptx
 
 from attnforge.compile.nvcc.parts import NotWholeError, in_parts, joined
 from attnforge.compile.nvcc.prefixes import Prefixes
@@ -17,6 +15,8 @@ from attnforge.compile.nvcc.ptx import read_ptx
 from attnforge.compile.nvcc.steps import Step, Tool, UnknownStepsError, dissect, folders
 from attnforge.model.graph import InParts, Language, Unit
 from attnforge.model.parts import features_of, is_part, part_labels
+from standins.dryruns import ONE, THREE
+from standins.ptx_texts import ptx
 
 FUNCTIONS = [("first", 3), ("second", 4), ("third", 5), ("fourth", 6)]
 PARTS = InParts("/g/index.h", ("/g/on.h", "/g/off.h"))

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.graph.ninja import parse
+from attnforge.compile.run.aside import INSIDE, is_aside, run_aside, seen_inside
 from attnforge.compile.run.executor import Executor
-from attnforge.compile.seat.aside import INSIDE, is_aside, run_aside, seen_inside
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 

@@ -14,11 +14,10 @@ from pathlib import Path
 
 from attnforge.compile.nvcc.prefixes import Prefixes
 from attnforge.compile.nvcc.ptx import UnknownPtxError, derived, parts, read_ptx
-from attnforge.compile.nvcc.steps import Step, Tool
-from attnforge.compile.reuse import keys
+from attnforge.compile.nvcc.steps import Step, Tool, outputs
 from attnforge.compile.reuse.digests import file_digest
+from attnforge.compile.reuse.making import Making
 from attnforge.compile.reuse.recall import dependencies
-from attnforge.compile.run.work import Work
 from attnforge.model.graph import Unit
 from attnforge.model.sharing import PART_DIGITS, Proof
 
@@ -39,13 +38,13 @@ class Sharing:
         self._files = {pair: frozenset(proof.files) for pair, proof in self._proofs.items()}
         self._parts = {pair: frozenset(proof.parts) for pair, proof in self._proofs.items()}
 
-    def ptx(self, work: Work, step: Step, prefixes: Prefixes) -> bytes:
+    def ptx(self, work: Making, step: Step, prefixes: Prefixes) -> bytes:
         """Return what a step of cicc would write. UnprovenError where that is not known; OSError for lost files."""
         pair = next((pair for pair in work.unit.shares if step.label == f"cicc {pair[0]}"), None)
         if pair is None or pair not in self._proofs:
             raise UnprovenError("no proof for these architectures")
         self._check_files(pair, files_read(work, prefixes))
-        output = keys.outputs(step)["output"]
+        output = outputs(step)["output"]
         if any(path != output for other in work.steps.values() for path in other.reads if path in step.writes):
             raise UnprovenError("more than its PTX is read")
         without = left_out(work.unit, pair[0])
@@ -67,7 +66,7 @@ class Sharing:
             raise UnprovenError(f"{len(unknown)} parts of the PTX are not in the proof, one is {unknown[0][:_SHOWN]}")
 
 
-def files_read(work: Work, prefixes: Prefixes) -> list[tuple[str, str]]:
+def files_read(work: Making, prefixes: Prefixes) -> list[tuple[str, str]]:
     """Return the digest and the stable name of each file that a unit was made of, but for the system's and ours."""
     depfiles = [Path(step.depfile) for step in work.steps.values() if step.depfile and Path(step.depfile).exists()]
     named = {prefixes.name(path): path for path in dependencies(depfiles, work.unit.cwd)}
@@ -83,7 +82,7 @@ def left_out(unit: Unit, code: str) -> Callable[[str], bool]:
 
 def written(step: Step) -> bytes:
     """Return the PTX that a step of cicc has written."""
-    return Path(keys.outputs(step)["output"]).read_bytes()
+    return Path(outputs(step)["output"]).read_bytes()
 
 
 def ordered(steps: Sequence[Step], unit: Unit) -> tuple[Step, ...]:

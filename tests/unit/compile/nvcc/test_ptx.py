@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ptx_texts import mark, ptx
 
 from attnforge.compile.nvcc.ptx import UnknownPtxError, derived, is_reordered, parts, read_ptx
+from standins.ptx_texts import mark, ptx
 
 FUNCTIONS = st.lists(
     st.tuples(st.from_regex(r"_Z[0-9]{1,2}[a-z_$]{1,9}", fullmatch=True), st.integers(1, 99)),

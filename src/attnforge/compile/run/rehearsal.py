@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 
-from attnforge.compile.reuse import objects
+from attnforge.compile.graph.commands import redirected
 from attnforge.compile.reuse.objects import READ_BY_COMPILERS
 from attnforge.compile.run.work import Batch, Task, is_host
 from attnforge.model.graph import CompileGraph, Language, Unit
@@ -68,7 +68,7 @@ def can_wait(tasks: Iterable[Task]) -> bool:
 
 def _is_apart(unit: Unit) -> bool:
     simple = unit.language in (Language.CUDA, Language.CXX) and not unit.needs
-    return simple and objects.redirected(unit, "", "") is not None
+    return simple and redirected(unit, "", "") is not None
 
 
 def _asks_the_same(batch: Batch, received: CompileGraph, environment: Mapping[str, str]) -> bool:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from dryruns import ONE
 
-from attnforge.compile.nvcc.tools import Tools
+from attnforge.compile.reuse.tools import Tools
 from attnforge.model.graph import Language, Unit
 from attnforge.process import Command, Outcome
+from standins.dryruns import ONE
 
 PROGRAMS = ("nvcc", "cicc", "cudafe++", "ptxas", "fatbinary", "gcc", "cc1plus", "as")
 

@@ -6,10 +6,10 @@ import struct
 from pathlib import Path
 
 import pytest
-from dryruns import ONE, THREE, TWO_CUBINS, WITH_PTX
 
 from attnforge.compile.nvcc.prefixes import Prefixes
 from attnforge.compile.nvcc.steps import Step, Tool, UnknownStepsError, dissect, dryrun_argv, folders, is_whole, parse
+from standins.dryruns import ONE, THREE, TWO_CUBINS, WITH_PTX
 
 PREFIXES = Prefixes({"/p/src": "source"})
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.graph import ninja
+from attnforge.compile.graph.statements import NINJA_VERSION
 from attnforge.compile.seat import seat
 from attnforge.compile.seat.seat import Options, Usage
 from attnforge.compile.seat.server import Say, Server, write_seat
@@ -64,7 +65,7 @@ def test_what_is_answered_at_once(arguments: list[str], code: int, says: str) ->
 
 
 def test_the_seat_states_the_version_that_is_read() -> None:
-    assert seat.VERSION == ninja.NINJA_VERSION
+    assert seat.VERSION == NINJA_VERSION
 
 
 class Handler:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnforge.compile.graph.ninja import arguments, language, parse
+from attnforge.compile.graph.commands import arguments, language
+from attnforge.compile.graph.ninja import parse
 from attnforge.errors import BuildError
 from attnforge.model.graph import Language
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.reuse.objects import Cost, ObjectStore, place, redirected, unit_key, write_generated
+from attnforge.compile.graph.commands import redirected
+from attnforge.compile.reuse.objects import Cost, ObjectStore, place, unit_key, write_generated
 from attnforge.model.graph import GeneratedFile, Language, Unit
 
 COST = Cost(1.5, 2.5, 1000)

@@ -6,7 +6,7 @@ import pytest
 
 from attnforge.compile.run.remaining import Countdown, first_trial, seconds_left, trials_of
 from attnforge.compile.run.revision import revised
-from attnforge.compile.run.work import OPEN, WHOLE, Batch, Task, Work, job_of
+from attnforge.compile.run.work import OPEN, WHOLE, Batch, Task, Work, begin, job_of
 from attnforge.model.cost import Prediction
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.schedule.scheduler import Scheduler
@@ -45,7 +45,7 @@ def work(number: int, *, steps: bool = True) -> Work:
         module_id="id" if steps else "",
     )
     batch = Batch(0, GRAPH, GRAPH, (), {}, lambda line: None)
-    return Work(unit, batch, Path("/w"), Path("/t"), number=number)
+    return begin(unit, batch, Path("/w"), Path("/t"), number)
 
 
 def opening(number: int) -> Task:
