@@ -29,7 +29,6 @@ from attnforge.provision.gittree import Checkout, checkout, kept_checkout
 from attnforge.provision.giturl import GitAddress, parse_address
 from attnforge.workflow import machine as machines
 from attnforge.workflow.building import build
-from attnforge.workflow.fromgit import lay_out
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
 from standins import house
@@ -550,8 +549,8 @@ def test_a_plan_whose_commit_is_in_the_cache_is_carried_out_offline(machine: Mac
     shutil.rmtree(made.folder)
     again = plan(Machine({**machine.environ, "PATH": ""}), request)
     assert again.plan == first.plan
-    assert again.located.address is not None
-    folder, _ = lay_out(machine, again.plan.source, again.located.address, tmp_path / "source")
+    assert again.located.pin == again.plan.source
+    folder = again.located.source.lay_out(machine, tmp_path / "source").folder
     assert files(folder) == {"setup.py"}
 
 
@@ -572,8 +571,8 @@ def test_a_plan_warns_of_a_tag_that_moved_and_names_the_former_commit(machine: M
 def test_a_subdirectory_is_built_and_one_that_is_not_there_is_an_error(machine: Machine, tmp_path: Path) -> None:
     made = repository(tmp_path / "r", hopper___setup__py=SETUP, readme="x")
     planned = plan(machine, Request(package=f"{made.address()}#subdirectory=hopper", gpus=("H100",)))
-    assert planned.located.address is not None
-    folder, _ = lay_out(machine, planned.plan.source, planned.located.address, tmp_path / "source")
+    assert planned.located.pin == planned.plan.source
+    folder = planned.located.source.lay_out(machine, tmp_path / "source").folder
     assert folder == tmp_path / "source" / "hopper" and (folder.parent / "readme").exists()
     for address in (str(made.address()), f"{made.address()}#subdirectory=other"):
         with pytest.raises(RequestError, match="neither setup.py nor pyproject.toml"):

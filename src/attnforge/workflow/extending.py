@@ -46,11 +46,11 @@ from attnforge.workflow.layout import lay_out_source, text_of
 from attnforge.workflow.loading import prove
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.pairs import PairEnvironments
-from attnforge.workflow.planning import Located
 from attnforge.workflow.redist import asked_release
 from attnforge.workflow.report import write_extension_report
 from attnforge.workflow.requirements import requirements_of
 from attnforge.workflow.results import Built, opened_cache
+from attnforge.workflow.sources.kinds import Carried, Commit, Located, Sdist, local_source
 from attnforge.workflow.space import check_output
 from attnforge.workflow.stages import Stages, bad_wheel, deliver, expected_of, working_in
 from attnforge.workflow.toolchains import host_compiler_of, provide_pinned
@@ -217,9 +217,10 @@ def _located(plan: BuildPlan, recipe: Recipe, source: str) -> Located:
         )
     if pin.kind == "git":
         address = parse_address(source or f"git+{pin.url}@{pin.commit}")
-        return Located(recipe, plan.version, pin, address=address)
+        return Located(recipe, plan.version, Commit(pin, address))
     if pin.kind == "sdist":
-        return Located(recipe, plan.version, pin)
+        own = Sdist(pin, plan.package, plan.version)
+        return Located(recipe, plan.version, Carried(pin, pin.carrier) if pin.carrier else own)
     if not source:
         raise RequestError(
             f"the wheel was built from the {pin.kind} {pin.name}, which only you have",
@@ -233,7 +234,7 @@ def _located(plan: BuildPlan, recipe: Recipe, source: str) -> Located:
             why=f"its sha256 is {local.sha256[:16]}…, the wheel's {pin.sha256[:16]}…",
             hint=f"--source PATH of the same {pin.name}",
         )
-    return Located(recipe, plan.version, pin, local.path)
+    return Located(recipe, plan.version, local_source(local, pin))
 
 
 def _not_universal(wheel: Path, plan: BuildPlan | None) -> RequestError:

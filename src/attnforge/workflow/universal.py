@@ -38,7 +38,7 @@ from attnforge.workflow.inputs import Inputs, link_folder
 from attnforge.workflow.layout import lay_out_source
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.pairs import PairEnvironments, of_pair
-from attnforge.workflow.planning import Located
+from attnforge.workflow.sources.kinds import Located
 
 # Memory that compiling host code against PyTorch's headers takes, and some room (1.6 to 1.9 GB were measured).
 _HOST_BYTES = 2_500_000_000

@@ -23,9 +23,10 @@ from attnforge.provision.gittree import measure, parse_modules, parse_tree
 from attnforge.provision.giturl import GitAddress, check_ref, parse_address, submodule_url
 from attnforge.provision.source import empty_submodules
 from attnforge.workflow import machine as machines
-from attnforge.workflow.fromgit import at_reference, git_wish
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
+from attnforge.workflow.sources.git import at_reference, git_wish
+from attnforge.workflow.sources.kinds import Commit
 
 COMMIT = "b7d29fb3b79f0b78b1c369a52aaa6628dabfb0d7"
 ANOTHER = "0123456789abcdef0123456789abcdef01234567"
@@ -451,8 +452,8 @@ def test_a_commit_that_the_recipe_records_is_planned_without_git_or_network(
 def test_credentials_are_no_part_of_a_plan(machine: Machine) -> None:
     made = plan(machine, Request(package=f"flash-attn @ git+https://me:tok@h.org/o/r@{COMMIT}", gpus=("H100",)))
     assert "tok" not in made.resolution.model_dump_json()
-    assert made.located.address is not None
-    assert made.located.address.credentials == "me:tok"
+    assert isinstance(made.located.source, Commit)
+    assert made.located.source.address.credentials == "me:tok"
 
 
 def test_a_named_target_does_not_change_the_version_of_a_tag(machine: Machine) -> None:

@@ -21,6 +21,7 @@ from attnforge.recipes.catalogue import find_recipe
 from attnforge.workflow import machine as machines
 from attnforge.workflow.extending import Extension, extend, plan_extension
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.sources.kinds import Commit, Folder
 from attnforge.workflow.trial import read_name
 
 NAME = "flash_attn-2.8.3+cu130torch2.11to2.12.py3.12.sm90-py3-none-linux_x86_64.whl"
@@ -112,7 +113,7 @@ def test_the_plan_is_that_of_a_build_of_all(
     extension = plan_extension(machine, wheel, request(torch="2.10"))
     assert extension.plan == pinned(make_plan(universal=True, torch="2.10,2.11,2.12.0", python="3.12", cuda="13.0"))
     assert extension.plan.target.torch == "2.10.0"
-    assert extension.located.source == plan.source
+    assert extension.located.pin == plan.source
     assert extension.toolchain == plan.toolchain
 
 
@@ -242,7 +243,8 @@ def test_a_folder_is_taken_where_it_is_the_same(
 ) -> None:
     moved = source.rename(tmp_path / "elsewhere")
     located = plan_extension(machine, of_folder, request(torch="2.13", source=str(moved))).located
-    assert (located.path, located.source.name) == (moved, "flash-attention")
+    assert isinstance(located.source, Folder)
+    assert (located.source.path, located.pin.name) == (moved, "flash-attention")
 
 
 def test_a_folder_that_is_not_named_has_changed_or_is_gone(machine: Machine, of_folder: Path, source: Path) -> None:
@@ -263,21 +265,20 @@ def test_a_git_source_is_had_where_the_recipe_says_or_the_user(
     known = find_recipe("flash-attn").git
     assert known is not None
     pin = GIT.model_copy(update={"url": known.url})
-    address = plan_extension(
-        machine, write(tmp_path / NAME, plan.model_copy(update={"source": pin})), request(torch="2.13")
-    ).located.address
-    assert address is not None
-    assert (address.url, address.ref) == (known.url, COMMIT)
+    wheel = write(tmp_path / NAME, plan.model_copy(update={"source": pin}))
+    source = plan_extension(machine, wheel, request(torch="2.13")).located.source
+    assert isinstance(source, Commit)
+    assert (source.address.url, source.address.ref) == (known.url, COMMIT)
     # What a wheel says of another place is not believed: its setup.py would be run.
     wheel = write(tmp_path / NAME, plan.model_copy(update={"source": GIT}))
     error = refused(machine, wheel, torch="2.13")
     assert URL in error.why and "--source" in error.hint
     elsewhere = f"git+{tmp_path.as_uri()}"
     located = plan_extension(machine, wheel, request(torch="2.13", source=elsewhere)).located
-    assert located.address is not None
-    assert located.address.url == tmp_path.as_uri()
+    assert isinstance(located.source, Commit)
+    assert located.source.address.url == tmp_path.as_uri()
     # What is built is the wheel's own commit, wherever it is had.
-    assert located.source == GIT
+    assert located.pin == GIT
 
 
 def test_a_repository_of_ones_own_has_to_be_named(machine: Machine, tmp_path: Path, plan: BuildPlan) -> None:
@@ -288,7 +289,7 @@ def test_a_repository_of_ones_own_has_to_be_named(machine: Machine, tmp_path: Pa
     assert error.what == "the wheel was built from a git repository flash-attention that lies on its builder's machine"
     assert error.hint == f"--source git+file:///FOLDER of a clone that has the commit {COMMIT}"
     located = plan_extension(machine, wheel, request(torch="2.13", source=f"git+{tmp_path.as_uri()}")).located
-    assert located.address is not None
+    assert isinstance(located.source, Commit)
 
 
 def test_a_machine_without_a_compiler(

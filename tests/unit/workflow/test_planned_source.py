@@ -20,8 +20,9 @@ from attnforge.workflow import planning
 from attnforge.workflow.building import build
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
-from attnforge.workflow.purity import Inspected
 from attnforge.workflow.requirements import without_conflicts
+from attnforge.workflow.sources import index
+from attnforge.workflow.sources.inspection import Inspected
 
 SETUP = "from setuptools import setup\nsetup(name='small', version='1.0')\n"
 
@@ -94,7 +95,7 @@ def test_every_python_of_a_universal_wheel_has_to_suit_the_source(
     offline: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = SdistRelease("1.0", "some-extension-1.0.tar.gz", "", "a" * 64, ">=3.11", yanked=False)
-    monkeypatch.setattr(planning, "offered", lambda *_: Offered((release,), "1.0"))
+    monkeypatch.setattr(index, "offered", lambda *_: Offered((release,), "1.0"))
     monkeypatch.setattr(planning, "inspect_source", lambda *_: Inspected())  # its archive is nowhere
     request = Request(package="some-extension", gpus=("H100",), universal=True, python="3.11-3.12")
     assert len(plan(offline, request).plan.pairs) == 2
@@ -113,13 +114,13 @@ def test_an_older_version_than_the_newest_is_not_taken_in_silence(
 ) -> None:
     """The plan is of what the index has a source of, which may be years old (bitsandbytes, exllamav2)."""
     release = SdistRelease("1.0", "some-extension-1.0.tar.gz", "", "a" * 64, "", yanked=False)
-    monkeypatch.setattr(planning, "offered", lambda *_: Offered((release,), newest))
+    monkeypatch.setattr(index, "offered", lambda *_: Offered((release,), newest))
     monkeypatch.setattr(planning, "inspect_source", lambda *_: Inspected())
     said = plan(offline, Request(package=f"some-extension{wanted}", gpus=("H100",))).resolution.warnings
     assert [one.hint for one in said] == (
         ["with its source in a folder: attnforge build some-extension==2.0 --source ./FOLDER"] if warned else []
     )
-    assert all("1.0 is the newest" in one.message and "2.0, has wheels alone" in one.message for one in said)
+    assert all("1.0 is the newest" in one.message and "2.0, has only wheels" in one.message for one in said)
 
 
 def test_the_plan_says_that_cmake_compiles(offline: Machine, tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_pins_of_a_recipe_do_not_give_way() -> None:
 
 def test_a_version_of_wheels_alone_is_not_called_missing(offline: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     release = SdistRelease("1.0", "some-extension-1.0.tar.gz", "", "a" * 64, "", yanked=False)
-    monkeypatch.setattr(planning, "offered", lambda *_: Offered((release,), "2.0", frozenset(["2.0", "1.0"])))
+    monkeypatch.setattr(index, "offered", lambda *_: Offered((release,), "2.0", frozenset(["2.0", "1.0"])))
     with pytest.raises(RequestError, match=r"2 has wheels on the package index but no source archive") as caught:
         plan(offline, Request(package="some-extension==2", gpus=("H100",)))
     assert "--source ./FOLDER" in caught.value.hint and "some-extension==1.0" in caught.value.hint

@@ -9,17 +9,15 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from attnforge.errors import RequestError
-from attnforge.model.plan import PlanWarning, SourcePin
+from attnforge.model.plan import PlanWarning
 from attnforge.model.recipe import Recipe
 from attnforge.provision.archives import member_names, read_files
-from attnforge.provision.giturl import GitAddress
 from attnforge.provision.metadata import build_requires, torch_bounds
 from attnforge.provision.purity import compiled_before, why_pure
-from attnforge.provision.source import fetch_sdist
 from attnforge.provision.trees import tree_names
-from attnforge.workflow.fromgit import built_folder, check_out
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.outside import other_builder, outside_warning
+from attnforge.workflow.sources.kinds import Located
 
 _FILES = ("pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO")
 
@@ -41,24 +39,18 @@ class Inspected:
         return (*self.warnings, *(_unmet(one, found) for one, found in missed if found))
 
 
-def inspect_source(
-    machine: Machine, recipe: Recipe, version: str, pin: SourcePin, path: Path | None, address: GitAddress | None
-) -> Inspected:
-    """Return what the files of a source say of its build.
+def inspect_source(machine: Machine, located: Located) -> Inspected:
+    """Return what the files of a source say of its build; nothing for a package with a recipe.
 
-    An archive of the index or a commit is fetched for that; the build takes it from the cache then. Raises what
-    fetching raises, and RequestError for a pyproject.toml that no build can read.
+    An archive of the index or a commit is fetched for that, and the build finds it in the cache. Raises what fetching
+    raises, and RequestError for a pyproject.toml that can't be read.
     """
-    if pin.kind == "git":
-        assert address is not None
-        tree = check_out(machine, address, pin.commit, pin.submodules)
-        return _of_folder(built_folder(tree.path, pin.subdirectory, address), recipe)
-    if pin.kind == "sdist":
-        path = fetch_sdist(recipe.name, version, pin.sha256, machine.folders.ensure(), machine.settings)
-    assert path is not None
-    if path.is_dir():
-        return _of_folder(path, recipe)
-    return _of_files(read_files(path, _FILES), member_names(path), path, recipe)
+    if not located.recipe.is_generic:
+        return Inspected()
+    place = located.source.place(machine)
+    if place.is_dir():
+        return _of_folder(place, located.recipe)
+    return _of_files(read_files(place, _FILES), member_names(place), place, located.recipe)
 
 
 def _of_folder(folder: Path, recipe: Recipe) -> Inspected:

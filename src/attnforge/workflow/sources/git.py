@@ -13,25 +13,13 @@ from attnforge.model.plan import UNSTATED, Decision, PlanWarning, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.provision.git import find_git
 from attnforge.provision.gitmirror import Resolved, is_commit, resolve_ref
-from attnforge.provision.gittree import Checkout, checkout, copy_checkout, kept_checkout
 from attnforge.provision.giturl import GitAddress, check_ref, is_git, parse_address
 from attnforge.provision.source import own_version, stated
 from attnforge.recipes.catalogue import find_recipe, recipes
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.sources.kinds import Commit, Located
 
 _AT = re.compile(r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*@\s*(?P<ref>\S+)")
-
-
-@dataclass(frozen=True, slots=True)
-class FromGit:
-    """A package found in a repository. ``address`` is where its commit is fetched from; a plan holds no credentials."""
-
-    recipe: Recipe
-    version: str
-    pin: SourcePin
-    address: GitAddress
-    decision: Decision
-    warnings: tuple[PlanWarning, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,35 +100,30 @@ def recorded_commit(recipe: Recipe, version: str) -> str:
     return next((release.commits[version] for release in recipe.releases if version in release.commits), "")
 
 
-def locate_git(machine: Machine, wish: GitWish) -> FromGit:
+def locate_git(machine: Machine, wish: GitWish) -> Located:
     """Find the commit, the recipe and the version of a git source.
 
     Where the request or the recipe names commit and version, nothing is fetched and nobody is asked. Else a tag or
     branch is looked up, and the commit is fetched into the cache where its files have to tell name or version.
     """
-    recipe = wish.recipe or _known(wish)
     found = _resolved(machine, wish.address)
+    recipe = wish.recipe or _known(wish)
+    source = Commit(_pin(wish.address, found.commit, _submodules(recipe)), wish.address)
     version = wish.version or (_recorded_version(recipe, found.commit) if recipe else "")
-    submodules = _submodules(recipe)
     if recipe is None or not version:
-        folder = _looked_into(machine, wish.address, found.commit, submodules)
-        name, told = stated(folder)
+        folder = source.place(machine)
+        name, own = stated(folder)
         recipe = recipe or find_recipe(name or wish.address.title)
-        version = version or told or own_version(folder, recipe.import_name)
+        version = version or own or own_version(folder, recipe.import_name)
     if not version and recipe.releases:
         raise RequestError(
             f"{wish.address} does not state which version of {recipe.name} it is",
             why="which kernels it has depends on the version",
             hint=f"attnforge build {recipe.name}==VERSION --source '{wish.address}{_fragment(wish.address)}'",
         )
-    return FromGit(
-        recipe,
-        version or UNSTATED,
-        _pin(wish.address, found.commit, submodules),
-        wish.address,
-        _decision(wish.address, found),
-        tuple(_warnings(wish.address, found, recipe, version)),
-    )
+    decisions = (_decision(wish.address, found),)
+    warnings = tuple(_warnings(wish.address, found, recipe, version))
+    return Located(recipe, version or UNSTATED, source, decisions, warnings)
 
 
 def _fragment(address: GitAddress) -> str:
@@ -178,38 +161,6 @@ def _resolved(machine: Machine, address: GitAddress) -> Resolved:
     if is_commit(address.ref):
         return Resolved(address.ref, "commit", address.ref)
     return resolve_ref(find_git(machine.environ, machine.runner), machine.folders, address)
-
-
-def _looked_into(machine: Machine, address: GitAddress, commit: str, submodules: tuple[str, ...]) -> Path:
-    found = check_out(machine, address, commit, submodules)
-    return built_folder(found.path, address.subdirectory, address)
-
-
-def check_out(machine: Machine, address: GitAddress, commit: str, submodules: tuple[str, ...]) -> Checkout:
-    """Return the files of a commit; one that lies in the cache needs neither git nor network."""
-    kept = kept_checkout(machine.folders, commit, submodules)
-    if kept is not None:
-        return kept
-    git = find_git(machine.environ, machine.runner)
-    return checkout(git, machine.folders.ensure(), address, commit, submodules)
-
-
-def lay_out(machine: Machine, pin: SourcePin, address: GitAddress, into: Path) -> tuple[Path, tuple[str, ...]]:
-    """Copy a pinned commit's files to ``into``; return the folder to build, and the files that are Git LFS pointers."""
-    found = check_out(machine, address, pin.commit, pin.submodules)
-    return built_folder(copy_checkout(found, into), pin.subdirectory, address), found.pointers
-
-
-def built_folder(tree: Path, subdirectory: str, address: GitAddress) -> Path:
-    """Return the folder of a tree that is built; RequestError where it holds nothing to build."""
-    folder = tree / subdirectory
-    if not any((folder / name).is_file() for name in ("setup.py", "pyproject.toml")):
-        where = f"{subdirectory}/ of {address}" if subdirectory else str(address)
-        raise RequestError(
-            f"{where} holds neither setup.py nor pyproject.toml",
-            hint=f"name the folder that does: '{address}#subdirectory=FOLDER'",
-        )
-    return folder
 
 
 def _pin(address: GitAddress, commit: str, submodules: tuple[str, ...]) -> SourcePin:
