@@ -40,8 +40,8 @@ from attnforge import Machine, Planned, plan
 from attnforge.compile.graph.commands import redirected
 from attnforge.compile.run import diagnose
 from attnforge.errors import AttnforgeError, HostError, RequestError
+from attnforge.files import write_whole
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
-from attnforge.provision.store import write_atomically
 from attnforge.workflow.answers import answered
 from attnforge.workflow.compiling import passes_of
 from attnforge.workflow.inputs import Inputs
@@ -273,7 +273,7 @@ def compiled(compiles: Iterable[Compile], results: Path, jobs: int) -> dict[str,
         outcome = run(waiting[key])
         say(f"{waiting[key].unit.name}: {outcome.seconds:.0f} s {outcome.error or 'ok'}")
         if not outcome.error:
-            write_atomically(result, json.dumps({"seconds": outcome.seconds}))
+            write_whole(result, json.dumps({"seconds": outcome.seconds}))
         return outcome
 
     with ThreadPoolExecutor(jobs) as pool:

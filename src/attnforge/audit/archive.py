@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import lzma
 import stat
@@ -15,6 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from attnforge.embedded import no_wheel
 from attnforge.errors import HostError, WheelError
+from attnforge.files import disk_errors
 
 _CHUNK = 1 << 20
 _LONGEST_TEXT = 1 << 26  # a RECORD of this size would name half a million files
@@ -101,14 +101,5 @@ def _writing(copy: Path | None) -> Iterator[Callable[[bytes], object]]:
     if copy is None:
         yield lambda chunk: None
         return
-    try:
-        with copy.open("wb") as file:
-            yield file.write
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise HostError(
-            f"no space left in {copy.parent} to unpack {copy.name}",
-            why=str(error),
-            hint="set TMPDIR to a folder on a disk with space",
-        ) from error
+    with disk_errors(copy.parent, "set TMPDIR to a folder on a disk with space"), copy.open("wb") as file:
+        yield file.write

@@ -112,9 +112,9 @@ def _make(folder: Path) -> None:
 def write(report: BenchReport, folder: Path) -> tuple[Path, ...]:
     """Write the report as JSON and as a page into a folder that is there, and return their paths."""
     from attnforge.bench.page import page
-    from attnforge.provision.store import write_atomically
+    from attnforge.files import write_whole
 
     texts = {folder / _JSON: json.dumps(report.to_json(), indent=1) + "\n", folder / _PAGE: page(report)}
     for path, text in texts.items():
-        write_atomically(path, text)
+        write_whole(path, text)
     return tuple(texts)

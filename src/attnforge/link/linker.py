@@ -13,6 +13,7 @@ from typing import IO
 from attnforge import process
 from attnforge.elf import Elf
 from attnforge.errors import BuildError, HostError
+from attnforge.files import file_sha256
 from attnforge.link.partition import Partition
 from attnforge.link.words import (
     DIGEST_LENGTH,
@@ -169,15 +170,10 @@ class Linker:
 def _digest(parts: Partition, runtime: Path) -> str:
     """Return what names a library: all that it is made of, and nothing of where."""
     found = hashlib.sha256(f"{_LAYOUT}\n".encode())
-    contents = sorted(_sha256(one.path) for one in parts.shared)
-    for part in (*contents, _sha256(runtime), *parts.crossing):
+    contents = sorted(file_sha256(one.path) for one in parts.shared)
+    for part in (*contents, file_sha256(runtime), *parts.crossing):
         found.update(f"{part}\n".encode())
     return found.hexdigest()[:DIGEST_LENGTH]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _empty(folder: Path) -> None:

@@ -6,12 +6,13 @@ import base64
 import csv
 import hashlib
 import io
-import os
 import stat
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from attnforge.files import replacing
 
 # The first date that a zip file can hold. A wheel's own date says nothing: the plan inside it does.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -52,15 +53,10 @@ def write_wheel(path: Path, members: Mapping[str, Member], dist_info: str) -> No
     files = {name: member for name, member in members.items() if name != record_name}
     # dist-info comes last, as the format recommends, so that metadata can be read from the end of a partial download.
     ordered = sorted(files, key=lambda name: (name.startswith(dist_info + "/"), name))
-    staged = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with zipfile.ZipFile(staged, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
-            for name in ordered:
-                archive.writestr(_info(name, files[name].executable), files[name].data)
-            archive.writestr(_info(record_name, executable=False), record(files, record_name))
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+    with replacing(path) as made, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+        for name in ordered:
+            archive.writestr(_info(name, files[name].executable), files[name].data)
+        archive.writestr(_info(record_name, executable=False), record(files, record_name))
 
 
 def _info(name: str, executable: bool) -> zipfile.ZipInfo:

@@ -12,7 +12,6 @@ import shutil
 import stat
 import struct
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterator
@@ -24,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from attnforge.errors import RequestError
-from attnforge.provision.store import disk_errors
+from attnforge.files import disk_errors, replacing_folder
 
 MAX_BYTES = 20 * 10**9
 MAX_MEMBERS = 200_000
@@ -67,24 +66,10 @@ def unpack(archive: Path, into: Path) -> Path:
     RequestError for an archive that is damaged, of another kind, larger than MAX_BYTES or MAX_MEMBERS, or that has
     absolute paths, paths or links that leave the folder, devices or pipes. HostError where the disk is full.
     """
-    with disk_errors(into.parent):
-        into.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
-        try:
-            with _damage(archive):
-                _extract(archive, stage)
-            stage.chmod(0o755)
-            _replace(stage, into)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
+    with disk_errors(into.parent), replacing_folder(into) as made, _damage(archive):
+        _extract(archive, made)
     top = list(into.iterdir())
     return top[0] if len(top) == 1 and top[0].is_dir() and not top[0].is_symlink() else into
-
-
-def _replace(stage: Path, into: Path) -> None:
-    if into.is_dir() and not into.is_symlink():
-        shutil.rmtree(into)
-    stage.replace(into)
 
 
 def read_files(archive: Path, names: Collection[str], limit: int = 10**6) -> dict[str, str]:

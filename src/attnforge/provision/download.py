@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from attnforge.errors import HostError
+from attnforge.files import disk_errors, file_sha256
 from attnforge.model.events import Downloaded, Downloading, Observer, ignore
 from attnforge.process import redact
-from attnforge.provision.indexes import IndexSettings, file_sha256, local_path, network_errors, session
-from attnforge.provision.store import disk_errors, locked
+from attnforge.provision.indexes import IndexSettings, local_path, network_errors, session
+from attnforge.provision.store import locked
 
 _AT_ONCE = 4
 _ATTEMPTS = 4  # in a row that bring no byte

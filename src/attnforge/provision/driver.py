@@ -6,12 +6,12 @@ where it runs brings.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from attnforge.errors import HostError
+from attnforge.files import replacing
 from attnforge.process import Command, Runner
 from attnforge.provision.hostpath import host_path
 
@@ -40,10 +40,9 @@ def provide_driver_stub(home: Path, compiler: str, folder: Path, runner: Runner,
     source = folder / "stub.c"
     symbols = _declared(header, compiler, folder, runner, environ) if header.is_file() else ()
     source.write_text("".join(f"void {symbol}(void) {{}}\n" for symbol in symbols), encoding="utf-8")
-    staged = folder / f".libcuda.{os.getpid()}.so"
-    words = ("-x", "c", "-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{SONAME}", "-o", str(staged), str(source))
-    _run((compiler, *words), folder, runner, environ)
-    staged.replace(library)
+    with replacing(library) as made:
+        words = ("-x", "c", "-shared", "-fPIC", "-nostdlib", f"-Wl,-soname,{SONAME}", "-o", str(made), str(source))
+        _run((compiler, *words), folder, runner, environ)
     return folder
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from attnforge.errors import AttnforgeError, HostError, RequestError
+from attnforge.files import disk_errors, write_whole
 from attnforge.paths import Folders
 from attnforge.process import Outcome, redact
 from attnforge.provision.git import FETCH_SECONDS, Git, failure
 from attnforge.provision.giturl import GitAddress, check_ref
-from attnforge.provision.store import disk_errors, locked, write_atomically
+from attnforge.provision.store import locked
 
 T = TypeVar("T")
 
@@ -142,7 +143,7 @@ def _remember(folders: Folders, address: GitAddress, tag: str, commit: str) -> s
         room.mkdir(exist_ok=True)
         before = _seen(folders, address)
         if before.get(tag) != commit:
-            write_atomically(room / "tags.json", json.dumps({**before, tag: commit}, indent=1, sort_keys=True) + "\n")
+            write_whole(room / "tags.json", json.dumps({**before, tag: commit}, indent=1, sort_keys=True) + "\n")
     last = before.get(tag, commit)
     return last if last != commit else ""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from attnforge.errors import AttnforgeError, HostError, RequestError
+from attnforge.files import text_sha256
 from attnforge.paths import Folders
 from attnforge.provision.git import Git
 from attnforge.provision.gitmirror import fetch, write_tree
@@ -137,7 +138,7 @@ def _blob_id(path: Path, length: int) -> str:
 
 def _digest(files: Files) -> str:
     text = "".join(f"{path}\0{kind} {name}\n" for path, (kind, name) in sorted(files.items()))
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+    return text_sha256(text)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ attnforge has no index of its own. Where nothing is configured, each tool asks i
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from attnforge.errors import AttnforgeError, HostError, RequestError
+from attnforge.files import file_sha256
 from attnforge.model.versions import as_version
 from attnforge.process import redact
 
@@ -248,12 +248,6 @@ def _sha256(link: Link) -> str:
     if stated or not link.is_file:
         return stated
     return file_sha256(link.file_path)  # a folder of archives states nothing: look
-
-
-def file_sha256(path: Path) -> str:
-    """Return the hex SHA-256 of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _is_version(text: str | None) -> bool:

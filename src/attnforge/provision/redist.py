@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from attnforge.errors import AttnforgeError, HostError
+from attnforge.files import disk_errors, text_sha256, write_whole
 from attnforge.knowledge.redist import (
     CudaRelease,
     base_url,
@@ -31,7 +32,7 @@ from attnforge.process import redact
 from attnforge.provision.archives import unpack
 from attnforge.provision.download import Wanted, download
 from attnforge.provision.indexes import IndexSettings, local_path, network_errors, session
-from attnforge.provision.store import Facts, disk_errors, is_complete, provide, write_atomically
+from attnforge.provision.store import Facts, is_complete, provide
 from attnforge.provision.toolchain import (
     Toolchain,
     check_compiler,
@@ -160,20 +161,19 @@ def _kept_manifest(place: Path, known: str) -> str:
         text = place.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return ""
-    return text if known in ("", _digest(text)) else ""
+    return text if known in ("", text_sha256(text)) else ""
 
 
 def _fetch_manifest(url: str, name: str, known: str, place: Path, settings: IndexSettings) -> str:
     text = _read(url, name, settings)
-    if known and _digest(text) != known:
+    if known and text_sha256(text) != known:
         raise HostError(
             f"{name} is refused: its SHA-256 is not the one that is known",
-            why=f"wanted {known}, {redact(url)} has {_digest(text)}",
+            why=f"wanted {known}, {redact(url)} has {text_sha256(text)}",
             hint="check the mirror and the proxy between; the file may have been tampered with",
         )
     with disk_errors(place.parent):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(place, text)
+        write_whole(place, text)
     return text
 
 
@@ -194,10 +194,6 @@ def _read(url: str, name: str, settings: IndexSettings) -> str:
         raise HostError(error.what, why=told, hint=hint) from error
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
 def parse_manifest(text: str, version: str, machine: str) -> CudaRelease:
     """Return what a build reads of a release, by the text of NVIDIA's manifest. HostError where that is not in it."""
     try:
@@ -210,7 +206,7 @@ def parse_manifest(text: str, version: str, machine: str) -> CudaRelease:
         raise _bad_manifest(version, f"it is that of {document['release_label']}")
     platform = platform_of(machine)
     archives = tuple(_archive(document, names, platform, version) for names in components_of(version))
-    return CudaRelease(version=version, manifest=_digest(text), archives=archives)
+    return CudaRelease(version=version, manifest=text_sha256(text), archives=archives)
 
 
 def _archive(document: Mapping[str, Any], names: tuple[str, ...], platform: str, version: str) -> ToolkitArchive:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from attnforge.errors import HostError, RequestError
+from attnforge.files import disk_errors, file_sha256, unfinished
 from attnforge.model.versions import as_version
 from attnforge.paths import Folders
 from attnforge.process import redact
 from attnforge.provision.archives import SUFFIXES, read_files, unpack
-from attnforge.provision.indexes import (
-    IndexSettings,
-    SdistRelease,
-    file_sha256,
-    local_path,
-    network_errors,
-    releases,
-    session,
-)
+from attnforge.provision.indexes import IndexSettings, SdistRelease, local_path, network_errors, releases, session
 from attnforge.provision.metadata import FILES, static_metadata
-from attnforge.provision.store import disk_errors, locked
+from attnforge.provision.store import locked
 from attnforge.provision.trees import copy_tree, tree_sha256
 
 __all__ = [
@@ -174,20 +165,15 @@ def _wrong_hash(filename: str, wanted: str, actual: str) -> HostError:
 
 
 def _download(release: SdistRelease, sha256: str, folders: Folders, settings: IndexSettings) -> Path:
-    handle, name = tempfile.mkstemp(prefix=".download-", dir=folders.sources)
-    staged = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as sink:
+    with unfinished(folders.sources) as staged:
+        with staged.open("xb") as sink:
             actual = _receive(release, sink, settings)
         wanted = sha256 or release.sha256 or actual
         if actual != wanted:
             raise _wrong_hash(release.filename, wanted, actual)
         place = folders.sources / actual / Path(release.filename).name
         place.parent.mkdir(exist_ok=True)
-        staged.chmod(0o644)
         return staged.replace(place)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def _receive(release: SdistRelease, sink: Any, settings: IndexSettings) -> str:

@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attnforge.errors import HostError
+from attnforge.files import disk_errors, write_whole
 
 _MARKER = "complete.json"
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_UNWRITABLE = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 Facts = dict[str, Any]
-
-
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn a full disk, a read-only one or a file in the way into a HostError on ``folder``; other errors pass."""
-    try:
-        yield
-    except OSError as error:
-        reason = _reason(error)
-        if not reason:
-            raise
-        raise HostError(
-            f"{folder} can't be written: {reason}",
-            why=str(error),
-            hint="set ATTNFORGE_CACHE to a folder that this user can write, on a disk with space",
-        ) from error
-
-
-def _reason(error: OSError) -> str:
-    if error.errno in _NO_SPACE:
-        return "no space left"
-    if error.errno == errno.ENOTDIR:
-        return "a part of its path is a file"
-    return "it is read-only for this user" if error.errno in _UNWRITABLE else ""
 
 
 @contextmanager
@@ -96,12 +68,5 @@ def _make(entry: Path, make: Callable[[Path], Facts]) -> Facts:
         shutil.rmtree(entry)
     entry.mkdir(parents=True)
     facts = make(entry)
-    write_atomically(entry / _MARKER, json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    write_whole(entry / _MARKER, json.dumps(facts, indent=1, sort_keys=True) + "\n")
     return facts
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file so that a reader sees all of it or none."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)

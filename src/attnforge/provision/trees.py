@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from attnforge.errors import RequestError
-from attnforge.provision.indexes import file_sha256
-from attnforge.provision.store import disk_errors
+from attnforge.files import disk_errors, file_sha256, replacing_folder
 
 _IGNORED = {".git", "__pycache__"}
 _IGNORED_AT_TOP = {"build", "dist"}
@@ -71,18 +69,9 @@ def copy_tree(folder: Path, into: Path) -> Path:
     RequestError for a link that leaves the folder, since the copy's would lead elsewhere; HostError where the disk is
     full or read-only.
     """
-    with disk_errors(into.parent):
-        into.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=f".{into.name}.", dir=into.parent))
-        try:
-            for path in _entries(folder, folder):
-                _copy(path, stage / path.relative_to(folder), folder)
-            stage.chmod(0o755)
-            if into.exists():
-                shutil.rmtree(into)
-            stage.replace(into)
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
+    with disk_errors(into.parent), replacing_folder(into) as made:
+        for path in _entries(folder, folder):
+            _copy(path, made / path.relative_to(folder), folder)
     return into
 
 

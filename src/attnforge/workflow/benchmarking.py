@@ -15,9 +15,9 @@ from attnforge.bench import report
 from attnforge.bench.sides import TITLES, backends, named, title
 from attnforge.bench.work import GRIDS, cells, grid
 from attnforge.errors import RequestError, UncheckedError
+from attnforge.files import file_sha256
 from attnforge.knowledge.shapes import shapes
 from attnforge.model.benchmark import BenchReport, Cell, Dtype, Gpu, Result, Shape, Side
-from attnforge.provision.indexes import file_sha256
 from attnforge.version import BUILDER
 from attnforge.workflow.beside import environment_beside
 from attnforge.workflow.machine import Machine

@@ -10,6 +10,7 @@ from pathlib import Path
 from attnforge.audit.wheel import audit_wheel
 from attnforge.compile.run.summary import Summary
 from attnforge.errors import WheelError
+from attnforge.files import file_sha256, write_whole
 from attnforge.model.audit import AuditReport
 from attnforge.model.events import Finished, Observer, ignore
 from attnforge.model.plan import BuildPlan
@@ -18,8 +19,6 @@ from attnforge.package.sbom import Vendored, vendored
 from attnforge.package.universal import package_universal
 from attnforge.package.wheel import package_wheel, torch_warnings
 from attnforge.provision.environment import BuildEnvironment
-from attnforge.provision.indexes import file_sha256
-from attnforge.provision.store import write_atomically
 from attnforge.resolve.advice import check_source
 from attnforge.resolve.estimate import memory_budget
 from attnforge.version import BUILDER
@@ -243,7 +242,7 @@ class _Build:
         first = first_report(self.folder, file_sha256(placed))
         if first:
             report = report_of(placed)
-            write_atomically(report, first)
+            write_whole(report, first)
         else:
             report = write_report(placed, resolution, environment.freeze, audit, summary, seconds, self.pairs)
             keep_report(self.folder, report)

@@ -14,13 +14,12 @@ from attnforge.check.cases import cases_for, subject_of
 from attnforge.check.verdicts import findings_of, is_fatal, last_words, not_run, result_of
 from attnforge.embedded import read_coverage, read_plan
 from attnforge.errors import HostError
+from attnforge.files import file_sha256, write_whole
 from attnforge.knowledge.behaviour import Behaviour, find_behaviour
 from attnforge.model.audit import ModuleReport, verdict_of
 from attnforge.model.check import Case, CaseResult, CheckReport, GpuSeen
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.target import Architecture
-from attnforge.provision.indexes import file_sha256
-from attnforge.provision.store import write_atomically
 from attnforge.workflow.asking import torch_requirements
 from attnforge.workflow.auditing import audit_against
 from attnforge.workflow.beside import environment_beside
@@ -95,7 +94,7 @@ def write_check(report: CheckReport, folder: Path) -> Path:
     path = folder / f"{report.wheel}.check.json"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(report.to_json(), indent=1) + "\n")
+        write_whole(path, json.dumps(report.to_json(), indent=1) + "\n")
     except OSError as error:
         raise HostError(f"{path} can't be written", why=str(error), hint="name another folder") from error
     return path

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from attnforge.errors import WheelError
-from attnforge.provision.indexes import file_sha256
+from attnforge.files import file_sha256
 from attnforge.provision.purity import compiled_before
 from attnforge.provision.trees import tree_names
 

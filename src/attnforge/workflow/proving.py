@@ -22,10 +22,10 @@ from attnforge.compile.nvcc.ptx import Module, UnknownPtxError, derived, is_reor
 from attnforge.compile.nvcc.steps import Step, outputs
 from attnforge.compile.reuse.shared import files_read, left_out, written
 from attnforge.compile.run.work import Work
+from attnforge.files import write_whole
 from attnforge.model.events import Observer, ignore
 from attnforge.model.plan import BuildPlan
 from attnforge.model.sharing import Proof, ProvenUnit, merged
-from attnforge.provision.store import write_atomically
 from attnforge.recipes.proofs import file_name
 from attnforge.resolve.estimate import memory_budget
 from attnforge.workflow.compiling import Job, Means, compile_upstream
@@ -189,8 +189,7 @@ def keep(proof: Proof, folder: Path) -> Path:
     path = folder / file_name(proof)
     if path.exists():
         proof = merged(Proof.model_validate_json(path.read_text(encoding="utf-8")), proof)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, (proof.model_dump_json(by_alias=True, indent=1) + "\n"))
+    write_whole(path, proof.model_dump_json(by_alias=True, indent=1) + "\n")
     return path
 
 

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from attnforge.compile.run.summary import Summary
+from attnforge.files import file_sha256, write_whole
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import BuildPlan, Resolution, ToolchainPin
 from attnforge.model.universal import Pair
-from attnforge.provision.indexes import file_sha256
-from attnforge.provision.store import write_atomically
 from attnforge.version import BUILDER
 
 SCHEMA = 1
@@ -96,5 +95,5 @@ def _pairs(pairs: Iterable[tuple[Pair, Summary]]) -> list[dict[str, Any]]:
 
 def _write(wheel: Path, document: dict[str, Any]) -> Path:
     path = report_of(wheel)
-    write_atomically(path, json.dumps(document, indent=1) + "\n")
+    write_whole(path, json.dumps(document, indent=1) + "\n")
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -15,17 +14,17 @@ from typing import IO, TypeVar
 from filelock import FileLock, Timeout
 
 from attnforge.embedded import read_plan
-from attnforge.errors import HostError, WheelError
+from attnforge.errors import WheelError
+from attnforge.files import disk_errors, file_sha256, replacing
 from attnforge.model.audit import AuditReport, Expected
 from attnforge.model.events import Message, Observer, StageFinished, StageStarted
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
-from attnforge.provision.indexes import file_sha256
 from attnforge.workflow.report import report_of
 
 T = TypeVar("T")
 
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENOTDIR}
+_HINT = "free space there, or set ATTNFORGE_CACHE and TMPDIR to folders with space; finished objects are kept"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Stages:
 @contextmanager
 def working_in(folder: Path, observe: Observer) -> Iterator[Stages]:
     """Yield the stages of work in a folder, which is made; others that work there wait. HostError for a bad disk."""
-    with _made(folder), _alone(folder, observe):
+    with disk_errors(folder, _HINT), _alone(folder, observe):
         log_path = folder / "log.txt"
         observe(Message("info", f"log: {log_path}"))
         with log_path.open("a", encoding="utf-8") as log:
@@ -60,26 +59,8 @@ def working_in(folder: Path, observe: Observer) -> Iterator[Stages]:
 
 
 @contextmanager
-def _made(folder: Path) -> Iterator[None]:
-    """Make the folder of the build. What the disk refuses, then or later, is the environment's fault and not ours."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        if error.errno not in _DISK:
-            raise
-        raise _unwritable(folder, error) from error
-
-
-def _unwritable(folder: Path, error: OSError) -> HostError:
-    return HostError(
-        f"{error.filename or folder} can't be written or read: {error.strerror or error}",
-        hint="free space there, or set ATTNFORGE_CACHE and TMPDIR to folders with space; finished objects are kept",
-    )
-
-
-@contextmanager
 def _alone(folder: Path, observe: Observer) -> Iterator[None]:
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(folder.name + ".lock"))
     try:
         lock.acquire(timeout=0)
@@ -105,7 +86,9 @@ def deliver(wheel: Path, out: Path, warn: Callable[[str], None]) -> Path:
         if digest == file_sha256(wheel):
             return target
         warn(_kept(target, f"{target.name}.{digest[:8]}.old", wheel))
-    return _copy(wheel, target)
+    with replacing(target) as made:
+        shutil.copyfile(wheel, made)
+    return target
 
 
 def _digest_of(path: Path) -> str:
@@ -134,16 +117,6 @@ def _differing(old: BuildPlan | None, new: BuildPlan | None) -> str:
     if not fields:
         return "of the same plan, packed by another attnforge or changed since"
     return f"of another plan: {', '.join(fields)} {'differs' if len(fields) == 1 else 'differ'}"
-
-
-def _copy(source: Path, target: Path) -> Path:
-    staged = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(source, staged)
-        staged.replace(target)
-    finally:
-        staged.unlink(missing_ok=True)
-    return target
 
 
 def bad_wheel(report: AuditReport, so: str = "was not delivered") -> WheelError:

@@ -16,12 +16,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from attnforge.files import file_sha256, write_whole
 from attnforge.model.audit import AuditReport
 from attnforge.model.events import Finished, Message, Observer
 from attnforge.model.plan import BuildPlan
 from attnforge.paths import Folders
-from attnforge.provision.indexes import file_sha256
-from attnforge.provision.store import write_atomically
 from attnforge.workflow.before import finished_wheels
 from attnforge.workflow.report import report_of
 from attnforge.workflow.results import Built
@@ -54,7 +53,7 @@ def keep_report(folder: Path, report: Path) -> None:
     for wheel in finished_wheels(folder).glob("*.whl"):
         kept = report_of(wheel)
         if _read(kept) is None:
-            write_atomically(kept, report.read_text(encoding="utf-8"))
+            write_whole(kept, report.read_text(encoding="utf-8"))
 
 
 def first_report(folder: Path, sha256: str) -> str:
@@ -87,7 +86,7 @@ def up_to_date(folders: Folders, plan: BuildPlan, out: Path, observe: Observer) 
         placed = deliver(kept, out, lambda text: observe(Message("warning", text)))
     report = report_of(placed)
     if (_read(report) or {}).get("sha256") != sha256:
-        write_atomically(report, report_of(kept).read_text(encoding="utf-8"))
+        write_whole(report, report_of(kept).read_text(encoding="utf-8"))
     seconds = time.monotonic() - started
     observe(Message("info", "up to date: an earlier build made this wheel"))
     observe(Finished(plan.package, str(placed), str(report), seconds))

@@ -300,7 +300,7 @@ def test_a_full_disk_is_the_environments_fault(tmp_path: Path, monkeypatch: pyte
 
     archive = make(tmp_path / "a.tar.gz", {"a/f": b"content"})
     monkeypatch.setattr(shutil, "copyfileobj", full)
-    with pytest.raises(HostError, match="no space"):
+    with pytest.raises(HostError, match="No space"):
         unpack(archive, tmp_path / "room" / "out")
     assert list((tmp_path / "room").iterdir()) == []
 

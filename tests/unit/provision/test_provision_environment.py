@@ -201,7 +201,7 @@ def test_a_package_without_torch_needs_none(folders: Folders) -> None:
 
 def test_a_cache_that_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(AttnforgeError, match="is a file"):
+    with pytest.raises(AttnforgeError, match="Not a directory"):
         provide_environment(PINS, Folders(tmp_path / "file" / "cache"), uv(World()))
 
 

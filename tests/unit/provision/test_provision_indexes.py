@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from attnforge.errors import HostError, RequestError
-from attnforge.provision.indexes import IndexSettings, SdistRelease, file_sha256, local_path, offered
+from attnforge.files import file_sha256
+from attnforge.provision.indexes import IndexSettings, SdistRelease, local_path, offered
 
 HASH = "ab" * 32
 

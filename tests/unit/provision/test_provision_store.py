@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.errors import HostError
-from attnforge.provision.store import Facts, disk_errors, provide, write_atomically
+from attnforge.provision.store import Facts, provide
 
 
 def make(folder: Path) -> Facts:
@@ -89,28 +89,6 @@ def test_two_at_once_make_it_once(tmp_path: Path) -> None:
     assert results == [{"number": 1}] * 4
 
 
-@pytest.mark.parametrize(
-    ("number", "says"),
-    [
-        (errno.ENOSPC, "no space"),
-        (errno.EDQUOT, "no space"),
-        (errno.EROFS, "read-only"),
-        (errno.EACCES, "read-only"),
-        (errno.EPERM, "read-only"),
-        (errno.ENOTDIR, "is a file"),
-    ],
-)
-def test_disk_errors(tmp_path: Path, number: int, says: str) -> None:
-    with pytest.raises(HostError, match=says) as caught, disk_errors(tmp_path):
-        raise OSError(number, "x")
-    assert "ATTNFORGE_CACHE" in caught.value.hint
-
-
-def test_other_errors_pass(tmp_path: Path) -> None:
-    with pytest.raises(IsADirectoryError), disk_errors(tmp_path):
-        raise IsADirectoryError(errno.EISDIR, "x")
-
-
 def test_a_full_disk_while_making_is_told_and_marks_nothing(tmp_path: Path) -> None:
     def full(folder: Path) -> Facts:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -118,10 +96,3 @@ def test_a_full_disk_while_making_is_told_and_marks_nothing(tmp_path: Path) -> N
     with pytest.raises(HostError):
         provide(tmp_path / "entry", full)
     assert not (tmp_path / "entry" / "complete.json").exists()
-
-
-def test_written_whole_and_nothing_left_beside(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "a.json", "one")
-    write_atomically(tmp_path / "a.json", "two")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-    assert (tmp_path / "a.json").read_text() == "two"

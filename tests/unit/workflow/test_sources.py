@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from attnforge.errors import BuildError, RequestError
+from attnforge.files import file_sha256
 from attnforge.model.host import Host
 from attnforge.model.plan import SourcePin
 from attnforge.model.release import Carrier
 from attnforge.model.request import Request
-from attnforge.provision.indexes import file_sha256
 from attnforge.provision.source import open_local
 from attnforge.workflow import machine as machines
 from attnforge.workflow.machine import Machine

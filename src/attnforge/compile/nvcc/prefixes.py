@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from posixpath import normpath
 
+from attnforge.files import replacing
+
 # A path in an argument begins it, follows its option (-I/x, -isystem/x) or one of these.
 _BEFORE = r"(?P<before>\A(?:-[A-Za-z]+)?|[=:,;\"'\s])"
 _AFTER = r"(?=\Z|[/=:,;\"'\s])"
@@ -69,11 +71,10 @@ class Prefixes:
 
     def settle_file(self, path: Path) -> None:
         """Replace the paths in the line markers of a preprocessed file, a megabyte in memory at a time. OSError."""
-        written, made = _Written(self), path.with_name(f"{path.name}.settled")
-        with path.open("rb") as file, made.open("wb") as out:
+        written = _Written(self)
+        with replacing(path) as made, path.open("rb") as file, made.open("wb") as out:
             while lines := file.readlines(_CHUNK_BYTES):
                 out.write(self._settled(b"".join(lines), written))
-        made.replace(path)
 
     @staticmethod
     def _settled(text: bytes, written: Mapping[bytes, bytes]) -> bytes:

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from attnforge.compile.nvcc.steps import MODULE_ID, UNREAD, Step, Tool
-from attnforge.compile.reuse.digests import file_digest
 from attnforge.compile.reuse.tools import is_script
+from attnforge.files import known_sha256
 from attnforge.model.base import digest_of
 
 SCHEMA = 1
@@ -58,7 +58,7 @@ def step_key(step: Step, environment: Mapping[str, str]) -> str | None:
     described = {
         "schema": SCHEMA,
         "tool": step.tool.value,
-        "program": file_digest(program),
+        "program": known_sha256(program),
         "options": options,
         "environment": sorted(item for item in environment.items() if _READ_BY_TOOLS.fullmatch(item[0])),
     }
@@ -73,7 +73,7 @@ def _options(step: Step) -> Iterator[list[str]]:
         if step.tool is Tool.CICC and word in _LOOKS_AT_SOURCES:
             raise _NotPureError(word)
         if before == MODULE_ID or path in step.reads:
-            yield ["read", file_digest(path)]
+            yield ["read", known_sha256(path)]
         elif path in step.writes or (step.tool, before) in UNREAD:
             yield ["written"]
         else:
@@ -87,6 +87,6 @@ def _plain(word: str) -> Iterator[str]:
     if match is None:
         yield from ("word", word)
     elif Path(match[1]).is_file():
-        yield from ("file", word[: match.start(1)], file_digest(match[1]))
+        yield from ("file", word[: match.start(1)], known_sha256(match[1]))
     else:
         raise _NotPureError(word)

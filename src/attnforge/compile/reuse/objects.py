@@ -7,18 +7,17 @@ build was killed at, what is found is whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from attnforge.compile.graph.commands import redirected
-from attnforge.compile.reuse.digests import file_sha256
+from attnforge.files import file_sha256, replacing, text_sha256, write_whole
 from attnforge.model.base import digest_of
 from attnforge.model.graph import GeneratedFile, Unit
 
@@ -100,9 +99,7 @@ class ObjectStore:
         )
         path = self._path(key)
         made.replace(path)
-        temporary = path.with_suffix(".json.new")
-        temporary.write_text(json.dumps({"schema": SCHEMA, **asdict(record)}), encoding="utf-8")
-        temporary.replace(self._record_path(key))
+        write_whole(self._record_path(key), json.dumps({"schema": SCHEMA, **asdict(record)}))
         return Stored(path, record)
 
     def _path(self, key: str) -> Path:
@@ -137,30 +134,21 @@ def unit_key(unit: Unit, files: Iterable[GeneratedFile], program: str, environme
         "cwd": unit.cwd,
         "empty": unit.empty,
         "sources": [file_sha256(source) for source in unit.sources],
-        "files": [(file.path, _text_sha256(file.text)) for file in files],
+        "files": [(file.path, text_sha256(file.text)) for file in files],
         "environment": sorted(item for item in environment.items() if READ_BY_COMPILERS.fullmatch(item[0])),
     }
     return digest_of(described)
 
 
-def _text_sha256(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-
-
 def place(stored: Path, output: Path) -> None:
     """Put an object where the link step expects it: at once, or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    if output.exists() and output.samefile(stored):
-        # rename(2) between two links of one file does nothing, and would leave the temporary name.
-        return
-    temporary = output.with_name(f".attnforge-{_text_sha256(output.name)[:16]}")
-    temporary.unlink(missing_ok=True)
-    try:
-        temporary.hardlink_to(stored)
-    except OSError:
-        # Another filesystem, or one without links, or too many of them.
-        shutil.copyfile(stored, temporary)
-    temporary.replace(output)
+    with replacing(output) as made:
+        try:
+            made.hardlink_to(stored)
+        except OSError:
+            # Another filesystem, or one without links, or too many of them.
+            shutil.copyfile(stored, made)
 
 
 def _read_record(path: Path) -> Record:
@@ -174,11 +162,7 @@ def _read_record(path: Path) -> Record:
 def write_generated(file: GeneratedFile) -> None:
     """Write a generated file where it is not there already with that text."""
     path, data = Path(file.path), file.text.encode("utf-8", "surrogateescape")
-    try:
+    with suppress(OSError):
         if path.read_bytes() == data:
             return
-    except OSError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".attnforge-{_text_sha256(path.name)[:16]}.{os.getpid()}")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    write_whole(path, data)

@@ -21,11 +21,11 @@ from typing import Any, Protocol
 from attnforge.compile.graph.commands import redirected
 from attnforge.compile.graph.depfile import read_dependencies
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.reuse.digests import file_digest
 from attnforge.compile.reuse.listing import include_folders, listing_digest
 from attnforge.compile.reuse.objects import READ_BY_COMPILERS, Cost
 from attnforge.compile.reuse.reads import folders_of
 from attnforge.compile.reuse.tools import Tools
+from attnforge.files import known_sha256
 from attnforge.model.base import digest_of
 from attnforge.model.graph import GeneratedFile, Unit
 
@@ -213,7 +213,7 @@ class _Reader:
     def digest(self, path: str) -> str:
         """Return the SHA-256 of a file, "" where it is not there."""
         try:
-            return self._generated_digest(path) if path in self._generated else file_digest(path)
+            return self._generated_digest(path) if path in self._generated else known_sha256(path)
         except OSError:
             return ""
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from attnforge.compile.nvcc.prefixes import Prefixes
 from attnforge.compile.nvcc.ptx import UnknownPtxError, derived, parts, read_ptx
 from attnforge.compile.nvcc.steps import Step, Tool, outputs
-from attnforge.compile.reuse.digests import file_digest
 from attnforge.compile.reuse.making import Making
 from attnforge.compile.reuse.recall import dependencies
+from attnforge.files import known_sha256
 from attnforge.model.graph import Unit
 from attnforge.model.sharing import PART_DIGITS, Proof
 
@@ -71,7 +71,7 @@ def files_read(work: Making, prefixes: Prefixes) -> list[tuple[str, str]]:
     depfiles = [Path(step.depfile) for step in work.steps.values() if step.depfile and Path(step.depfile).exists()]
     named = {prefixes.name(path): path for path in dependencies(depfiles, work.unit.cwd)}
     wanted = sorted(name for name in named if not name.startswith(("/", f"{_GENERATED}/")))
-    return [(file_digest(named[name])[:PART_DIGITS], name) for name in wanted]
+    return [(known_sha256(named[name])[:PART_DIGITS], name) for name in wanted]
 
 
 def left_out(unit: Unit, code: str) -> Callable[[str], bool]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from attnforge import process
 from attnforge.compile.nvcc.steps import UnknownStepsError, dryrun_argv, parse
-from attnforge.compile.reuse.digests import file_digest
+from attnforge.files import known_sha256
 from attnforge.model.graph import Language, Unit
 from attnforge.process import Command, Runner
 
@@ -83,7 +83,7 @@ class Tools:
             return None
         parts = {part: self._answer((path, f"-print-prog-name={part}"), environment).strip() for part in _OF_HOST}
         digests = {part: _program(program, environment) for part, program in parts.items() if program}
-        return {"c++": file_digest(path), "version": version, **{part: of for part, of in digests.items() if of}}
+        return {"c++": known_sha256(path), "version": version, **{part: of for part, of in digests.items() if of}}
 
     def _answer(self, argv: Sequence[str], environment: Mapping[str, str]) -> str:
         outcome = self._run(Command(tuple(argv), Path("/"), environment, _ANSWER_SECONDS))
@@ -106,7 +106,7 @@ def _ccbin(argv: Sequence[str]) -> tuple[str, ...]:
 def _program(program: str, environment: Mapping[str, str]) -> str:
     """Return the digest of a program; "" where it is not found, or is a script: nobody knows what that runs."""
     path = shutil.which(program, path=environment.get("PATH", os.defpath))
-    return file_digest(path) if path and not is_script(path) else ""
+    return known_sha256(path) if path and not is_script(path) else ""
 
 
 def is_script(path: str) -> bool:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import tempfile
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from attnforge.files import write_whole
 from attnforge.model.cost import SEPARATOR, Prediction, family, step_key
 from attnforge.model.graph import Language, Unit
 
@@ -299,12 +298,4 @@ def _save(path: Path, measured: Mapping[str, Measured]) -> None:
         "schema": SCHEMA,
         "measured": {key: asdict(one) for key, one in sorted(measured.items())},
     }
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".new")
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(document, file)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_whole(path, json.dumps(document))

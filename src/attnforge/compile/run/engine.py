@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import heapq
 import itertools
@@ -40,6 +39,7 @@ from attnforge.compile.run.summary import How, Summary, Tally
 from attnforge.compile.run.work import OPEN, WHOLE, Batch, Product, Task, Work, begin, is_host, job_of, product, seen
 from attnforge.compile.seat.server import Say, Server, write_seat
 from attnforge.errors import AttnforgeError, BuildError, HostError
+from attnforge.files import is_full
 from attnforge.model.events import (
     Event,
     GraphReceived,
@@ -916,7 +916,7 @@ class Engine:
 
     def _host_error(self, error: OSError) -> AttnforgeError:
         folders = (self.folder, self._temporary_root)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             return failures.no_space("no space left for the build", folders)
         return HostError(
             f"the build can't work in its folders: {error}",

@@ -16,6 +16,7 @@ from typing import Self
 from attnforge.compile.graph import ninja
 from attnforge.compile.seat import seat
 from attnforge.errors import BuildError
+from attnforge.files import replacing
 from attnforge.model.graph import CompileGraph
 
 Say = Callable[[str], None]
@@ -34,10 +35,9 @@ def write_seat(folder: Path, python: str, socket_path: Path) -> Path:
     parts = [os.fsencode(part) for part in (python, "-I", "-S", seat.__file__, str(socket_path))]
     quoted = b" ".join(os.fsencode(shlex.quote(os.fsdecode(part))) for part in parts)
     path = folder / "ninja"
-    temporary = folder / ".ninja.new"
-    temporary.write_bytes(b"#!/bin/sh\nexec " + quoted + b' "$@"\n')
-    temporary.chmod(0o755)
-    temporary.replace(path)
+    with replacing(path) as made:
+        made.write_bytes(b"#!/bin/sh\nexec " + quoted + b' "$@"\n')
+        made.chmod(0o755)
     return path
 
 

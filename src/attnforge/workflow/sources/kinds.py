@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnforge.errors import BuildError
+from attnforge.files import file_sha256
 from attnforge.model.plan import Decision, PlanWarning, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.model.release import Carrier
 from attnforge.provision.carrier import lay_out_carrier
 from attnforge.provision.gittree import copy_checkout
 from attnforge.provision.giturl import GitAddress
-from attnforge.provision.indexes import file_sha256
 from attnforge.provision.source import LocalSource, copy_tree, fetch_sdist, tree_sha256, unpack
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.sources.checkouts import built_folder, check_out

@@ -11,8 +11,9 @@ import pytest
 from filelock import FileLock
 
 from attnforge.compile.reuse.cache import local
-from attnforge.compile.reuse.cache.local import LocalStore, write_whole
+from attnforge.compile.reuse.cache.local import LocalStore
 from attnforge.compile.reuse.cache.notices import Notices
+from attnforge.files import write_whole
 
 
 @pytest.fixture

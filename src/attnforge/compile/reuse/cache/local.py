@@ -6,7 +6,6 @@ No lock is held to read or to write: a file appears whole or not at all, and wha
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 import time
 from collections.abc import Iterator
@@ -16,9 +15,9 @@ from pathlib import Path
 
 from attnforge.compile.reuse.cache.entry import MAX_ENTRY_BYTES
 from attnforge.compile.reuse.cache.notices import Notices
+from attnforge.files import UNFINISHED, write_whole
 
 _LOCK = ".lock"
-_UNFINISHED = ".new-"
 _ABANDONED_SECONDS = 24 * 3600.0
 
 
@@ -98,7 +97,7 @@ class LocalStore:
                 continue
             if not stat.S_ISREG(status.st_mode):
                 continue
-            if not path.name.startswith(_UNFINISHED):
+            if not path.name.startswith(UNFINISHED):
                 yield _File(path, status.st_size, status.st_mtime)
             elif status.st_mtime < time.time() - _ABANDONED_SECONDS:
                 path.unlink(missing_ok=True)
@@ -119,16 +118,3 @@ def read_bounded(path: Path) -> bytes | None:
             return file.read(size + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file so that readers see all of it or none, also on a network file system; OSError where that failed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f"{_UNFINISHED}{secrets.token_hex(8)}"
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise

@@ -12,9 +12,10 @@ from urllib.parse import quote
 
 from attnforge.compile.reuse.cache.entry import MAX_ENTRY_BYTES
 from attnforge.compile.reuse.cache.guard import reason_of, within
-from attnforge.compile.reuse.cache.local import read_bounded, write_whole
+from attnforge.compile.reuse.cache.local import read_bounded
 from attnforge.compile.reuse.cache.location import CREDENTIAL_VARIABLES, FORMS, Location, Service, parse, service_of
 from attnforge.errors import HostError, RequestError
+from attnforge.files import write_whole
 
 if TYPE_CHECKING:
     import opendal
