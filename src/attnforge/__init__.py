@@ -1,19 +1,18 @@
-"""Wheels of FlashAttention and other CUDA extensions, built from upstream's own sources and proven.
+"""Builds wheels of FlashAttention and other CUDA extensions from upstream's own sources, and checks them.
 
-The Python interface is what the command line uses::
+The functions are the verbs of the command line::
 
     import os
-    from pathlib import Path
     from attnforge import Machine, Request, audit_wheel, build, check_wheel, plan
 
     machine = Machine(os.environ)
     planned = plan(machine, Request(package="flash-attn", gpus=("H100",), profile="diffusion"))
-    built = build(machine, planned, Path("dist"))
+    built = build(machine, planned, "dist")
     print(built.wheel, built.audit.verdict)
     print(audit_wheel(machine, built.wheel).platform_tag)
     print(check_wheel(machine, built.wheel).verdict)
 
-Names are loaded when they are first used, so that importing this package costs nothing.
+Names are loaded on first use, so that ``import attnforge`` is cheap.
 """
 
 from __future__ import annotations
@@ -21,48 +20,49 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from attnforge.audit.compare import compare_wheels
-    from attnforge.errors import AttnforgeError
+    from attnforge.api import (
+        audit_wheel,
+        bench_wheels,
+        build,
+        check_wheel,
+        compare_wheels,
+        extend,
+        plan,
+        plan_extension,
+    )
+    from attnforge.errors import (
+        AttnforgeError,
+        BuildError,
+        HostError,
+        RequestError,
+        UncheckedError,
+        WheelError,
+    )
     from attnforge.model.benchmark import BenchReport
     from attnforge.model.request import Request
-    from attnforge.workflow.auditing import audit as audit_wheel
-    from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
-    from attnforge.workflow.building import build
-    from attnforge.workflow.checking import check as check_wheel
-    from attnforge.workflow.extending import Extension, extend, plan_extension
+    from attnforge.workflow.benchmarking import BenchOptions
+    from attnforge.workflow.extending import Extension
     from attnforge.workflow.machine import Machine
-    from attnforge.workflow.planning import Planned, plan
+    from attnforge.workflow.planning import Planned
     from attnforge.workflow.results import Built
 
-# Public name: its module, and its name there. `audit` and `check` are packages, so these verbs end in _wheel.
-_HOMES = {
-    "AttnforgeError": ("attnforge.errors", "AttnforgeError"),
-    "BenchOptions": ("attnforge.workflow.benchmarking", "BenchOptions"),
-    "BenchReport": ("attnforge.model.benchmark", "BenchReport"),
-    "Built": ("attnforge.workflow.results", "Built"),
-    "Extension": ("attnforge.workflow.extending", "Extension"),
-    "Machine": ("attnforge.workflow.machine", "Machine"),
-    "Planned": ("attnforge.workflow.planning", "Planned"),
-    "Request": ("attnforge.model.request", "Request"),
-    "audit_wheel": ("attnforge.workflow.auditing", "audit"),
-    "bench_wheels": ("attnforge.workflow.benchmarking", "bench_wheels"),
-    "build": ("attnforge.workflow.building", "build"),
-    "check_wheel": ("attnforge.workflow.checking", "check"),
-    "compare_wheels": ("attnforge.audit.compare", "compare_wheels"),
-    "extend": ("attnforge.workflow.extending", "extend"),
-    "plan": ("attnforge.workflow.planning", "plan"),
-    "plan_extension": ("attnforge.workflow.extending", "plan_extension"),
-}
+    __version__: str
 
 __all__ = [
     "AttnforgeError",
     "BenchOptions",
     "BenchReport",
+    "BuildError",
     "Built",
     "Extension",
+    "HostError",
     "Machine",
     "Planned",
     "Request",
+    "RequestError",
+    "UncheckedError",
+    "WheelError",
+    "__version__",
     "audit_wheel",
     "bench_wheels",
     "build",
@@ -73,11 +73,33 @@ __all__ = [
     "plan_extension",
 ]
 
+# Where a name is, for those that are not a function in attnforge.api.
+_HOMES = {
+    "AttnforgeError": "attnforge.errors",
+    "BenchOptions": "attnforge.workflow.benchmarking",
+    "BenchReport": "attnforge.model.benchmark",
+    "BuildError": "attnforge.errors",
+    "Built": "attnforge.workflow.results",
+    "Extension": "attnforge.workflow.extending",
+    "HostError": "attnforge.errors",
+    "Machine": "attnforge.workflow.machine",
+    "Planned": "attnforge.workflow.planning",
+    "Request": "attnforge.model.request",
+    "RequestError": "attnforge.errors",
+    "UncheckedError": "attnforge.errors",
+    "WheelError": "attnforge.errors",
+}
+
 
 def __getattr__(name: str) -> Any:
     from importlib import import_module
 
-    if name in _HOMES:
-        module, own_name = _HOMES[name]
-        return getattr(import_module(module), own_name)
+    if name == "__version__":
+        return import_module("attnforge.version").VERSION
+    if name in __all__:
+        return getattr(import_module(_HOMES.get(name, "attnforge.api")), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -11,15 +11,15 @@ from typing import Any
 from attnforge.errors import RequestError
 from attnforge.options import OPTIONS, Settings
 
-# Variables of ours that are no target option. Secrets are variables alone: a command line can be seen by others.
-_OTHER_VARIABLES = (
-    "ATTNFORGE_CACHE",
-    "ATTNFORGE_OUT",
-    "ATTNFORGE_STORE_PASSWORD",
-    "ATTNFORGE_STORE_SECRET",
-    "ATTNFORGE_STORE_TOKEN",
-    "ATTNFORGE_STORE_USER",
-)
+OTHER_VARIABLES = {
+    "ATTNFORGE_CACHE": "the cache folder (default: `$XDG_CACHE_HOME/attnforge`, else `~/.cache/attnforge`)",
+    "ATTNFORGE_OUT": "where wheels go, as `--out`",
+    "ATTNFORGE_STORE_PASSWORD": "password for a Redis or WebDAV store",
+    "ATTNFORGE_STORE_SECRET": "secret that seals compile results in a shared store",
+    "ATTNFORGE_STORE_TOKEN": "bearer token for a WebDAV store",
+    "ATTNFORGE_STORE_USER": "user for a Redis or WebDAV store",
+}
+"""The variables that are no target option. Secrets are only variables: other users can see a command line."""
 
 
 def from_environment(environ: Mapping[str, str]) -> Settings:
@@ -27,10 +27,10 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
     known = {option.variable: option.name for option in OPTIONS}
     found = {}
     for variable, value in environ.items():
-        if not variable.startswith("ATTNFORGE_") or variable in _OTHER_VARIABLES or not value:
+        if not variable.startswith("ATTNFORGE_") or variable in OTHER_VARIABLES or not value:
             continue
         if variable not in known:
-            raise _unknown(f"the environment variable {variable}", variable, [*known, *_OTHER_VARIABLES])
+            raise _unknown(f"the environment variable {variable}", variable, [*known, *OTHER_VARIABLES])
         found[known[variable]] = value
     variables = {name: variable for variable, name in known.items()}
     return Settings(found, variables.__getitem__)
@@ -60,7 +60,7 @@ def _table(path: Path) -> Settings:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
         raise RequestError(
-            f"{path} can't be read", why=str(error), hint="correct the file, or run in another folder"
+            f"{path} can't be read", why=str(error), hint="fix the file, or run in another folder"
         ) from error
     table = _inner(_inner(document, "tool", path), "attnforge", path)
     names = [*(option.name for option in OPTIONS), "out"]
@@ -71,16 +71,16 @@ def _table(path: Path) -> Settings:
 
 
 def _inner(table: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
-    """Return a table in a table, an empty one where there is none."""
+    """Return the table under a key, or an empty one."""
     inner = table.get(key, {})
     if not isinstance(inner, dict):
         raise RequestError(
-            f"{key} in {path} has to be a table, and is {inner!r}", hint='for example: [tool.attnforge] gpu = ["H100"]'
+            f"{key} in {path} must be a table, not {inner!r}", hint='for example: [tool.attnforge] gpu = ["H100"]'
         )
     return inner
 
 
 def _unknown(what: str, key: str, names: list[str]) -> RequestError:
     near = get_close_matches(key, names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}"
-    return RequestError(f"{what} is not known", hint=hint)
+    hint = f"did you mean {near[0]}?" if near else f"known names: {', '.join(names)}"
+    return RequestError(f"{what} is unknown", hint=hint)

@@ -29,6 +29,21 @@ class AttnforgeError(Exception):
         return (self.what, *(f"{label}: {text}" for label, text in labelled if text))
 
 
+EXIT_CODES = {
+    0: "success",
+    1: "a fault of attnforge itself; the message names a file to send",
+    2: "the request is wrong or impossible: an unknown name, an unsupported target, a bad option",
+    3: "the machine lacks something: a compiler, a toolkit, disk space, memory, the network",
+    4: "the build failed",
+    5: "the wheel is bad, or two wheels differ",
+    6: "something could not be checked",
+    129: "ended by SIGHUP: the terminal was closed",
+    130: "interrupted by Ctrl-C",
+    143: "ended by SIGTERM",
+}
+"""What each exit code of the program means."""
+
+
 class RequestError(AttnforgeError):
     """The request is wrong or impossible: an unknown name, a bad option, an unsupported target. Exit 2."""
 

@@ -1,4 +1,4 @@
-"""The target options: one table of which the command line, the configuration file and the environment all come."""
+"""The target options: one table for the command line, the configuration file, the environment and the docs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FLAGS = {"1": True, "true": True, "0": False, "false": False}
 
 _UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
-# Less is a number whose unit was forgotten: no compiler and no cache does with it.
+# A smaller number has lost its unit: it is too little for any compiler or cache.
 _LEAST_BYTES = 2**20
-# The size of the address space. Beyond it a number is a slip of the keyboard.
+# The size of the address space. A larger number is a typing error.
 _MOST_BYTES = 2**63 - 1
 # Linux has no more processes than 2**22 (proc(5), pid_max); no machine has as many processors.
 _MOST_AT_ONCE = 10_000
@@ -26,7 +26,8 @@ _MOST_AT_ONCE = 10_000
 class Option:
     """One option: its name as users write it (``head-dims``), the field of Request it sets, how its value is read.
 
-    A flag stands without a value on the command line, so it has no ``metavar``.
+    A flag takes no value on the command line, so it has no ``metavar``. ``default`` says in words what happens where
+    the option is not given; "" where nothing does.
     """
 
     name: str
@@ -34,6 +35,12 @@ class Option:
     kind: Kind
     metavar: str
     help: str
+    default: str = ""
+
+    @property
+    def described(self) -> str:
+        """What it does and what happens without it, for ``--help`` and the docs."""
+        return f"{self.help} (default: {self.default})" if self.default else self.help
 
     @property
     def variable(self) -> str:
@@ -53,7 +60,7 @@ class Option:
 
 
 class Settings(dict[str, Any]):
-    """Values by option name, from one place. ``named`` says of an option how a message names it there."""
+    """Values by option name, from one place. ``named`` returns how a message names an option there."""
 
     def __init__(self, values: Mapping[str, Any], named: Callable[[str], str]) -> None:
         super().__init__(values)
@@ -70,7 +77,7 @@ def _shown(value: Any) -> str:
 
 
 def check_text(text: str) -> str:
-    """Return a text that can be part of a name, a path and a message; ValueError for one that can't."""
+    """Return the text unchanged; ValueError for one that can't be part of a name, a path or a message."""
     if "\0" in text:
         raise ValueError("it has a NUL character")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -79,7 +86,7 @@ def check_text(text: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """Read a text; of a file also a whole number, and a list, which is written with commas then.
+    """Read a text. A file may also have a whole number, or a list, which becomes a text with commas.
 
     Other numbers are refused: TOML reads 3.10 as 3.1.
     """
@@ -157,61 +164,109 @@ _READERS: dict[Kind, Any] = {
 }
 
 OPTIONS = (
-    Option("gpu", "gpus", "list", "NAMES", "GPUs: names (L40S,H100), capabilities (8.9, sm_89, 90a) or native"),
-    Option("python", "python", "text", "X.Y", "Python of the target, for example 3.12"),
+    Option(
+        "gpu",
+        "gpus",
+        "list",
+        "NAMES",
+        "GPUs of the target: names (L40S,H100), compute capabilities (8.9, sm_89, 90a) or native",
+        default="the GPUs of this machine",
+    ),
+    Option(
+        "python",
+        "python",
+        "text",
+        "X.Y",
+        "Python of the target: 3.12, or 3.14t for the free-threaded build",
+        default="the Python of the active environment if its PyTorch is used, else the one that runs attnforge",
+    ),
     Option(
         "torch",
         "torch",
         "text",
         "VERSION",
-        "PyTorch of the target, for example 2.11.0, or installed: that of the active environment",
+        "PyTorch: 2.11.0, 2.11 for its newest patch, 2.11.0+cu128 for a CUDA, or `installed`, the one in "
+        "the active environment",
+        default="`installed` if an active environment has a PyTorch with CUDA, else a proven version",
     ),
+    Option("env", "env", "text", "PATH", "build for the PyTorch in this environment: a folder or an interpreter"),
     Option(
-        "env", "env", "text", "PATH", "build for the PyTorch that is installed there: an environment or an interpreter"
+        "cuda",
+        "cuda",
+        "text",
+        "X.Y",
+        "CUDA that this PyTorch was built with: 13.0 or cu130",
+        default="the CUDA of its build on the index",
     ),
-    Option("cuda", "cuda", "text", "X.Y", "CUDA that this PyTorch is built with, for example 13.0"),
     Option(
         "universal",
         "universal",
         "flag",
         "",
-        "one wheel for several: --torch and --python may be lists and ranges, 2.11,2.12 and 3.10-3.13",
+        "one wheel for several PyTorch and Python versions: --torch 2.11,2.12 and --python 3.10-3.13",
     ),
     Option("target", "target", "text", "NAME", "a named target: `attnforge packages --targets` lists them"),
     Option(
-        "profile", "profile", "text", "NAME", "full, inference (no backward, no dropout) or diffusion (forward only)"
+        "profile",
+        "profile",
+        "text",
+        "NAME",
+        "full, inference (no backward, no dropout) or diffusion (forward only)",
+        default="full",
     ),
-    Option("head-dims", "head_dims", "numbers", "LIST", "keep kernels for these head dimensions alone: 64,128"),
-    Option("dtypes", "dtypes", "list", "LIST", "keep kernels for these dtypes alone: fp16,bf16"),
-    Option("without", "without", "list", "LIST", "leave out: alibi,softcap,local,dropout,backward,split"),
-    Option("source", "source", "text", "WHERE", "sdist, carrier, git, git+URL@REF, or the path of a folder or archive"),
+    Option("head-dims", "head_dims", "numbers", "LIST", "keep only kernels for these head dimensions: 64,128"),
+    Option("dtypes", "dtypes", "list", "LIST", "keep only kernels for these dtypes: fp16,bf16"),
+    Option("without", "without", "list", "LIST", "leave out features: alibi,softcap,local,dropout,backward,split"),
+    Option(
+        "source",
+        "source",
+        "text",
+        "WHERE",
+        "sdist, carrier (another package's sdist), git, git+URL@REF, or a path to a folder or archive",
+    ),
     Option(
         "toolchain",
         "toolchain",
         "text",
         "WHERE",
-        "system (this machine's nvcc), pypi (from the package index), or nvidia (from NVIDIA); nvidia==12.8.1 for a "
+        "system (nvcc of this machine), pypi (from the package index) or nvidia (from NVIDIA); nvidia==12.8.1 for a "
         "release",
+        default="system if its CUDA is exactly the target's, else the first of the others that has it",
     ),
     Option("cuda-mirror", "cuda_mirror", "text", "URL", "URL or folder to fetch NVIDIA's CUDA archives from"),
     Option("label", "label", "text", "LABEL", "local version label of the wheel, or none for upstream's own name"),
-    Option("jobs", "jobs", "number", "N", "compiles at once at most (default: the processors of this machine)"),
     Option(
-        "memory", "memory", "bytes", "SIZE", "memory that compilers may use, for example 48G (default: what is free)"
+        "jobs",
+        "jobs",
+        "number",
+        "N",
+        "run at most N compiles at once",
+        default="the processors that this process may use",
     ),
     Option(
-        "groups", "groups", "text", "N", "merge units for N compiles at once, or none (default: auto, by this machine)"
+        "memory",
+        "memory",
+        "bytes",
+        "SIZE",
+        "memory that compilers may use: 48G is 48 GiB",
+        default="the free memory, less a reserve",
+    ),
+    Option(
+        "groups",
+        "groups",
+        "text",
+        "N",
+        "merge units for N compiles at once, or none",
+        default="auto, from the processors and memory of this machine",
     ),
     Option(
         "no-share-ptx",
         "no_share_ptx",
         "flag",
         "",
-        "run cicc for each architecture, also where the PTX of one is proven to be that of another",
+        "run cicc once for each architecture, even where two are proven to share their PTX",
     ),
-    Option(
-        "no-parts", "no_parts", "flag", "", "compile the kernels of each unit at once, also where one takes longest"
-    ),
+    Option("no-parts", "no_parts", "flag", "", "never split a unit's kernels over several compiles"),
     Option(
         "store",
         "store",
@@ -219,17 +274,23 @@ OPTIONS = (
         "URL",
         "share compile results: s3://, gs://, azblob://, redis://, webdavs:// or file://",
     ),
-    Option("cache-limit", "cache_limit", "bytes", "SIZE", "keep compile results here up to this size (default: 20G)"),
+    Option(
+        "cache-limit",
+        "cache_limit",
+        "bytes",
+        "SIZE",
+        "keep up to this size of compile results on this machine; the least recently used go first",
+        default="20G",
+    ),
 )
 
 
-# Who names an environment, or says that it is the active one, says Python, PyTorch and CUDA with it; who names a
-# version of PyTorch wants no environment.
+# An environment settles Python, PyTorch and CUDA. A version of PyTorch rules out an environment.
 _OF_AN_ENVIRONMENT = ("torch", "env", "python", "cuda")
 
 
 def _layered(sources: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the sources without what an earlier one has settled in other words."""
+    """Return the sources without the options that an earlier source has settled through another option."""
     layers: list[Mapping[str, Any]] = []
     settled: tuple[str, ...] = ()
     for source in sources:

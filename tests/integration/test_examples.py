@@ -78,5 +78,5 @@ def test_without_the_toolkit_the_script_says_what_is_fetched(
     assert done.returncode == 3
     fetched = "CUDA 12.8.2 (cuda_nvcc, cuda_cudart, cuda_cccl), from NVIDIA: 81.3 MB"
     assert done.stdout.count(fetched) >= 3  # each of the three is planned before any is built
-    assert "to fetch in all, each once: about 4.0 GB" in done.stdout
+    assert "to fetch in total: about 4.0 GB" in done.stdout
     assert "github.com/Dao-AILab/flash-attention" in done.stderr  # the first that is fetched

@@ -118,7 +118,7 @@ def test_all_three_are_planned_and_what_is_fetched_is_said(node: Node) -> None:
     ]
     *_, total = out.splitlines()
     assert total == (
-        "to fetch in all, each once: about 4.0 GB, and of unknown size "
+        "to fetch in total: about 4.0 GB, and of unknown size "
         "commit b7d29fb3b79f of flash-attention with csrc/cutlass, commit d1a57a546c3d of SageAttention"
     )
     # The target records every commit, so that a plan asks nobody.

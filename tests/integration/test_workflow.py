@@ -83,7 +83,7 @@ def test_an_archive_builds_by_main(forge: Forge, monkeypatch: pytest.MonkeyPatch
     house.archive(house.tinykernels(forge.folder / "project"), forge.folder, "tinykernels-1.2.0")
     monkeypatch.chdir(forge.folder)
     done = forge.main("build", "./tinykernels-1.2.0.tar.gz", *TARGET).ok()
-    assert "compile: 4 to compile, 0 at hand, 0 left out" in done.out
+    assert "compile: 4 to compile, 0 available, 0 left out" in done.out
     assert forge.python(forge.install(forge.wheel()), RUN) == ANSWER
 
 

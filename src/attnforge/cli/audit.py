@@ -25,18 +25,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--python",
         "--env",
         metavar="PATH",
-        help="an interpreter or environment whose PyTorch the wheels are compared with (default: the active "
-        "environment, for wheels that are for its PyTorch)",
+        help="interpreter or environment whose PyTorch the wheels are checked against (default: the active "
+        "environment, for wheels built for its PyTorch)",
     )
     parser.add_argument(
         "--torch",
         metavar="VERSION",
-        help="the PyTorch to compare them with, fetched if need be; or installed: that of the active environment",
+        help="PyTorch to check the wheels against, installed into the cache if needed; or `installed`, the one in the "
+        "active environment",
     )
-    parser.add_argument(
-        "--compare", action="store_true", help="whether two wheels hold the same machine code; nothing else is audited"
-    )
-    parser.add_argument("--json", action="store_true", help="the reports as JSON; an array where there are several")
+    parser.add_argument("--compare", action="store_true", help="only compare the machine code of two wheels")
+    parser.add_argument("--json", action="store_true", help="print reports as JSON; an array for several wheels")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
@@ -54,7 +53,7 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal
         for _, say, _ in results:
             say(out)
     codes = [code for _, _, code in results]
-    # A bad wheel is said before one that could not be checked.
+    # A bad wheel (5) outranks one that could not be checked (6).
     return 5 if 5 in codes else max(codes)
 
 
@@ -66,9 +65,9 @@ def _compare(arguments: argparse.Namespace, out: Terminal) -> int:
         raise RequestError(f"--compare takes two wheels, not {count}", hint="attnforge audit --compare A.whl B.whl")
     if arguments.python or arguments.torch:
         raise RequestError(
-            "--compare does not go with --python or --torch",
-            why="it looks at device code alone, which no PyTorch is held against",
-            hint="audit the wheels without --compare for their symbols",
+            "--compare can't be used with --python or --torch",
+            why="it compares only device code, which does not depend on PyTorch",
+            hint="audit the wheels without --compare to check their symbols",
         )
     comparison = compare_wheels(*arguments.wheels)
     if arguments.json:
@@ -87,13 +86,13 @@ def _show(report: AuditReport, as_json: bool, out: Terminal) -> int:
 
 
 def _report(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> AuditReport:
-    """Audit a wheel; unless JSON is asked for, tell which environment it is compared with."""
+    """Audit a wheel. Unless JSON is requested, print the environment that it is checked against."""
     tell = (lambda line: None) if arguments.json else (lambda line: out.lines([line]))
     return audit(machine, wheel, arguments.python or "", arguments.torch or "", arguments.wheels, tell)
 
 
 def _audited(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> _Audited:
-    """Audit one of several: a wheel that can't be read must not keep the others from being looked at."""
+    """Audit one of several. A wheel that can't be read does not stop the others."""
     try:
         report = _report(machine, wheel, arguments, out)
     except AttnforgeError as error:

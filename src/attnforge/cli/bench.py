@@ -23,7 +23,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("wheels", nargs="*", metavar="WHEEL", type=Path)
     parser.add_argument(
-        "--against", nargs=2, metavar=("A", "B"), type=Path, help="two wheels of one package: is B faster than A?"
+        "--against",
+        nargs=2,
+        metavar=("A", "B"),
+        type=Path,
+        help="compare two wheels of one package: is B faster than A?",
     )
     parser.add_argument(
         "--grid",
@@ -31,29 +35,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"{', '.join(GRIDS)}, or shapes by name; several with commas (default: quick)",
     )
-    parser.add_argument("--dtype", default="bf16", choices=("bf16", "fp16"), help="of the inputs (default: bf16)")
+    parser.add_argument("--dtype", default="bf16", choices=("bf16", "fp16"), help="dtype of the inputs (default: bf16)")
     parser.add_argument(
         "--python",
         "--env",
         metavar="PATH",
-        help="an interpreter or environment with PyTorch, where nothing is installed (default: the active environment, "
-        "for wheels that are for its PyTorch)",
+        help="interpreter or environment with PyTorch; nothing is installed there (default: the active environment, "
+        "for wheels built for its PyTorch)",
     )
     parser.add_argument(
         "--torch",
         metavar="VERSION",
-        help="the PyTorch of the environments that are made otherwise; or installed: that of the active environment",
+        help="PyTorch of the environments that are created otherwise; or `installed`, the active environment's",
     )
     parser.add_argument(
-        "--rounds", type=int, default=0, metavar="N", help="turns of each side (default: 7; --against 15)"
+        "--rounds", type=int, default=0, metavar="N", help="rounds for each side (default: 7, or 15 with --against)"
     )
     parser.add_argument(
-        "--seconds", type=float, default=0.0, metavar="S", help="for each side in each cell (default: 0.02 a round)"
+        "--seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="time for each side in each cell, over all rounds (default: 0.02 a round)",
     )
-    parser.add_argument("--no-sdpa", action="store_true", help="without PyTorch's own backends")
-    parser.add_argument("--out", metavar="FOLDER", type=Path, help=f"where {_JSON} and {_PAGE} go (default: nowhere)")
-    parser.add_argument("--report", metavar="FILE", type=Path, help=f"show an earlier {_JSON}; nothing is timed")
-    parser.add_argument("--json", action="store_true", help="the report as JSON")
+    parser.add_argument("--no-sdpa", action="store_true", help="leave out PyTorch's own backends")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help=f"write {_JSON} and {_PAGE} there")
+    parser.add_argument("--report", metavar="FILE", type=Path, help=f"show an earlier {_JSON} without timing")
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
@@ -99,18 +107,18 @@ def _read(path: Path) -> BenchReport:
     except OSError as error:
         raise RequestError(f"{path} can't be read", why=str(error), hint=f"--report FOLDER/{_JSON}") from error
     except ValueError as error:
-        raise RequestError(f"{path} is no report of a benchmark", why=str(error).splitlines()[0]) from error
+        raise RequestError(f"{path} is not a benchmark report", why=str(error).splitlines()[0]) from error
 
 
 def _make(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"{folder} can't be made", why=str(error), hint="--out FOLDER") from error
+        raise RequestError(f"{folder} can't be created", why=str(error), hint="--out FOLDER") from error
 
 
 def write(report: BenchReport, folder: Path) -> tuple[Path, ...]:
-    """Write the report as JSON and as a page into a folder that is there, and return their paths."""
+    """Write the report as JSON and as a page into an existing folder; return their paths."""
     from attnforge.bench.page import page
     from attnforge.files import write_whole
 

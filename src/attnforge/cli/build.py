@@ -21,13 +21,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     add_request_options(parser)
     parser.add_argument("--out", metavar="FOLDER", help="where wheels and reports go (default: dist)")
+    parser.add_argument("--json", action="store_true", help="print events as JSON, one a line; the last is the result")
     parser.add_argument(
-        "--json", action="store_true", help="what happens as JSON, an event a line; the last is the result"
+        "--check",
+        action="store_true",
+        help="check each wheel on the GPU of this machine and write the report beside it",
     )
-    parser.add_argument(
-        "--check", action="store_true", help="check each wheel on the GPU of this machine; the report lies beside it"
-    )
-    parser.add_argument("--plain", action="store_true", help="plain lines also on a terminal")
+    parser.add_argument("--plain", action="store_true", help="print plain lines even on a terminal")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:

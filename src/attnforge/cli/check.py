@@ -24,21 +24,25 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--python",
         "--env",
         metavar="PATH",
-        help="an interpreter or environment with PyTorch, where nothing is installed (default: the active environment, "
-        "for a wheel that is for its PyTorch)",
+        help="interpreter or environment with PyTorch; nothing is installed there (default: the active environment, "
+        "for a wheel built for its PyTorch)",
     )
     parser.add_argument(
         "--torch",
         metavar="VERSION",
-        help="the PyTorch of the environment that is made otherwise; or installed: that of the active environment",
+        help="PyTorch of the environment that is created otherwise; or `installed`, the active environment's",
     )
-    parser.add_argument("--only", metavar="TOPICS", help="only cases of these topics: softcap,paged")
-    parser.add_argument("--quick", action="store_true", help="fewer shapes: the same calls, a fraction of the time")
+    parser.add_argument("--only", metavar="TOPICS", help="run only cases of these topics: softcap,paged")
+    parser.add_argument("--quick", action="store_true", help="use fewer shapes and no long sequences")
     parser.add_argument(
-        "--timeout", metavar="SECONDS", type=_seconds, default=TIMEOUT, help=f"for each case (default: {TIMEOUT:g})"
+        "--timeout",
+        metavar="SECONDS",
+        type=_seconds,
+        default=TIMEOUT,
+        help=f"time limit for each case (default: {TIMEOUT:g})",
     )
-    parser.add_argument("--out", metavar="FOLDER", type=Path, help="write each report there too, as WHEEL.check.json")
-    parser.add_argument("--json", action="store_true", help="the reports as JSON; an array where there are several")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="also write each report there, as WHEEL.check.json")
+    parser.add_argument("--json", action="store_true", help="print reports as JSON; an array for several wheels")
 
 
 def _seconds(text: str) -> float:
@@ -76,13 +80,13 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal
 
 
 def worst(codes: Iterable[int]) -> int:
-    """Return the exit code of several: a bad wheel is said before one that could not be checked."""
+    """Return the exit code of several wheels. A bad one (5) outranks one that could not be checked (6)."""
     found = list(codes)
     return 5 if 5 in found else max(found, default=0)
 
 
 def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> CheckReport:
-    """Check a wheel with the options of the command line; unless JSON is asked for, tell what comes of it."""
+    """Check a wheel with the options of the command line; print results unless JSON is requested."""
     options: dict[str, Any] = {
         "python": arguments.python or "",
         "torch": arguments.torch or "",
@@ -97,7 +101,7 @@ def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: T
 
 
 def tell_check(machine: Machine, wheel: Path, out: Terminal, **options: Any) -> CheckReport:
-    """Check a wheel and write a line for each topic when its cases are done, and at the end what was found."""
+    """Check a wheel. Print a line for each topic when its cases are done, and the findings at the end."""
     out.lines([wheel.name])
     topics = _Topics(out)
     report = check(machine, wheel, **options, observe=topics.add, tell=lambda line: out.lines([line]))
@@ -107,7 +111,7 @@ def tell_check(machine: Machine, wheel: Path, out: Terminal, **options: Any) -> 
 
 
 def _told(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> tuple[dict[str, Any], int]:
-    """Check one of several: a wheel that can't be tried must not keep the others from being checked."""
+    """Check one of several. A wheel that can't be checked does not stop the others."""
     try:
         report = checked(machine, wheel, arguments, out)
     except AttnforgeError as error:
@@ -118,7 +122,7 @@ def _told(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Ter
 
 
 class _Topics:
-    """Writes a line for each topic as soon as its last case is done: results come one topic after another."""
+    """Prints a line for each topic after its last case. Results arrive topic by topic."""
 
     def __init__(self, out: Terminal) -> None:
         self._out = out

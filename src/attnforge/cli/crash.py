@@ -14,7 +14,7 @@ from attnforge.version import BUILDER
 
 
 def write_crash(arguments: Sequence[str], environ: Mapping[str, str]) -> Path:
-    """Write what happened to a file in the temporary folder and return its path. Credentials of URLs are taken out."""
+    """Write a crash report to a file in the temporary folder and return its path. Credentials in URLs are removed."""
     text = "\n".join(
         [
             BUILDER,

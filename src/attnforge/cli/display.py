@@ -1,4 +1,4 @@
-"""Shows a build as it goes: a live display on a terminal, plain lines elsewhere."""
+"""Shows the progress of a build: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def observer(out: Terminal, *, plain: bool) -> Iterator[Observer]:
 
 
 def write_line(document: Mapping[str, Any], out: Terminal) -> None:
-    """Write a document of ``--json`` as one line, at once: a program waits for it."""
+    """Write a document of ``--json`` as one line and flush it: a program may be waiting."""
     out.json(document, indent=None)
 
 
 def lines_of(event: Event) -> tuple[str, ...]:
-    """Return an event as lines; none for one that is only for a live display."""
+    """Return an event as lines: none where only the live display shows it."""
     if isinstance(event, Finished):
         return event.wheel, event.report, f"done in {duration(event.seconds)}"
     line = _line_of(event)
@@ -64,7 +64,7 @@ def _line_of(event: Event) -> str:
         case GraphReceived():
             merged = f" ({event.merged} more merged into these)" if event.merged else ""
             return (
-                f"compile: {event.compile} to compile{merged}, {event.reused} at hand, {event.empty} left out; "
+                f"compile: {event.compile} to compile{merged}, {event.reused} available, {event.empty} left out; "
                 f"about {duration(event.predicted_seconds)}"
             )
         case Rehearsed():
@@ -118,10 +118,10 @@ class LiveDisplay:
         self._stage = ""
         self._progress: Progress | None = None
         self._fetched: Downloading | None = None
-        self._at_hand = 0  # objects that nothing has to be compiled for; a bar that begins at 95 % tells nothing
+        self._available = 0  # objects that need no compile: a bar that begins at 95 % says nothing
         self._slots: dict[int, tuple[JobStarted, float]] = {}
-        # Drawn from here alone: a thread of its own that refreshes while a line is printed loses lines. Events come one
-        # at a time, Progress each second.
+        # Refreshed only here: a separate thread that refreshes while a line is printed loses lines. Events come one at
+        # a time, Progress each second.
         self._live = Live(console=self.console, get_renderable=self.render, auto_refresh=False, transient=True)
 
     def __enter__(self) -> LiveDisplay:
@@ -140,9 +140,9 @@ class LiveDisplay:
                 self._stage = ""
                 self._slots.clear()
                 self._progress = self._fetched = None
-                self._at_hand = 0
+                self._available = 0
             case GraphReceived():
-                self._at_hand += event.empty + event.merged + event.reused
+                self._available += event.empty + event.merged + event.reused
             case JobStarted():
                 self._slots[event.slot] = (event, time.monotonic())
             case JobFinished():
@@ -156,7 +156,7 @@ class LiveDisplay:
         self._live.refresh()
 
     def render(self) -> RenderableType:
-        """Return what is drawn now."""
+        """Return what to draw now."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -172,8 +172,10 @@ class LiveDisplay:
             seen = self._progress
             head = Table.grid(padding=(0, 2))
             head.add_row(
-                ProgressBar(total=max(seen.total - self._at_hand, 1), completed=seen.done - self._at_hand, width=32),
-                f"{seen.done - self._at_hand} of {seen.total - self._at_hand}",
+                ProgressBar(
+                    total=max(seen.total - self._available, 1), completed=seen.done - self._available, width=32
+                ),
+                f"{seen.done - self._available} of {seen.total - self._available}",
                 f"{size(seen.used_bytes)} of {size(seen.budget_bytes)} used",
                 f"{duration(seen.remaining_seconds)} left",
             )

@@ -15,8 +15,10 @@ from attnforge.workflow.results import examine_store
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.add_argument("--cuda", metavar="X.Y", default="", help="the CUDA of the target, to hold compilers against")
-    parser.add_argument("--json", action="store_true", help="the findings and the machine as JSON")
+    parser.add_argument(
+        "--cuda", metavar="X.Y", default="", help="CUDA of the target, to check nvcc, compilers and driver against"
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings and the machine as JSON")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:

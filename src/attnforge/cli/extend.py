@@ -15,39 +15,37 @@ from attnforge.options import OPTIONS, merge
 from attnforge.workflow.extending import Extension, extend, plan_extension
 from attnforge.workflow.machine import Machine
 
-# The options of a build that an extension takes; all else is the wheel's.
+# The build options that an extension takes. Everything else comes from the wheel.
 _TAKEN = ("torch", "env", "python", "source", "toolchain", "cuda-mirror", "jobs", "memory", "store", "cache-limit")
 
 _HELP = {
-    "torch": "PyTorch versions to add: 2.14, 2.13,2.14 or 2.13-2.14 (default: those that the wheel has); or installed: "
-    "that of the active environment, with its Python",
-    "env": "add the PyTorch that is installed there, with its Python: an environment or an interpreter",
-    "python": "Pythons to add: 3.14, 3.13,3.14 or 3.12-3.14 (default: those that the wheel has)",
-    "source": "the folder or archive, where the wheel was built from one, or git+URL of a repository with its commit",
-    "jobs": "pairs at once at most (default: the processors of this machine)",
+    "torch": "PyTorch versions to add: 2.14, 2.13,2.14 or 2.13-2.14; or `installed`, the active environment's, with "
+    "its Python (default: the versions in the wheel)",
+    "env": "add the PyTorch of this environment, with its Python: a folder or an interpreter",
+    "python": "Pythons to add: 3.14, 3.13,3.14 or 3.12-3.14 (default: the Pythons in the wheel)",
+    "source": "the folder or archive that the wheel was built from, or git+URL of a repository with its commit",
+    "jobs": "build at most N pairs at once (default: the processors of this machine)",
 }
 
-# Configured for builds in general, these would say what to add to a wheel.
+# Configured values of these are for builds; here they would change what is added.
 _SAID_HERE = ("torch", "env", "python", "source")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.add_argument("wheel", metavar="WHEEL", type=Path, help="a universal wheel that attnforge has made")
+    parser.add_argument("wheel", metavar="WHEEL", type=Path, help="a universal wheel built by attnforge")
     for option in OPTIONS:
         if option.name in _TAKEN:
-            told = _HELP.get(option.name, option.help)
+            told = _HELP.get(option.name, option.described)
             parser.add_argument(f"--{option.name}", metavar=option.metavar, help=told, dest=f"option {option.name}")
     parser.add_argument("--recipe", metavar="FILE", default="", help="your own recipe, if the wheel was built with one")
     parser.add_argument("--out", metavar="FOLDER", help="where the wheel and its report go (default: dist)")
-    parser.add_argument(
-        "--json", action="store_true", help="what happens as JSON, an event a line; the last is the audit"
-    )
-    parser.add_argument("--plain", action="store_true", help="plain lines also on a terminal")
+    parser.add_argument("--json", action="store_true", help="print events as JSON, one a line; the last is the audit")
+    parser.add_argument("--plain", action="store_true", help="print plain lines even on a terminal")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
-    """Make the wheel with more pairs."""
+    """Build the wheel with the added pairs."""
     machine, folder = Machine(environ), read_out(arguments, environ)
     extension = plan_extension(machine, arguments.wheel, _request(arguments, environ), arguments.recipe)
     if arguments.json:

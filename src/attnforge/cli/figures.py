@@ -6,7 +6,7 @@ from attnforge.bench import words
 from attnforge.cli.terminal import Terminal, one_line
 from attnforge.model.benchmark import BenchReport, Cell, Result
 
-# Columns where nobody looks: a file or a pipe.
+# Columns where the output is a file or a pipe.
 _WIDTH = 110
 
 
@@ -67,7 +67,7 @@ def _row(cell: Cell, result: Result) -> tuple[str, ...]:
 def _ending(report: BenchReport) -> list[str]:
     lines = [
         "",
-        "* the fastest whose results serve; spread: quartiles of the rounds; host: what the CPU takes to issue a call",
+        "* the fastest with correct results; spread: quartiles of the rounds; host: CPU time to issue a call",
     ]
     lines += ["", *words.notes(report)] if words.notes(report) else []
     lines += ["", *(f"WRONG: {text}" for text in words.wrong(report))] if words.wrong(report) else []
@@ -77,5 +77,5 @@ def _ending(report: BenchReport) -> list[str]:
     lines += ["", *(f"{said.cell}: {words.verdict(said, held.a, held.b)}" for said in held.cells)]
     return [
         *lines,
-        words.verdict(held.overall, held.a, held.b) if held.overall else "there is no cell that both were timed in",
+        words.verdict(held.overall, held.a, held.b) if held.overall else "no cell has times for both",
     ]

@@ -15,26 +15,26 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from attnforge.cli.streams import Output, out_of_memory, refused, whole
 from attnforge.cli.terminal import Terminal
-from attnforge.errors import AttnforgeError, HostError, RequestError
+from attnforge.errors import EXIT_CODES, AttnforgeError, HostError, RequestError
 
 if TYPE_CHECKING:
     from typing import TextIO
 
 # Verb: its module in attnforge.cli, and what it does. Modules are imported only for the verb that runs.
 VERBS = {
-    "doctor": "the preliminary check: what this machine has, what it lacks, and what fixes it",
-    "packages": "what can be built, from where, for which GPUs",
-    "plan": "what would be built and why; nothing is done",
-    "build": "the wheel in dist/, audited, with a report beside it",
-    "extend": "one more PyTorch or Python for a universal wheel; no kernel is compiled",
-    "audit": "what is in a wheel, and what is wrong with it",
-    "check": "whether a wheel computes the right thing on the GPU of this machine",
-    "bench": "how fast wheels compute on this machine, how right, and which is faster",
+    "doctor": "check what this machine has for a build, what it lacks, and how to fix it",
+    "packages": "list what can be built, from where, for which GPUs",
+    "plan": "show what would be built and why, without building",
+    "build": "build a wheel into dist/, audit it, and write a report beside it",
+    "extend": "add a PyTorch or Python to a universal wheel, without compiling a kernel",
+    "audit": "show what is in a wheel and what is wrong with it",
+    "check": "check on the GPU of this machine that a wheel computes correct results",
+    "bench": "measure how fast and how accurate wheels are on the GPU of this machine",
 }
 
 
 class Verb(Protocol):
-    """What the module of a verb has."""
+    """The interface of a verb's module."""
 
     def add_options(self, parser: argparse.ArgumentParser) -> None:
         """Add the verb's own options."""
@@ -45,11 +45,11 @@ class Verb(Protocol):
         ...
 
 
-_KEPT = "run the same command again: what was finished is kept"
+_KEPT = "run the same command again: finished objects are kept"
 
 
 class Ended(KeyboardInterrupt):
-    """The process was told to end by a signal other than Ctrl-C's; it ends in the same way."""
+    """SIGTERM or SIGHUP ended the process. It cleans up as after Ctrl-C."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by {signal.Signals(number).name}")
@@ -57,7 +57,7 @@ class Ended(KeyboardInterrupt):
 
 
 def _heed_signals() -> None:
-    """Clean up and say what is kept where SIGTERM or SIGHUP ends the process, unless whoever started it ignores them.
+    """Make SIGTERM and SIGHUP clean up before they end the process, unless its parent ignores them.
 
     A second signal ends it at once.
     """
@@ -76,7 +76,7 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are ours: exit 2, with a suggestion."""
+    """A parser that raises RequestError (exit 2) with a suggestion."""
 
     def error(self, message: str) -> None:  # type: ignore[override]  # it raises, where argparse exits
         named = next((word.strip(":,") for word in message.split() if word.startswith("--")), "")
@@ -90,15 +90,15 @@ class _Parser(argparse.ArgumentParser):
         raise RequestError(message, hint=hint)
 
     def _form(self, option: str, action: argparse.Action, message: str) -> str:
-        """Return how an option is written that is known, and was written wrong."""
+        """Return the correct form of a known option that was written wrong."""
         if "ignored explicit argument" in message:
-            return f"{option} stands without a value"
+            return f"{option} takes no value"
         value = action.metavar if isinstance(action.metavar, str) else "VALUE"
-        return f"{option} {value}: {action.help}; a value that begins with a dash is written {option}={value}"
+        return f"{option} {value}: {action.help}; write a value that begins with a dash as {option}={value}"
 
 
 def _verbs_with(option: str) -> Iterator[str]:
-    """Yield the verbs that have an option of that name."""
+    """Yield the verbs that have this option."""
     for name in VERBS if option else ():
         with suppress(ImportError):
             if option in parser_for(name)[0]._option_string_actions:
@@ -110,7 +110,7 @@ def parser_for(name: str) -> tuple[argparse.ArgumentParser, Verb]:
     verb = cast(Verb, import_module(f"attnforge.cli.{name}"))
     told = f"{VERBS[name][0].upper()}{VERBS[name][1:]}."
     parser = _Parser(prog=f"attnforge {name}", description=told, allow_abbrev=False)
-    parser.add_argument("--debug", action="store_true", help="show where an error came from")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     verb.add_options(parser)
     return parser, verb
 
@@ -121,22 +121,22 @@ def usage() -> str:
     lines = [
         "usage: attnforge VERB ...",
         "",
-        "Wheels of FlashAttention and other CUDA extensions for your GPUs, from upstream's own sources, proven.",
+        "Builds and checks wheels of FlashAttention and other CUDA extensions, from upstream's own sources.",
         "",
         *(f"  {name:<{width}}  {what}" for name, what in VERBS.items()),
         "",
-        "  attnforge VERB --help tells a verb's options. For example:",
+        "  attnforge VERB --help lists the options of a verb. For example:",
         "",
         "  attnforge build flash-attn --gpu H100 --profile diffusion --head-dims 64",
         "",
-        "exit codes: 0 good; 1 our own fault; 2 a request that can't be met; 3 the environment; 4 the build failed;",
-        "            5 the wheel is bad; 6 could not check; 130 interrupted; 129, 143 ended by SIGHUP, SIGTERM",
+        "exit codes:",
+        *(f"  {code:>3}  {meaning}" for code, meaning in EXIT_CODES.items()),
     ]
     return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
-    """Run one command and return its exit code. Only ``VERB --help`` leaves by SystemExit, as argparse does it."""
+    """Run one command and return its exit code. Only ``VERB --help`` raises SystemExit, because argparse does."""
     output = Output(out)
     shown, told = Terminal(cast("TextIO", output)), Terminal(cast("TextIO", Output(err)))
     try:
@@ -158,11 +158,11 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
         return _tell(_known(error, arguments, environ), arguments, output, told)
     finally:
         if output.has_failed and sys.stdout is out:
-            sys.stdout = None  # Python would try again at its end, and exit with a code of its own.
+            sys.stdout = None  # Python would write again as it exits, and change the exit code.
 
 
 def _known(error: Exception, arguments: Sequence[str], environ: Mapping[str, str]) -> AttnforgeError:
-    """Return an error with its cause; where that is not known, our own fault, and a file with what happened."""
+    """Return an error with a known cause. For any other, write a crash file and return our own fault (exit 1)."""
     if isinstance(error, AttnforgeError):
         return error
     if isinstance(error, OSError) and error.errno is not None:
@@ -174,8 +174,8 @@ def _known(error: Exception, arguments: Sequence[str], environ: Mapping[str, str
     try:
         hint = f"please send {write_crash(arguments, environ)}"
     except OSError:
-        hint = "please send what the same command says with --debug"
-    return AttnforgeError("this is our own fault", hint=hint)
+        hint = "please send the output of the same command with --debug"
+    return AttnforgeError("this is a fault of attnforge itself", hint=hint)
 
 
 def _tell(error: AttnforgeError, arguments: Sequence[str], out: Output, err: Terminal) -> int:

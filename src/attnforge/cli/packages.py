@@ -17,9 +17,9 @@ from attnforge.recipes.catalogue import recipes
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
-    parser.add_argument("--targets", action="store_true", help="the named targets and the profiles")
-    parser.add_argument("--schema", action="store_true", help="the JSON schema of a recipe")
-    parser.add_argument("--json", action="store_true", help="the recipes as JSON")
+    parser.add_argument("--targets", action="store_true", help="list the named targets and the profiles")
+    parser.add_argument("--schema", action="store_true", help="print the JSON schema of a recipe")
+    parser.add_argument("--json", action="store_true", help="print the recipes as JSON")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
@@ -34,14 +34,14 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal
         for recipe in recipes().values():
             out.lines(_lines(recipe))
         out.text(
-            "\nAny other package whose build uses PyTorch's BuildExtension builds too, whole or with your own recipe:\n"
+            "\nOther packages that use PyTorch's BuildExtension can be built too, whole or with your own recipe:\n"
             "  attnforge build NAME==VERSION\n  attnforge build ./FOLDER\n  attnforge build ./RECIPE.toml\n"
         )
     return 0
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Return the JSON schema of a recipe's file, in the dialect and with the title that editors look for."""
+    """Return the JSON schema of a recipe file, with the dialect and title that editors expect."""
     schema = Recipe.model_json_schema(by_alias=True)
     return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "Recipe of attnforge"}
 

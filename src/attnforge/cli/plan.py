@@ -15,10 +15,10 @@ from attnforge.workflow.planning import plan
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     add_request_options(parser)
-    parser.add_argument("--explain", action="store_true", help="each decision with its reason and what was rejected")
     parser.add_argument(
-        "--json", action="store_true", help="the plan as JSON; an array where there are several packages"
+        "--explain", action="store_true", help="show each decision with its reason and what was rejected"
     )
+    parser.add_argument("--json", action="store_true", help="print the plan as JSON; an array for several packages")
 
 
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:

@@ -1,4 +1,4 @@
-"""The options that ``plan`` and ``build`` share, and the requests that come of them."""
+"""The options that ``plan`` and ``build`` share, and the requests made from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         "packages",
         nargs="+",
         metavar="PACKAGE",
-        help="NAME, NAME==VERSION, NAME@REF, git+URL@REF, the path of a folder or archive, or a recipe of your own: "
+        help="NAME, NAME==VERSION, NAME@REF, git+URL@REF, a path to a folder or archive, or your own recipe: "
         "./NAME.toml",
     )
     group = parser.add_argument_group(
@@ -28,16 +28,16 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
     for option in OPTIONS:
         flag, dest = f"--{option.name}", f"option {option.name}"
         if option.kind == "flag":
-            # None where it is not given: then the environment and the project's file count.
-            group.add_argument(flag, action="store_const", const=True, help=option.help, dest=dest)
+            # None where it is not given: the environment or the project's file then decides.
+            group.add_argument(flag, action="store_const", const=True, help=option.described, dest=dest)
             continue
         # A list may also be given word by word: --gpu L40S --gpu H100.
         action = "append" if option.kind in ("list", "numbers") else "store"
-        group.add_argument(flag, action=action, metavar=option.metavar, help=option.help, dest=dest)
+        group.add_argument(flag, action=action, metavar=option.metavar, help=option.described, dest=dest)
 
 
 def read_requests(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[Request]:
-    """Return a request for each package; the command line wins over the environment, that over the project's file."""
+    """Return a request for each package. The command line overrides the environment, which overrides the project."""
     given = {
         name.removeprefix("option "): value for name, value in vars(arguments).items() if name.startswith("option ")
     }
@@ -50,12 +50,12 @@ def _package(text: str) -> str:
         return check_text(text)
     except ValueError as error:
         raise RequestError(
-            f"{text!r} can't name a package", why=str(error), hint="write NAME, NAME==VERSION or ./FOLDER"
+            f"{text!r} is not a package name", why=str(error), hint="write NAME, NAME==VERSION or ./FOLDER"
         ) from None
 
 
 def configured(name: str, environ: Mapping[str, str]) -> str:
-    """Return what the environment, else the project's file, sets an option to; "" where neither does."""
+    """Return an option's value from the environment, else from the project's file, else ""."""
     return str(from_environment(environ).get(name) or from_project(current_folder()).get(name) or "")
 
 
@@ -76,7 +76,7 @@ def check_folder(text: str) -> str:
 
 
 def expanded(text: str) -> Path:
-    """Return a path whose ~ or ~USER is the home folder, as it is where there is no such user."""
+    """Return a path with ~ or ~USER expanded, or unchanged where there is no such user."""
     try:
         return Path(text).expanduser()
     except RuntimeError:

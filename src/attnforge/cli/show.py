@@ -26,13 +26,13 @@ _MARKS = {
     Severity.ERROR: "BAD ",
 }
 
-# How many functions of each sort a comparison shows of a module, and how much of a name: those of templates are long.
+# How many functions of each sort a comparison shows for a module, and how much of a (template's long) name.
 _SHOWN = 3
 _LONGEST_NAME = 200
 
 
 def size(count: float) -> str:
-    """Return bytes as people read them: ``1.5 GB``, decimal units."""
+    """Return a number of bytes for people: ``1.5 GB``, in decimal units."""
     for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
@@ -40,7 +40,7 @@ def size(count: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as people read them: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    """Return seconds for people: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -61,7 +61,7 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
     yield f"{plan.package} {plan.version}  ({plan.source.kind} {plan.source.name}, {plan.source.pinned_by[:19]}…)"
     yield from _target_lines(plan, resolution.gpus)
     if resolution.environment:
-        yield f"  against    {resolution.environment}, which stays as it is"
+        yield f"  against    {resolution.environment}, which is not changed"
     if plan.selection.kept:
         kept, dropped = len(plan.selection.kept), len(plan.selection.dropped)
         without = f"; without {', '.join(plan.selection.without)}" if plan.selection.without else ""
@@ -86,12 +86,12 @@ def plan_lines(resolution: Resolution, *, explain: bool) -> Iterator[str]:
 
 def _fetched(fetch: Fetch) -> str:
     if not fetch.size:
-        return "size not known before it is fetched"
+        return "size unknown until it is fetched"
     return f"about {size(fetch.size)}" if fetch.about else size(fetch.size)
 
 
 def all_fetched(resolutions: Iterable[Resolution]) -> Iterator[str]:
-    """Yield what several builds fetch together: what two of them need is fetched once."""
+    """Yield what several builds fetch together. A download that two of them need counts once."""
     fetches = dict.fromkeys(fetch for resolution in resolutions for fetch in resolution.fetches)
     known = sum(fetch.size for fetch in fetches)
     unknown = ", ".join(fetch.what for fetch in fetches if not fetch.size)
@@ -99,7 +99,7 @@ def all_fetched(resolutions: Iterable[Resolution]) -> Iterator[str]:
     parts = [f"{about}{size(known)}"] if known else []
     parts += [f"of unknown size {unknown}"] if unknown else []
     if parts:
-        yield f"to fetch in all, each once: {', and '.join(parts)}"
+        yield f"to fetch in total: {', and '.join(parts)}"
 
 
 def _target_lines(plan: BuildPlan, gpus: Sequence[Gpu]) -> Iterator[str]:
@@ -123,7 +123,7 @@ def _decision_lines(resolution: Resolution) -> Iterator[str]:
 
 
 def finding_lines(finding: Finding) -> Iterator[str]:
-    """Yield the lines of a finding: what was seen, what it means, what fixes it."""
+    """Yield the lines of a finding: what was seen, what it means, how to fix it."""
     yield f"{_MARKS[finding.severity]}  {finding.subject}: {finding.seen}"
     if finding.means:
         yield f"        {finding.means}"
@@ -155,7 +155,7 @@ def audit_lines(report: AuditReport) -> Iterator[str]:
 
 
 def grouped(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """Yield findings, those that say the same of several files as one with their number."""
+    """Yield findings. Those that say the same about several files become one, with their number."""
     alike: dict[tuple[object, ...], list[Finding]] = {}
     for finding in findings:
         said = (finding.severity, finding.code, finding.means, finding.hint, finding.link)
@@ -168,7 +168,7 @@ def grouped(findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def _pair_lines(name: str, modules: Sequence[ModuleReport]) -> Iterator[str]:
-    """Yield the lines of all modules of one name in a universal wheel; what kernels these have of their own."""
+    """Yield the lines of all modules of one name in a universal wheel, and the kernels in them."""
     pairs = [pair for module in modules if (pair := pair_of(module.path))]
     sizes = [module.size for module in modules]
     low, high = size(min(sizes)), size(max(sizes))
@@ -234,6 +234,6 @@ def _differing(difference: FunctionDifference) -> Iterator[str]:
 
 
 def _name(function: str) -> str:
-    """Cut a long name in its middle: kernels of one template differ in their last arguments."""
+    """Cut a long name in the middle: kernels of one template differ in their last arguments."""
     half = _LONGEST_NAME // 2
     return function if len(function) <= _LONGEST_NAME else f"{function[:half]}…{function[-half:]}"

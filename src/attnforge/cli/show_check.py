@@ -1,4 +1,4 @@
-"""Turns what a check found into lines of text."""
+"""Turns the results of a check into lines of text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnforge.model.finding import Severity
 
 
 def topic_lines(results: Sequence[CaseResult]) -> Iterator[str]:
-    """Yield the lines of a topic: how its cases went, and the figures that came nearest to what is allowed."""
+    """Yield the lines of a topic: counts by status, and the figures nearest to their bound."""
     counts = Counter(result.status for result in results)
     bad = any(result.status == "failed" and result.promised and not result.fault for result in results)
     mark = "BAD " if bad else "????" if counts["not-run"] else "warn" if counts["failed"] else "ok  "
@@ -36,13 +36,13 @@ def _figures(results: Sequence[CaseResult]) -> str:
 
 
 def check_lines(report: CheckReport) -> Iterator[str]:
-    """Yield the lines at the end of a check: what it was tried with, what was found, the verdict."""
+    """Yield the last lines of a check: Python, PyTorch and GPU, the findings, the verdict."""
     if report.torch:
         gpus = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in report.gpus) or "no GPU"
-        yield f"  tried with Python {report.python}, PyTorch {report.torch}, {gpus}, in {duration(report.seconds)}"
+        yield f"  checked with Python {report.python}, PyTorch {report.torch}, {gpus}, in {duration(report.seconds)}"
     for finding in report.findings:
         if finding.severity is not Severity.OK:
             yield from (f"  {line}" for line in finding_lines(finding))
     faulty = sum(bool(result.fault) for result in report.results)
-    but = f", but for {faulty} cases that upstream computes wrong" if faulty else ""
+    but = f", except {faulty} cases that upstream computes wrong" if faulty else ""
     yield f"{report.wheel}: {report.verdict}{but}"

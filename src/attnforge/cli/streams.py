@@ -1,4 +1,4 @@
-"""What attnforge writes to: errors of an output, and of the system, as messages."""
+"""Output streams, and errors of the system as messages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnforge.errors import AttnforgeError, HostError
 class Output:
     """A stream whose failures are HostErrors, and that writes what its encoding lacks as ``\\uXXXX``.
 
-    A reader that went away stays a BrokenPipeError: nobody is there who would see a message.
+    A closed pipe stays a BrokenPipeError: no one would see a message.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -30,7 +30,7 @@ class Output:
             raise self._failed(error) from error
 
     def flush(self) -> None:
-        """Hand on what was written."""
+        """Flush the stream."""
         try:
             self._stream.flush()
         except (OSError, ValueError) as error:
@@ -50,7 +50,7 @@ class Output:
 def whole(stream: TextIO) -> TextIO:
     """Return a stream that writes all of a text or fails.
 
-    Under PYTHONUNBUFFERED Python's own writes what there is room for, and says nothing of the rest.
+    Under PYTHONUNBUFFERED Python's own stream may write a part and report nothing.
     """
     raw = getattr(stream, "buffer", None)
     if not isinstance(raw, io.RawIOBase):
@@ -60,7 +60,7 @@ def whole(stream: TextIO) -> TextIO:
 
 
 def refused(error: OSError) -> AttnforgeError:
-    """Return what the system refused, with its own words: it is the environment's fault and not ours."""
+    """Return an error of the system, in the system's words, as a fault of the environment (exit 3)."""
     what = error.strerror or str(error) or type(error).__name__
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     return HostError(
@@ -69,7 +69,5 @@ def refused(error: OSError) -> AttnforgeError:
 
 
 def out_of_memory() -> AttnforgeError:
-    """Return the error for memory that attnforge itself could not get."""
-    return HostError(
-        "no memory is left for attnforge itself", hint="end other programs, or raise the limit (ulimit -v)"
-    )
+    """Return the error for a failed allocation of attnforge itself."""
+    return HostError("attnforge itself ran out of memory", hint="end other programs, or raise the limit (ulimit -v)")

@@ -1,9 +1,8 @@
-"""The one door through which text reaches a terminal.
+"""Writes text to a terminal safely. All output of a verb goes through a ``Terminal``.
 
-Names of files in wheels, of units, of GPUs, lines of compilers' logs and answers of servers are written by others. On a
-terminal a control character in one of them moves the cursor, hides text or forges a verdict; a line break begins a line
-that looks like ours; a bidirectional mark shows letters in another order (CVE-2021-42574). So all that a verb prints
-goes through a ``Terminal``, in which such characters become visible, as JSON would write them: ``\\u001b``.
+Names of files, units and GPUs, compilers' logs and servers' answers come from others. A control character in them can
+move the cursor, hide text or forge a verdict. A line break can begin a line that looks like ours. A bidirectional mark
+shows letters in another order (CVE-2021-42574). ``Terminal`` writes such characters as JSON does: ``\\u001b``.
 """
 
 from __future__ import annotations
@@ -21,14 +20,14 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
 def visible(text: str) -> str:
-    """Return a text with its line breaks in which no character controls a terminal or hides."""
+    """Return a text, line breaks included, with control and hidden characters escaped."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(char if char in _KEPT or not _controls(char) else _escaped(char) for char in text)
 
 
 def one_line(text: str) -> str:
-    """Return what is somebody else's as a part of one line: line breaks and tabs are made visible too."""
+    """Return a text as a part of one line: line breaks and tabs are escaped too."""
     return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
@@ -46,7 +45,7 @@ def _escaped(char: str) -> str:
 
 
 class Terminal:
-    """Writes text in which nothing controls the terminal. ``raw`` is the stream behind it, for the live display."""
+    """Writes text that can't control the terminal. ``raw`` is the stream behind it, for the live display."""
 
     def __init__(self, raw: TextIO) -> None:
         """Write to ``raw``."""
@@ -64,9 +63,9 @@ class Terminal:
         self.raw.flush()
 
     def error(self, error: AttnforgeError, before: str) -> None:
-        """Write an error after some words of ours. What is of several lines, such as a compiler's, is indented.
+        """Write an error after a prefix. Further lines of a part, such as a compiler's, are indented.
 
-        So no line of somebody else's begins where one of ours does.
+        So no line from elsewhere looks like one of ours.
         """
         first, *rest = (part.replace("\n", "\n    ") for part in error.parts)
         self.text("\n".join([f"{before}: {first}", *rest]) + "\n")
@@ -77,5 +76,5 @@ class Terminal:
         self.raw.flush()
 
     def isatty(self) -> bool:
-        """Say whether somebody looks at it."""
+        """Say whether the stream is a terminal."""
         return self.raw.isatty()

@@ -12,12 +12,14 @@ from attnforge.model.base import Value
 
 
 class Signature(Value):
-    """A message that is known. ``pattern`` is a regular expression, empty where the failure prints nothing.
+    """A known message. ``pattern`` is a regular expression, empty where the failure prints nothing.
 
-    ``harmless``: builds that go on print it too, so that it is a cause only where it is the error itself.
+    ``shown`` is the message as people see it, as Markdown. ``harmless``: builds that succeed print it too, so it is a
+    cause only where it is the error itself.
     """
 
     id: str
+    shown: str
     pattern: str
     what: str
     why: str

@@ -219,7 +219,7 @@ def test_a_topic_that_upstream_computes_wrong_is_marked_as_a_warning() -> None:
     assert next(topic_lines([known, result_of(case(), answer(OFF))])).startswith("  BAD   dense")
 
 
-@pytest.mark.parametrize(("faulty", "ending"), [(0, ""), (2, ", but for 2 cases that upstream computes wrong")])
+@pytest.mark.parametrize(("faulty", "ending"), [(0, ""), (2, ", except 2 cases that upstream computes wrong")])
 def test_the_last_line_counts_the_cases_that_upstream_computes_wrong(faulty: int, ending: str) -> None:
     known = result_of(case(fault="ends", least_cosine=0.95), answer(OFF))
     told: dict[str, Any] = {"wheel": "a.whl", "torch": "", "findings": (), "verdict": "good"}

@@ -183,7 +183,7 @@ def test_events_have_lines_and_json() -> None:
     for event in events:
         display(event)
         assert json.loads(json.dumps(event.to_json()))["event"] in kinds()
-    assert "3 to compile (6 more merged into these), 0 at hand, 64 left out" in out.getvalue()
+    assert "3 to compile (6 more merged into these), 0 available, 64 left out" in out.getvalue()
     assert "a.cu cicc sm_90 FAILED" in out.getvalue()
     assert "a.cu cudafe++ stopped after 42 s" in out.getvalue()
     assert "ptxas" not in out.getvalue()
@@ -252,16 +252,14 @@ def test_plan_lines_say_what_is_fetched(make_resolution: Callable[..., Resolutio
     commit = Fetch(what="commit abc of x", where="https://example.org/x")
     one = make_resolution().model_copy(update={"fetches": (commit, torch, toolkit)})
     text = "\n".join(plan_lines(one, explain=False))
-    assert "  to fetch   commit abc of x, from https://example.org/x: size not known before it is fetched\n" in text
+    assert "  to fetch   commit abc of x, from https://example.org/x: size unknown until it is fetched\n" in text
     assert "             PyTorch 2.7.1, from the package index: about 3.0 GB\n" in text
     assert "             CUDA 12.8.2 (cuda_nvcc), from NVIDIA: 81.3 MB\n" in text
     assert "to fetch" not in "\n".join(plan_lines(make_resolution(), explain=False))
     # What two need is counted once.
     other = one.model_copy(update={"fetches": (toolkit,)})
-    assert list(all_fetched((one, other))) == [
-        "to fetch in all, each once: about 3.1 GB, and of unknown size commit abc of x"
-    ]
-    assert list(all_fetched((other, other))) == ["to fetch in all, each once: 81.3 MB"]
+    assert list(all_fetched((one, other))) == ["to fetch in total: about 3.1 GB, and of unknown size commit abc of x"]
+    assert list(all_fetched((other, other))) == ["to fetch in total: 81.3 MB"]
     assert list(all_fetched((make_resolution(),))) == []
 
 

@@ -36,7 +36,7 @@ def test_the_plan_says_whose_pytorch_it_is_and_that_it_is_no_release(make_host: 
     host = make_host(toolkits=(Toolkit(home="/cuda", cuda="13.0", nvcc="13.0.88"),))
     lines = list(plan_lines(against(host, NIGHTLY), explain=True))
     place = "PyTorch 2.12.0.dev20260101+cu130 of /opt/venv (VIRTUAL_ENV)"
-    assert f"  against    {place}, which stays as it is" in lines
+    assert f"  against    {place}, which is not changed" in lines
     assert any(line.startswith("  warning    ") and "no official release" in line for line in lines)
     assert f"      because {place}" in lines
     assert "      not /usr (python3 on PATH): it has no PyTorch" in lines
