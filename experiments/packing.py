@@ -13,7 +13,7 @@ from attnforge.model.cost import DISPATCH, Prediction
 from attnforge.resolve.estimate import feature_share, predict_steps, units
 from attnforge.schedule.simulate import Simulated, Trial
 from attnforge.schedule.simulate import simulate as on_scheduler
-from attnforge.schedule.unit import needs_of, tail_of, unit_of
+from attnforge.schedule.unit import needs_of, tails_of, unit_of
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ def compiles(planned: Planned) -> list[Compile]:
 
 
 def _parts(steps: Mapping[str, Prediction]) -> dict[str, Part]:
-    ordered = sorted(steps, key=lambda label: -tail_of(label, steps))
+    tails = tails_of(steps)
+    ordered = sorted(steps, key=lambda label: -tails[label])
     return {
         label: Part(
             label,

@@ -58,16 +58,21 @@ class Amount(Value):
 
     def of(self, kernels: Sequence[KernelName], features: float, code: str = "") -> float:
         """Return the amount of the units of these kernels, merged into one; ``code`` is the architecture (``80``)."""
-        more = self.codes.get(code, {})
-        added = sum(
-            self._of_dim(one.head_dim) * more.get(str(one.head_dim), 1.0) * self.each(features, one.words)
-            for one in kernels
-        )
+        if not (self.slim or self.full or self.head_dim):
+            return self.common(kernels)
+        # Kernels that differ only in dtype add the same.
+        alike = {(one.head_dim, one.variant): one for one in kernels}
+        adds = {key: self._added(one, features, code) for key, one in alike.items()}
+        added = sum(adds[one.head_dim, one.variant] for one in kernels)
         return self.common(kernels) + added + (len({one.dims for one in kernels}) - 1) * self.head_dim
+
+    def _added(self, kernel: KernelName, features: float, code: str) -> float:
+        more = self.codes.get(code, {}).get(str(kernel.head_dim), 1.0)
+        return self._of_dim(kernel.head_dim) * more * self.each(features, kernel.words)
 
     def common(self, kernels: Sequence[KernelName]) -> float:
         """Return what is there once in a unit with these kernels, and once in each part of it."""
-        return self.shared * max(self._of_dim(one.head_dim) for one in kernels)
+        return self.shared * max(self._of_dim(dim) for dim in {one.head_dim for one in kernels})
 
     def alone(self, features: float) -> float:
         """Return the amount of one unit of the kind, whichever."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
@@ -40,21 +41,37 @@ class KernelName(NamedTuple):
     @property
     def words(self) -> frozenset[str]:
         """The words of the variant."""
-        return frozenset(self.variant.split("-"))
+        return _words(self.variant)
 
     @property
     def dims(self) -> str:
         """The head dimension, and that of the values where it is another: ``192``, ``192-v128``."""
-        values = [word for word in self.variant.split("-") if _VALUES.fullmatch(word)]
-        return "-".join([str(self.head_dim), *values])
+        return _dims(self.head_dim, self.variant)
 
     @classmethod
     def parse(cls, name: str) -> KernelName:
         """Read what ``kernel_name`` wrote; ValueError for anything else."""
-        match = _KERNEL_NAME.fullmatch(name)
-        if match is None:
-            raise ValueError(f"{name!r} is no name of kernels such as forward-hdim64-bf16-causal")
-        return cls(match["kind"], int(match["head_dim"]), match["dtype"], match["variant"].removeprefix("-"))
+        return _parsed(name)
+
+
+# A plan asks for the same few names some hundred thousand times, since each way to merge units is priced.
+@lru_cache(maxsize=4096)
+def _parsed(name: str) -> KernelName:
+    match = _KERNEL_NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is no name of kernels such as forward-hdim64-bf16-causal")
+    return KernelName(match["kind"], int(match["head_dim"]), match["dtype"], match["variant"].removeprefix("-"))
+
+
+@lru_cache(maxsize=256)
+def _words(variant: str) -> frozenset[str]:
+    return frozenset(variant.split("-"))
+
+
+@lru_cache(maxsize=1024)
+def _dims(head_dim: int, variant: str) -> str:
+    values = [word for word in variant.split("-") if _VALUES.fullmatch(word)]
+    return "-".join([str(head_dim), *values])
 
 
 class KernelSet(Value):

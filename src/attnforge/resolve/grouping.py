@@ -52,6 +52,8 @@ Kernels = tuple[str, ...]
 Division = tuple[Kernels, ...]
 """The kernels of one kind, divided into units that are compiled."""
 
+_Steps = Callable[[Kernels], tuple[Prediction, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Divisions:
@@ -119,7 +121,8 @@ def choose_groups(
     if wanted == 0:
         notes.decide("groups", "none", "--groups none: each of upstream's units is compiled on its own")
         return ()
-    every = [divisions_of(recipe, selection, growth) for growth in GROWTH]
+    steps = _priced(recipe, selection)
+    every = [divisions_of(recipe, selection, growth, steps) for growth in GROWTH]
     choice = _choice(every[0], wanted) if wanted else _best_here(every, request, host)
     why = f"--groups {wanted}" if wanted else _here(request, host)
     if choice is None or not choice.groups:
@@ -196,12 +199,8 @@ def _here(request: Request, host: Host) -> str:
 # --- what may be chosen between
 
 
-def divisions_of(recipe: Recipe, selection: Selection, growth: float = GROWTH[0]) -> Divisions:
-    """Return the divisions of the kernels that are kept. Kinds without figures stay as upstream has them.
-
-    A group adds no more than ``merged_seconds`` to what its units share, and takes no more than ``growth`` times the
-    memory of one of them.
-    """
+def _priced(recipe: Recipe, selection: Selection) -> _Steps:
+    """Return a function that says what each step of one unit takes for one architecture; each unit is priced once."""
     features = feature_share(recipe, selection)
 
     @cache
@@ -209,6 +208,19 @@ def divisions_of(recipe: Recipe, selection: Selection, growth: float = GROWTH[0]
         cost = recipe.cost(KernelName.parse(kernels[0]).kind)
         assert cost is not None
         return tuple(predict_steps(cost, kernels, features, ONE).values())
+
+    return steps
+
+
+def divisions_of(
+    recipe: Recipe, selection: Selection, growth: float = GROWTH[0], priced: _Steps | None = None
+) -> Divisions:
+    """Return the divisions of the kernels that are kept. Kinds without figures stay as upstream has them.
+
+    A group adds no more than ``merged_seconds`` to what its units share, and takes no more than ``growth`` times the
+    memory of one of them.
+    """
+    steps, features = priced or _priced(recipe, selection), feature_share(recipe, selection)
 
     @cache
     def predict(kernels: Kernels) -> Prediction:

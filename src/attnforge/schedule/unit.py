@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache, lru_cache
 
 from attnforge.model.cost import Prediction
 from attnforge.model.parts import is_part
@@ -43,10 +44,28 @@ def _matches(label: str, need: str) -> bool:
     return label.startswith(need[:-1]) if need.endswith("*") else label == need
 
 
-def tail_of(label: str, steps: Mapping[str, Prediction]) -> float:
-    """Return the seconds of the longest chain of steps that waits for one."""
-    after = [other for other in steps if label in needs_of(other, steps)]
-    return max((steps[other].seconds + tail_of(other, steps) for other in after), default=0.0)
+def tails_of(steps: Mapping[str, Prediction]) -> dict[str, float]:
+    """Return for each step the seconds of the longest chain of steps that waits for it."""
+    after = _followers(tuple(steps))
+
+    @cache
+    def tail(label: str) -> float:
+        return max((steps[other].seconds + tail(other) for other in after[label]), default=0.0)
+
+    return {label: tail(label) for label in steps}
+
+
+# Units of a kind have the same steps, so a plan asks the same few questions hundreds of times.
+@lru_cache(maxsize=256)
+def _needs(labels: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    there = dict.fromkeys(labels)
+    return {label: needs_of(label, there) for label in labels}
+
+
+@lru_cache(maxsize=256)
+def _followers(labels: tuple[str, ...]) -> Mapping[str, tuple[str, ...]]:
+    needs = _needs(labels)
+    return {label: tuple(other for other in labels if label in needs[other]) for label in labels}
 
 
 def length_of(steps: Mapping[str, Prediction]) -> float:
@@ -58,19 +77,20 @@ def length_of(steps: Mapping[str, Prediction]) -> float:
 
 def chain_of(steps: Mapping[str, Prediction]) -> float:
     """Return the seconds of the longest chain of steps that wait for one another."""
-    return max((step.seconds + tail_of(label, steps) for label, step in steps.items()), default=0.0)
+    return max((steps[label].seconds + tail for label, tail in tails_of(steps).items()), default=0.0)
 
 
 def steps_of(name: str, steps: Mapping[str, Prediction]) -> tuple[Trial, ...]:
     """Return the jobs of a unit that was opened; ``steps`` by their labels."""
+    needs, tails = _needs(tuple(steps)), tails_of(steps)
     return tuple(
         Trial(
             Job(
                 f"{name} {label}",
                 step.seconds,
                 step.peak_bytes,
-                frozenset(f"{name} {need}" for need in needs_of(label, steps)),
-                tail_of(label, steps),
+                frozenset(f"{name} {need}" for need in needs[label]),
+                tails[label],
                 late_bytes=step.late_bytes,
             ),
             step,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from attnforge.model.cost import Prediction
 from attnforge.schedule.scheduler import Job
 from attnforge.schedule.simulate import Trial, held_after, simulate
-from attnforge.schedule.unit import OPENING, needs_of, tail_of, unit_of
+from attnforge.schedule.unit import OPENING, needs_of, tails_of, unit_of
 
 MB, GB = 10**6, 10**9
 
@@ -36,8 +36,8 @@ def test_steps_wait_for_what_they_read() -> None:
     assert needs_of("ptxas sm_90", STEPS) == ("cicc sm_90",)
     assert needs_of("fatbinary", {**STEPS, "ptxas sm_80": Prediction(1, 1)}) == ("ptxas sm_90", "ptxas sm_80")
     assert set(needs_of("compile", STEPS)) == {"cudafe++", "fatbinary"}
-    assert tail_of("cicc sm_90", STEPS) == 67
-    assert tail_of("compile", STEPS) == 0
+    assert tails_of(STEPS)["cicc sm_90"] == 67
+    assert tails_of(STEPS)["compile"] == 0
 
 
 def test_a_unit_takes_its_longest_chain() -> None:
