@@ -151,7 +151,8 @@ def _signature(one: Signature) -> str:
 def recipe_fields() -> str:
     """Return the fields of a recipe's file, part by part."""
     return "\n\n".join(
-        f"**`{name}`**: {markdown(kind.__doc__).splitlines()[0]}\n\n"
+        paragraph(f"**`{name}`**: {markdown(kind.__doc__).splitlines()[0]}")
+        + "\n\n"
         + "\n".join(
             item(f"`{name}.{field.alias or key}`", field.description or "") for key, field in kind.model_fields.items()
         )
