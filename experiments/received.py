@@ -20,7 +20,7 @@ from typing import Any
 
 from attnforge import Machine, Planned
 from attnforge.compile.nvcc.hostcompiler import host_compiler
-from attnforge.compile.seat.server import Say, Server, write_seat
+from attnforge.compile.seat.server import FirstError, Say, Server, write_seat
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.provision.store import locked, provide
 from attnforge.workflow.inputs import Inputs
@@ -101,7 +101,7 @@ def _run(machine: Machine, planned: Planned, inputs: Inputs, folder: Path) -> li
     with (
         locked(inputs.source),
         tempfile.TemporaryDirectory(prefix="attnforge-") as name,
-        Server(Path(name) / "socket", make),
+        Server(Path(name) / "socket", make, FirstError()),
         (folder / "log.txt").open("w", encoding="utf-8") as log,
     ):
         # What an earlier run linked would be taken for up to date.

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from attnforge.compile.run import engine
+from attnforge.compile.run import calls
 from standins import house
 from standins.forge import TARGET, Forge, wait_until
 
@@ -260,7 +260,7 @@ def test_a_rehearsal_changes_no_byte(forge: Forge, monkeypatch: pytest.MonkeyPat
     sdist = house.archive(source, forge.folder, "flash_attn-2.8.3")
     wheels, rehearsals = [], []
     for least in (60.0, float("inf")):
-        monkeypatch.setattr(engine, "LEAST_SECONDS", least)
+        monkeypatch.setattr(calls, "LEAST_SECONDS", least)
         out = forge.folder / f"out {least}"
         places = {"ATTNFORGE_CACHE": str(forge.folder / f"cache {least}")}
         done = forge.main("build", sdist, *TARGET, *DIFFUSION, "--json", "--out", out, **places).ok()
@@ -367,7 +367,7 @@ def test_modules_that_share_objects_without_a_rehearsal(
     forge: Forge, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_modules(source, "ab", shared=True)
-    monkeypatch.setattr(engine, "LEAST_SECONDS", float("inf"))
+    monkeypatch.setattr(calls, "LEAST_SECONDS", float("inf"))
     done = forge.main("build", source, *TARGET, "--json", "--out", forge.out).ok()
     assert done.seen("Rehearsed") == []
     # The first call was answered when all was there, and the second by that.

@@ -151,6 +151,11 @@ def place(stored: Path, output: Path) -> None:
             shutil.copyfile(stored, made)
 
 
+def is_filled(path: Path) -> bool:
+    """Say whether a file is there and not empty."""
+    return path.is_file() and path.stat().st_size > 0
+
+
 def _read_record(path: Path) -> Record:
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if document.pop("schema") != SCHEMA:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from attnforge.errors import AttnforgeError, BuildError, HostError
@@ -14,6 +15,9 @@ from attnforge.model.graph import GeneratedFile, Unit
 from attnforge.process import redact
 
 _SECRET_NAME = re.compile(r".*(?:TOKEN|PASSWORD|PASSWD|SECRET|CREDENTIAL|_KEY|AUTH).*", re.IGNORECASE)
+# Bytes that are free on a disk that is not full; what a step writes is larger.
+_FULL = 1 << 20
+
 # Shells can set no other names.
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -89,6 +93,24 @@ def no_space(what: str, folders: Iterable[Path]) -> HostError:
         why=free,
         hint="free some space, or move it: ATTNFORGE_CACHE=FOLDER for objects, TMPDIR=FOLDER for the compilers' files",
     )
+
+
+def host_error(error: OSError, folders: Sequence[Path]) -> HostError:
+    """Return the error for what the system refuses in the ``folders`` that a build writes to."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return no_space("no space left for the build", folders)
+    return HostError(
+        f"the build can't work in its folders: {error}",
+        why=f"it needs to write to {' and '.join(map(str, folders))}",
+        hint="set ATTNFORGE_CACHE and TMPDIR to folders that you can write to",
+    )
+
+
+def full_disk(folder: Path) -> str:
+    """Say so where the disk is full: cicc then ends by a segmentation fault, and fatbinary names no reason (13.0)."""
+    space = os.statvfs(folder)
+    blocks = space.f_bfree if os.geteuid() == 0 else space.f_bavail
+    return f"{folder}: No space left on device\n" if blocks * space.f_frsize < _FULL else ""
 
 
 def out_of_memory(unit: Unit, peak_bytes: int, reserved_bytes: int, budget_bytes: int, rerun: Path) -> BuildError:

@@ -41,18 +41,32 @@ def write_seat(folder: Path, python: str, socket_path: Path) -> Path:
     return path
 
 
+class FirstError:
+    """Keeps the first error of a build: its real cause. For many threads at once; a lock protects it."""
+
+    def __init__(self) -> None:
+        """Begin without one."""
+        self.error: BaseException | None = None
+        self._lock = threading.Lock()
+
+    def keep(self, error: BaseException) -> None:
+        """Keep an error if it is the first."""
+        with self._lock:
+            if self.error is None:
+                self.error = error
+
+
 class Server:
     """Listens on a Unix socket; each call of ninja is served in its own thread (SageAttention makes several at once).
 
-    The first exception of a handler is kept in ``error``, so that the build reports it instead of upstream's
+    The first exception of a handler is kept in ``errors``, so that the build reports it instead of upstream's
     "Error compiling objects for extension".
     """
 
-    def __init__(self, path: Path, handler: Handler) -> None:
+    def __init__(self, path: Path, handler: Handler, errors: FirstError) -> None:
         """Bind the socket at ``path``, in a folder that only this user can enter: who connects can run commands."""
-        self.error: BaseException | None = None
+        self.errors = errors
         self._handler = handler
-        self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._socket = socket.socket(socket.AF_UNIX)
         where, descriptor = seat.address(str(path))
@@ -85,12 +99,6 @@ class Server:
         for thread in self._threads:
             thread.join()
 
-    def keep(self, error: BaseException) -> None:
-        """Keep an error if it is the first."""
-        with self._lock:
-            if self.error is None:
-                self.error = error
-
     def _listen(self) -> None:
         while True:
             try:
@@ -110,7 +118,7 @@ class Server:
             try:
                 code = self._answer(json.loads(request), send.line)
             except BaseException as error:
-                self.keep(error)
+                self.errors.keep(error)
                 send.line(f"attnforge: {error}")
                 code = 1
             send.exit(code)

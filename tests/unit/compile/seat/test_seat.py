@@ -15,7 +15,7 @@ from attnforge.compile.graph import ninja
 from attnforge.compile.graph.statements import NINJA_VERSION
 from attnforge.compile.seat import seat
 from attnforge.compile.seat.seat import Options, Usage
-from attnforge.compile.seat.server import Say, Server, write_seat
+from attnforge.compile.seat.server import FirstError, Say, Server, write_seat
 from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph
 
@@ -99,7 +99,7 @@ class Place:
         (self.build / "build.ninja").write_text(GRAPH)
         deep = folder / ("ein 'langer' Ördner " * 5) / "$x"
         deep.mkdir(parents=True)
-        self.server = Server(deep / "socket", handler)
+        self.server = Server(deep / "socket", handler, FirstError())
         self.program = write_seat(deep, sys.executable, deep / "socket")
 
     def start(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
@@ -166,14 +166,14 @@ def test_the_first_error_is_kept(place: Place) -> None:
     assert code == 1 and "the real cause" in output and "mend it" in output
     place.handler.error = BuildError("a later one")
     place.ninja()
-    assert isinstance(place.server.error, BuildError) and place.server.error.what == "the real cause"
+    assert isinstance(place.server.errors.error, BuildError) and place.server.errors.error.what == "the real cause"
 
 
 def test_a_graph_that_cannot_be_read_is_an_error(place: Place) -> None:
     (place.build / "build.ninja").write_text("dyndep p\n")
     code, output = place.ninja()
     assert code == 1 and "line 1: 'dyndep'" in output
-    assert isinstance(place.server.error, BuildError)
+    assert isinstance(place.server.errors.error, BuildError)
 
 
 def test_a_missing_file_is_an_error(place: Place) -> None:
@@ -197,7 +197,7 @@ def test_a_seat_that_is_killed_does_no_harm(place: Place) -> None:
     place.handler.barrier.wait(timeout=20)
     place.handler.barrier = None
     assert place.ninja()[0] == 0
-    assert place.server.error is None
+    assert place.server.errors.error is None
 
 
 def test_a_seat_that_ends_before_it_asks_does_no_harm(place: Place) -> None:
@@ -208,7 +208,7 @@ def test_a_seat_that_ends_before_it_asks_does_no_harm(place: Place) -> None:
             os.close(descriptor)
             connection.sendall(said)
     assert place.ninja()[0] == 0
-    assert place.server.error is None
+    assert place.server.errors.error is None
 
 
 def test_without_a_server_the_seat_says_so(place: Place) -> None:

@@ -1,0 +1,60 @@
+"""Reports once a second how far a build is."""
+
+from __future__ import annotations
+
+import threading
+
+from attnforge.compile.run.executor import Sampler
+from attnforge.compile.run.queue import Queue
+from attnforge.compile.run.remaining import Countdown
+from attnforge.compile.run.reporter import Reporter
+from attnforge.model.events import Progress
+
+PROGRESS_SECONDS = 1.0
+
+
+class Ticker:
+    """A thread that plans again and reports progress, once a second while there are jobs.
+
+    It has no lock: the countdown is used by its thread only, and queue and reporter have theirs.
+    """
+
+    def __init__(self, queue: Queue, reporter: Reporter, memory: Sampler) -> None:
+        """Prepare; ``start`` begins."""
+        self._queue = queue
+        self._reporter = reporter
+        self._memory = memory
+        self._countdown = Countdown(queue.scheduler.slots, queue.scheduler.budget_bytes)
+        self._finish = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="progress", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._finish.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        while not self._finish.wait(PROGRESS_SECONDS):
+            self.tick()
+
+    def tick(self) -> None:
+        """Plan again where something was learned, and report progress where jobs are left."""
+        self._queue.refresh()
+        if self._countdown.is_due and (left := self._queue.trials()):
+            self._countdown.simulate(left, self._queue.scheduler.other_bytes)
+        if self._queue.tasks:
+            self._reporter.emit(self._progress())
+
+    def _progress(self) -> Progress:
+        return Progress(
+            done=self._reporter.done,
+            total=self._reporter.total,
+            used_bytes=self._memory.used_bytes,
+            reserved_bytes=self._queue.scheduler.reserved_bytes,
+            budget_bytes=self._queue.scheduler.budget_bytes,
+            remaining_seconds=self._countdown.seconds,
+        )
