@@ -27,7 +27,7 @@ from pathlib import Path
 from attnforge.compile.graph.passes.price import price
 from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.engine import Engine
-from attnforge.compile.run.executor import SAMPLE_SECONDS, resident_by_session
+from attnforge.compile.run.sampler import SAMPLE_SECONDS, resident_by_session
 from attnforge.compile.seat.server import write_seat
 from attnforge.model.events import ignore
 from attnforge.recipes.catalogue import recipes

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from attnforge.compile.run.cost import Measured
+from attnforge.compile.run.measured import Measured
 from attnforge.model.cost import DISPATCH, Prediction
 from attnforge.model.kernels import JOINT, KernelName
 from attnforge.model.target import Architecture

@@ -22,8 +22,9 @@ from attnforge.compile.reuse.cache import StepCache
 from attnforge.compile.reuse.objects import ObjectStore
 from attnforge.compile.reuse.reads import is_neutral
 from attnforge.compile.reuse.reuse import Reuse
-from attnforge.compile.run.cost import PEAK_MARGIN, CostModel
+from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.engine import Engine
+from attnforge.compile.run.measured import PEAK_MARGIN
 from attnforge.compile.run.summary import Summary
 from attnforge.compile.run.work import Product
 from attnforge.errors import AttnforgeError, BuildError, HostError
@@ -424,7 +425,8 @@ def test_closing_the_engine_ends_compilers_and_keeps_objects(plain: Project) -> 
 BUILD = """
 import io, os, subprocess, sys
 from pathlib import Path
-from attnforge.compile.run.cost import PEAK_MARGIN, CostModel
+from attnforge.compile.run.cost import CostModel
+from attnforge.compile.run.measured import PEAK_MARGIN
 from attnforge.compile.run.engine import Engine
 folder = Path(sys.argv[1])
 with Engine(folder=folder / "plan", slots=2, budget_bytes=8 * 10**9, passes=(), costs=CostModel(folder / "costs.json"),

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from attnforge.compile.nvcc.dryrun import dryrun_argv
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.steps import Step, Tool, dissect, dryrun_argv, folders, is_whole, outputs
+from attnforge.compile.nvcc.steps import Step, Tool, dissect, folders, is_whole, outputs
 from attnforge.compile.reuse.keys import step_key
 from attnforge.compile.reuse.objects import Cost
 from attnforge.compile.reuse.recall import Recall

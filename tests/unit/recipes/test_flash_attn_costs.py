@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from attnforge.compile.run.cost import PEAK_MARGIN, CostModel
+from attnforge.compile.run.cost import CostModel
+from attnforge.compile.run.measured import PEAK_MARGIN
 from attnforge.model.cost import Prediction, step_key
 from attnforge.model.graph import Language, Unit
 from attnforge.model.kernels import JOINT, KernelName

@@ -18,9 +18,10 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
+from attnforge.compile.nvcc.dryrun import MODULE_ID, UnknownStepsError
 from attnforge.compile.nvcc.labels import is_shared
 from attnforge.compile.nvcc.ptx import Function, Module, UnknownPtxError, assembled, read_ptx, renumbered
-from attnforge.compile.nvcc.steps import MODULE_ID, Step, Tool, UnknownStepsError, outputs
+from attnforge.compile.nvcc.steps import Step, Tool, outputs
 from attnforge.model.graph import InParts, Unit
 from attnforge.model.parts import part_labels
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,18 +21,10 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
 
+from attnforge.compile.nvcc.dryrun import UnknownStepsError, parse, settle, value_of
 from attnforge.compile.nvcc.prefixes import Prefixes
 
-_PREFIX = "#$ "
-_ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)")
-_VARIABLE = re.compile(r"\$(\w+)")
-_SHELL = {"&&", "||", ";", "|", "&", ">", "<"}
-_TEMPORARY = re.compile(r"tmpxft_[0-9a-f]+_[0-9a-f]+-\d+_(?P<rest>.+)")
 _ELF_HEADER = 64
-
-
-class UnknownStepsError(Exception):
-    """nvcc printed steps of a form that is not known here."""
 
 
 class Tool(StrEnum):
@@ -50,24 +41,10 @@ class Tool(StrEnum):
 
 _TOOLS = {tool.value: tool for tool in (Tool.CUDAFE, Tool.CICC, Tool.PTXAS, Tool.FATBINARY)}
 
-# Options of an nvcc call and how many words they take, which change nothing of an object: dependency files (the
-# steps write their own) and how many steps nvcc itself runs at once (ours are run by the engine).
-_IDLE = {
-    "-MD": 1,
-    "-MMD": 1,
-    "--generate-dependencies-with-compile": 1,
-    "-MF": 2,
-    "--dependency-output": 2,
-    "--threads": 2,
-    "-t": 2,
-}
-_IDLE_JOINED = re.compile(r"(?:--threads|-t|--dependency-output)=.*|-t\d+")
-
 # Options of the steps by which they name what they write and what they read. What cicc writes as C and .gpu nobody
 # reads; cudafe++ is told the name of the stub only to include it.
 WRITTEN_BY = frozenset({"-o", "--gen_c_file_name", "--stub_file_name", "--gen_device_file_name"})
 UNREAD = {(Tool.CICC, "--gen_c_file_name"), (Tool.CICC, "--gen_device_file_name")}
-MODULE_ID = "--module_id_file_name"
 _WRITTEN_JOINED = ("--embedded-fatbin=", "--create=")
 _READ_JOINED = re.compile(r"--image3?=.*\bfile=")
 _NAMED = {"--orig_src_file_name", "--orig_src_path_name"}
@@ -92,144 +69,6 @@ class Step:
     needs: tuple[str, ...] = ()
     cwd: str = ""
     depfile: str = ""
-
-
-@dataclass(frozen=True)
-class Listing:
-    """What ``nvcc --dryrun`` printed: settings for the steps' environment, and the commands in order."""
-
-    environment: dict[str, str]
-    commands: tuple[tuple[str, ...], ...]
-
-
-# --- the call
-
-
-def dryrun_argv(call: Sequence[str]) -> tuple[str, ...]:
-    """Return the command that prints the steps of an nvcc call (to standard error)."""
-    return (call[0], "--dryrun", *without_idle(call[1:]))
-
-
-def without_idle(argv: Sequence[str]) -> list[str]:
-    """Return an nvcc call without the options that write a dependency file or run its steps at once."""
-    kept, skip = [], 0
-    for word in argv:
-        if skip:
-            skip -= 1
-        elif word in _IDLE:
-            skip = _IDLE[word] - 1
-        elif not _IDLE_JOINED.fullmatch(word):
-            kept.append(word)
-    return kept
-
-
-def parse(text: str) -> Listing:
-    """Read the output of ``nvcc --dryrun``. Raises UnknownStepsError where a line has no known form."""
-    environment: dict[str, str] = {}
-    commands = []
-    for line in text.splitlines():
-        if not line.startswith(_PREFIX):
-            continue
-        body = line[len(_PREFIX) :].rstrip()
-        match = _ASSIGNMENT.fullmatch(body)
-        if match:
-            environment[match["name"]] = match["value"]
-        elif not body.startswith("-- "):
-            commands.append(_command(body, environment))
-    if not commands:
-        raise UnknownStepsError("no steps")
-    return Listing(environment, tuple(commands))
-
-
-def _command(body: str, environment: dict[str, str]) -> tuple[str, ...]:
-    expanded = _VARIABLE.sub(lambda match: environment.get(match[1], match[0]), body)
-    try:
-        words = shlex.split(expanded)
-    except ValueError as error:
-        raise UnknownStepsError(f"{error}: {body}") from error
-    if not words or any(word in _SHELL or word.startswith("2>") or "$" in word or "`" in word for word in words):
-        raise UnknownStepsError(body)
-    return tuple(words)
-
-
-# --- names
-
-
-def settle(listing: Listing, folder: str, module_id_file: str) -> Listing:
-    """Give every temporary file a name in ``folder`` that follows from the source and the architecture alone.
-
-    Programs are told to read the module id instead of making one up. Files of the last architecture and of the host
-    lie in ``folder``, those of another in a folder of its own there, under the same names as if it were alone.
-    Raises UnknownStepsError where names or the module id are not as expected.
-    """
-    names = _Names.of(listing.commands, folder)
-    settled = tuple(
-        tuple(_with_module_id([names.settled(word) for word in command], module_id_file))
-        for command in listing.commands
-        if command[0] != "rm"
-    )
-    return Listing(listing.environment, settled)
-
-
-@dataclass(frozen=True)
-class _Names:
-    """How temporary files are named: in ``temporary`` (ends in a slash), after the source's ``stem``.
-
-    ``last`` is what stands in the names of the last architecture and of the host (.compute_90), "" for nothing.
-    """
-
-    folder: str
-    temporary: str
-    stem: str
-    last: str
-    seen: dict[str, str]
-
-    @classmethod
-    def of(cls, commands: Iterable[Sequence[str]], folder: str) -> _Names:
-        front = next((command for command in commands if PurePosixPath(command[0]).name == Tool.CUDAFE), ())
-        source, module_id = _value(front, "--orig_src_file_name"), _value(front, MODULE_ID)
-        stub, stem = _TEMPORARY.fullmatch(_value(front, "--stub_file_name")), PurePosixPath(source).stem
-        if not source or "tmpxft_" not in module_id or stub is None or not stub["rest"].startswith(stem + "."):
-            raise UnknownStepsError("cudafe++ has another form")
-        last = stub["rest"][len(stem) :].removesuffix(".cudafe1.stub.c")
-        return cls(folder, module_id[: module_id.index("tmpxft_")], stem, last, {})
-
-    def settled(self, word: str) -> str:
-        """Return a word with the temporary name in it replaced; UnknownStepsError where two would become one."""
-        at = word.find("tmpxft_")
-        if at < 0:
-            return word
-        match = _TEMPORARY.fullmatch(word[at:])
-        if match is None or not match["rest"].startswith(self.stem + "."):
-            raise UnknownStepsError(word)
-        inner = self._inner(match["rest"][len(self.stem) :])
-        if self.seen.setdefault(inner, match[0]) != match[0]:
-            raise UnknownStepsError(f"{match[0]} and {self.seen[inner]}")
-        if not word[:at].endswith(self.temporary):
-            return word[:at] + inner
-        return f"{word[: at - len(self.temporary)]}{self.folder}/{inner}"
-
-    def _inner(self, rest: str) -> str:
-        if self.last and rest.startswith(self.last + "."):
-            return self.stem + rest[len(self.last) :]
-        architecture, _, suffix = rest[1:].partition(".")
-        return f"{architecture}/{self.stem}.{suffix}" if architecture.startswith("compute_") else self.stem + rest
-
-
-def _with_module_id(command: Sequence[str], module_id_file: str) -> Iterator[str]:
-    before = ""
-    for word in command:
-        if word != "--gen_module_id_file":
-            yield module_id_file if before == MODULE_ID else word
-        before = word
-
-
-def _value(command: Sequence[str], option: str) -> str:
-    """Return the word after an option, "" where there is none."""
-    return next((value for word, value in pairwise(command) if word == option), "")
-
-
-# --- steps
 
 
 def dissect(
@@ -323,7 +162,7 @@ def _ident(word: str, prefixes: Prefixes) -> str:
 def _included(commands: Iterable[Sequence[str]], folder: str) -> list[str]:
     """Return the files that the host compile reads by #include: the stub, and the fatbin that the stub includes."""
     values = [
-        (_value(command, "--stub_file_name"), _value(command, "--include_file_name"))
+        (value_of(command, "--stub_file_name"), value_of(command, "--include_file_name"))
         for command in commands
         if _tool(command) in (Tool.CUDAFE, Tool.CICC)
     ]
@@ -346,7 +185,7 @@ def _labelled(drafts: Sequence[Step]) -> list[Step]:
 
 def _architecture(step: Step) -> str:
     if step.tool is Tool.CICC:
-        return _value(step.argv, "-arch").replace("compute_", "sm_")
+        return value_of(step.argv, "-arch").replace("compute_", "sm_")
     if step.tool is Tool.PTXAS:
         return next((word.removeprefix("-arch=") for word in step.argv if word.startswith("-arch=")), "")
     return ""

@@ -13,7 +13,8 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from attnforge.compile.nvcc.steps import MODULE_ID, UNREAD, Step, Tool
+from attnforge.compile.nvcc.dryrun import MODULE_ID
+from attnforge.compile.nvcc.steps import UNREAD, Step, Tool
 from attnforge.compile.reuse.tools import is_script
 from attnforge.files import known_sha256
 from attnforge.model.base import digest_of

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from attnforge import process
-from attnforge.compile.nvcc.steps import UnknownStepsError, dryrun_argv, parse
+from attnforge.compile.nvcc.dryrun import UnknownStepsError, dryrun_argv, parse
 from attnforge.files import known_sha256
 from attnforge.model.graph import Language, Unit
 from attnforge.process import Command, Runner

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from attnforge.compile.graph.commands import redirected
 from attnforge.compile.nvcc import steps
+from attnforge.compile.nvcc.dryrun import UnknownStepsError
 from attnforge.compile.nvcc.parts import in_parts
-from attnforge.compile.nvcc.steps import Step, Tool, UnknownStepsError
+from attnforge.compile.nvcc.steps import Step, Tool
 from attnforge.compile.reuse.cache.notices import Notices
 from attnforge.compile.reuse.objects import Cost, is_filled
 from attnforge.compile.reuse.reuse import Reuse

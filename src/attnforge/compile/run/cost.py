@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import threading
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from attnforge.files import write_whole
+from attnforge.compile.run.measured import Measured, load, save
 from attnforge.model.cost import SEPARATOR, Prediction, family, step_key
 from attnforge.model.graph import Language, Unit
 
-# Schema 1 had whole units of nvcc under the names that whole units of C++ have now. Schema 2 counted what attnforge
-# held to the peaks of small steps.
-SCHEMA = 3
-
-# The newest measurements of a key that are kept: enough for a median, few enough to follow a new compiler.
-KEEP = 8
-
 # How far a machine's speed may be taken to differ from the recipe's: beyond, a measurement tells of something else.
 SLOWEST, FASTEST = 5.0, 0.2
-
-# What is predicted above the highest peak that was measured. The same compile holds the same to a hundredth.
-PEAK_MARGIN = 1.02
 
 # A family of units is predicted to hold less than the recipe says when so many of them were measured. More is believed
 # of one.
@@ -38,9 +26,6 @@ SMALL_BYTES = 1_500_000_000
 # Nor is one because it did so itself, where it took no longer than this: samples can miss what a short step held. Seen:
 # 3 MB, which are gcc's, of a preprocessor that held 120 MB.
 SHORT_SECONDS = 10.0
-
-# Where this part of the peak or more is needed again after memory fell, nothing is to be released.
-_WORTH = 0.8
 
 _GB = 10**9
 
@@ -64,43 +49,6 @@ STEP_DEFAULTS: Mapping[str, Prediction] = {
     "fatbinary": Prediction(0.5, _GB // 4),
     "compile": Prediction(6.0, 1 * _GB),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """The newest measurements of a key, oldest first.
-
-    ``lates`` are the bytes that were held after memory had dropped (the peak, where it did not), ``earlies`` the part
-    of the time until then.
-    """
-
-    seconds: tuple[float, ...] = ()
-    peaks: tuple[int, ...] = ()
-    lates: tuple[int, ...] = ()
-    earlies: tuple[float, ...] = ()
-
-    def with_one(self, seconds: float, peak_bytes: int, late_bytes: int | None = None, early: float = 1.0) -> Measured:
-        """Return the measurements with one more; those before the last KEEP are forgotten."""
-        late = peak_bytes if late_bytes is None else late_bytes
-        return Measured(
-            (*self.seconds, round(seconds, 2))[-KEEP:],
-            (*self.peaks, int(peak_bytes))[-KEEP:],
-            (*self.lates, int(late))[-KEEP:],
-            (*self.earlies, round(early, 3))[-KEEP:],
-        )
-
-    def measured(self) -> Prediction:
-        """Return the median time and the highest memory: too little costs a compile, too much only waits."""
-        peak, late = max(self.peaks), max(self.lates, default=max(self.peaks))
-        if late >= _WORTH * peak:
-            return Prediction(statistics.median(self.seconds), peak)
-        return Prediction(statistics.median(self.seconds), peak, late, statistics.median(self.earlies))
-
-    def prediction(self) -> Prediction:
-        """Return the same with a margin above the memory."""
-        found = self.measured()
-        late = None if found.late_bytes is None else int(PEAK_MARGIN * found.late_bytes)
-        return Prediction(found.seconds, int(PEAK_MARGIN * found.peak_bytes), late, found.early)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +97,7 @@ class CostModel:
         self._path = path
         self._prior = dict(prior or {})
         self._lock = threading.Lock()
-        self._measured = _load(path)
+        self._measured = load(path)
         self._factors = factors(self._measured, self._prior)
 
     def predict(self, unit: Unit, label: str = "") -> Prediction:
@@ -198,13 +146,13 @@ class CostModel:
         """Add to what the file holds now: another build may have written since it was read."""
         from filelock import FileLock
 
-        mine = {**self._measured, key: _joined(self._measured.get(key, Measured()), one)}
+        mine = {**self._measured, key: self._measured.get(key, Measured()).followed_by(one)}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock"):
-                theirs = _load(self._path)
-                merged = {**theirs, key: _joined(theirs.get(key, Measured()), one)}
-                _save(self._path, merged)
+                theirs = load(self._path)
+                merged = {**theirs, key: theirs.get(key, Measured()).followed_by(one)}
+                save(self._path, merged)
         except OSError:
             self._measured = mine
             raise
@@ -238,64 +186,7 @@ def _bounded(factor: float) -> float:
     return min(max(factor, FASTEST), SLOWEST)
 
 
-def _joined(before: Measured, after: Measured) -> Measured:
-    return Measured(
-        (*before.seconds, *after.seconds)[-KEEP:],
-        (*before.peaks, *after.peaks)[-KEEP:],
-        (*before.lates, *after.lates)[-KEEP:],
-        (*before.earlies, *after.earlies)[-KEEP:],
-    )
-
-
 def _tool(key: str) -> str:
     """Return the program of a step's key; "" for a whole unit."""
     _, found, label = key.rpartition(SEPARATOR)
     return label.split(" ")[0] if found else ""
-
-
-def _load(path: Path) -> dict[str, Measured]:
-    try:
-        return _decode(json.loads(path.read_text(encoding="utf-8")))
-    except OSError:
-        return {}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        _set_aside(path)
-        return {}
-
-
-def _set_aside(path: Path) -> None:
-    try:
-        path.replace(path.with_name(path.name + ".unreadable"))
-    except OSError:
-        return
-
-
-def _decode(document: Any) -> dict[str, Measured]:
-    if document["schema"] != SCHEMA:
-        raise ValueError(f"schema {document['schema']!r}")
-    return {str(key): _decode_one(item) for key, item in document["measured"].items()}
-
-
-def _decode_one(item: Any) -> Measured:
-    seconds = tuple(_numbers(item["seconds"]))
-    peaks = tuple(int(peak) for peak in _numbers(item["peaks"]))
-    lates = tuple(int(late) for late in _numbers(item["lates"]))
-    earlies = tuple(_numbers(item["earlies"]))
-    if not seconds or len({len(seconds), len(peaks), len(lates), len(earlies)}) != 1:
-        raise ValueError("not as many measurements of each")
-    return Measured(seconds[-KEEP:], peaks[-KEEP:], lates[-KEEP:], earlies[-KEEP:])
-
-
-def _numbers(values: Iterable[Any]) -> list[float]:
-    numbers = [float(value) for value in values]
-    if not all(0 <= number < float("inf") for number in numbers):
-        raise ValueError("not a measurement")
-    return numbers
-
-
-def _save(path: Path, measured: Mapping[str, Measured]) -> None:
-    document = {
-        "schema": SCHEMA,
-        "measured": {key: asdict(one) for key, one in sorted(measured.items())},
-    }
-    write_whole(path, json.dumps(document))

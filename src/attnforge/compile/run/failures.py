@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shlex
@@ -11,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from attnforge.errors import AttnforgeError, BuildError, HostError
+from attnforge.files import is_full
 from attnforge.model.graph import GeneratedFile, Unit
 from attnforge.process import redact
 
@@ -97,7 +97,7 @@ def no_space(what: str, folders: Iterable[Path]) -> HostError:
 
 def host_error(error: OSError, folders: Sequence[Path]) -> HostError:
     """Return the error for what the system refuses in the ``folders`` that a build writes to."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return no_space("no space left for the build", folders)
     return HostError(
         f"the build can't work in its folders: {error}",

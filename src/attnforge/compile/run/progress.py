@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 
-from attnforge.compile.run.executor import Sampler
 from attnforge.compile.run.queue import Queue
 from attnforge.compile.run.remaining import Countdown
 from attnforge.compile.run.reporter import Reporter
+from attnforge.compile.run.sampler import Sampler
 from attnforge.model.events import Progress
 
 PROGRESS_SECONDS = 1.0

@@ -7,11 +7,11 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
-from attnforge.compile.run.executor import own_resident
 from attnforge.compile.run.forecast import Costs
 from attnforge.compile.run.held import Held
 from attnforge.compile.run.remaining import seconds_left, trials_of
 from attnforge.compile.run.revision import revised
+from attnforge.compile.run.sampler import own_resident
 from attnforge.compile.run.work import OPEN, Batch, Task, Work, job_of
 from attnforge.compile.seat.server import FirstError
 from attnforge.errors import BuildError

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from attnforge.compile.graph.commands import redirected
 from attnforge.compile.nvcc import steps
+from attnforge.compile.nvcc.dryrun import UnknownStepsError, dryrun_argv
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.steps import Step, UnknownStepsError
+from attnforge.compile.nvcc.steps import Step
 from attnforge.compile.run.aside import seen_inside
 from attnforge.compile.run.forecast import Costs, forecast, forecast_steps, predict
 from attnforge.compile.run.places import Places
@@ -87,7 +88,7 @@ class Units:
         module_id = work.temporary / "unit.module_id"
         module_id.write_text(unit.module_id, encoding="utf-8")
         listing = work.folder / "dryrun"
-        run(steps.dryrun_argv(argv), listing)
+        run(dryrun_argv(argv), listing)
         text = listing.read_text(encoding="utf-8", errors="replace")
         settings, found = steps.dissect(text, str(work.temporary), str(module_id), str(work.made), self._prefixes)
         searched = {name: value for name, value in settings.items() if name in ("PATH", "LD_LIBRARY_PATH")}

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from attnforge.compile.nvcc.dryrun import UnknownStepsError
 from attnforge.compile.nvcc.parts import NotWholeError, in_parts, joined
 from attnforge.compile.nvcc.prefixes import Prefixes
 from attnforge.compile.nvcc.ptx import read_ptx
-from attnforge.compile.nvcc.steps import Step, Tool, UnknownStepsError, dissect, folders
+from attnforge.compile.nvcc.steps import Step, Tool, dissect, folders
 from attnforge.model.graph import InParts, Language, Unit
 from attnforge.model.parts import features_of, is_part, part_labels
 from standins.dryruns import ONE, THREE

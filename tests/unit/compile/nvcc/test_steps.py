@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from attnforge.compile.nvcc.dryrun import UnknownStepsError, dryrun_argv, parse
 from attnforge.compile.nvcc.prefixes import Prefixes
-from attnforge.compile.nvcc.steps import Step, Tool, UnknownStepsError, dissect, dryrun_argv, folders, is_whole, parse
+from attnforge.compile.nvcc.steps import Step, Tool, dissect, folders, is_whole
 from standins.dryruns import ONE, THREE, TWO_CUBINS, WITH_PTX
 
 PREFIXES = Prefixes({"/p/src": "source"})

@@ -8,18 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from attnforge.compile.run.cost import (
-    DEFAULTS,
-    ENOUGH,
-    FASTEST,
-    KEEP,
-    PEAK_MARGIN,
-    SLOWEST,
-    STEP_DEFAULTS,
-    CostModel,
-    Measured,
-    factors,
-)
+from attnforge.compile.run.cost import DEFAULTS, ENOUGH, FASTEST, SLOWEST, STEP_DEFAULTS, CostModel, factors
+from attnforge.compile.run.measured import KEEP, PEAK_MARGIN, Measured
 from attnforge.model.cost import Prediction, step_key
 from attnforge.model.graph import Language, Unit
 

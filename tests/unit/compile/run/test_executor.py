@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from attnforge.compile.run import reaper
-from attnforge.compile.run.executor import Executor, Run, largest_resident, resident_by_session, session_and_resident
+from attnforge.compile.run.executor import Executor, Run
+from attnforge.compile.run.sampler import largest_resident, resident_by_session, session_and_resident
 
 
 @pytest.fixture

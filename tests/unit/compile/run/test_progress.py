@@ -9,10 +9,10 @@ from typing import cast
 
 from build_fakes import GB, Costs, Programs, call, unit, whole, works
 
-from attnforge.compile.run.executor import Sampler
 from attnforge.compile.run.progress import Ticker
 from attnforge.compile.run.queue import Queue
 from attnforge.compile.run.reporter import Reporter
+from attnforge.compile.run.sampler import Sampler
 from attnforge.compile.seat.server import FirstError
 from attnforge.model.events import Event, Progress
 

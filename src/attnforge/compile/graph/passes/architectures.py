@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from attnforge.compile.graph.passes.each import each
 from attnforge.errors import BuildError
-from attnforge.model.graph import CompileGraph, Language, Pass, Unit
+from attnforge.model.graph import Language, Pass, Unit
 from attnforge.model.release import UnitArchitectures, compiled_for
 from attnforge.model.target import Architecture
 
@@ -45,8 +46,6 @@ def architectures(wanted: Sequence[Architecture], limits: Sequence[UnitArchitect
     """
 
     def retarget(unit: Unit) -> Unit:
-        if unit.language not in (Language.CUDA, Language.DEVICE_LINK) or unit.empty:
-            return unit
         flags = tuple(
             word
             for architecture in sorted(_for_unit(unit.name, wanted, limits), reverse=True)
@@ -54,10 +53,7 @@ def architectures(wanted: Sequence[Architecture], limits: Sequence[UnitArchitect
         )
         return replace(unit, argv=(*without_architectures(unit.argv), *flags))
 
-    def apply(graph: CompileGraph) -> CompileGraph:
-        return graph.map(retarget)
-
-    return apply
+    return each(retarget, Language.CUDA, Language.DEVICE_LINK)
 
 
 def _for_unit(name: str, wanted: Sequence[Architecture], limits: Sequence[UnitArchitectures]) -> Sequence[Architecture]:

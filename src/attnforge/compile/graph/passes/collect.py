@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from attnforge.model.graph import CompileGraph, Language, Pass, Unit
+from attnforge.compile.graph.passes.each import adding, unchanged
+from attnforge.model.graph import Language, Pass
 
 # GCC collects when its heap has grown by 30 to 100 % (GCC manual, ggc-min-expand and ggc-min-heapsize). For
 # FlashAttention 2's flash_api.cpp with GCC 12: 23 s of CPU instead of 27 and 1.2 GB instead of 0.95, the same object.
@@ -13,13 +12,4 @@ _OPTIONS = ("--param", "ggc-min-expand=10000", "--param", "ggc-min-heapsize=8000
 
 def collect(host_compiler: str) -> Pass:
     """Return the pass for host units; ``host_compiler`` is the plan's ("g++ 12.2.0"), and another than GCC has none."""
-
-    def spare(unit: Unit) -> Unit:
-        if unit.language is not Language.CXX or unit.empty:
-            return unit
-        return replace(unit, argv=(*unit.argv, *_OPTIONS))
-
-    def apply(graph: CompileGraph) -> CompileGraph:
-        return graph.map(spare) if host_compiler.startswith("g++ ") else graph
-
-    return apply
+    return adding(_OPTIONS, Language.CXX) if host_compiler.startswith("g++ ") else unchanged

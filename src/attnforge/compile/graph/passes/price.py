@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from attnforge.model.cost import DISPATCH
-from attnforge.model.graph import CompileGraph, Pass, Unit
+from attnforge.model.graph import Pass, Unit
 
 
 def price(cost_key: Callable[[str], str], dispatch: str = "") -> Pass:
@@ -16,7 +16,4 @@ def price(cost_key: Callable[[str], str], dispatch: str = "") -> Pass:
         what = unit.kernel or (DISPATCH if dispatch and unit.name == dispatch else unit.name)
         return replace(unit, cost_key=cost_key(what))
 
-    def apply(graph: CompileGraph) -> CompileGraph:
-        return graph.map(named)
-
-    return apply
+    return lambda graph: graph.map(named)

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
 
-from attnforge.model.graph import CompileGraph, Language, Pass, Unit
+from attnforge.compile.graph.passes.each import each
+from attnforge.model.graph import Language, Pass, Unit
 
 
 def reproducible(prefixes: Mapping[str, str]) -> Pass:
@@ -26,8 +27,6 @@ def reproducible(prefixes: Mapping[str, str]) -> Pass:
     maps = tuple(f"-ffile-prefix-map={folder}={name}" for folder, name in inner)
 
     def settle(unit: Unit) -> Unit:
-        if unit.empty:
-            return unit
         argv = tuple(
             word for word in unit.argv if not re.fullmatch(r"-g\d?|-ggdb\d?|-lineinfo|--generate-line-info", word)
         )
@@ -39,10 +38,7 @@ def reproducible(prefixes: Mapping[str, str]) -> Pass:
             return replace(unit, argv=(*argv, *flags), module_id=module_id(unit, prefixes))
         return unit
 
-    def apply(graph: CompileGraph) -> CompileGraph:
-        return graph.map(settle)
-
-    return apply
+    return each(settle)
 
 
 def _through_nvcc(flag: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from attnforge.model.graph import CompileGraph, Language, Pass, Unit
+from attnforge.compile.graph.passes.each import each
+from attnforge.model.graph import Language, Pass, Unit
 from attnforge.model.plan import Selection
 
 
@@ -18,13 +19,10 @@ def select(selection: Selection, macros: Collection[str]) -> Pass:
     defines = tuple(f"-D{macro}" for macro in sorted(macros))
 
     def keep(unit: Unit) -> Unit:
-        if not unit.kernel or unit.language is not Language.CUDA:
+        if not unit.kernel:
             return unit
         if unit.kernel in selection.dropped:
             return replace(unit, empty=True)
         return replace(unit, argv=(*unit.argv, *defines))
 
-    def apply(graph: CompileGraph) -> CompileGraph:
-        return graph.map(keep)
-
-    return apply
+    return each(keep, Language.CUDA)

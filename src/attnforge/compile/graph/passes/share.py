@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from attnforge.compile.graph.commands import codes
-from attnforge.model.graph import CompileGraph, Language, Pass, Unit
+from attnforge.compile.graph.passes.each import each, unchanged
+from attnforge.model.graph import Language, Pass, Unit
 from attnforge.model.kernels import JOINT
 from attnforge.model.sharing import Shared
 
@@ -19,8 +20,6 @@ def share(shared: Sequence[Shared]) -> Pass:
     """
 
     def mark(unit: Unit) -> Unit:
-        if unit.language is not Language.CUDA or unit.empty:
-            return unit
         names, there = names_of(unit), set(codes(unit.argv))
         found = tuple(
             (f"sm_{one.code}", f"sm_{one.of}")
@@ -29,10 +28,7 @@ def share(shared: Sequence[Shared]) -> Pass:
         )
         return replace(unit, shares=found)
 
-    def apply(graph: CompileGraph) -> CompileGraph:
-        return graph.map(mark) if shared else graph
-
-    return apply
+    return each(mark, Language.CUDA) if shared else unchanged
 
 
 def names_of(unit: Unit) -> set[str]:

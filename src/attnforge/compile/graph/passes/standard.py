@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
+from attnforge.compile.graph.passes.each import each
 from attnforge.model.graph import Language, Pass, Unit
 
 _JOINED = re.compile(r"(?P<option>--?std=)(?P<dialect>c|gnu)\+\+(?P<year>\d\d)")
@@ -21,7 +22,7 @@ def standard(least: int) -> Pass:
     """Return the pass for a PyTorch that needs the C++ standard ``least`` (17, 20)."""
 
     def change(unit: Unit) -> Unit:
-        if unit.empty or unit.language not in (Language.CUDA, Language.CXX) or not _sees_torch(unit):
+        if not _sees_torch(unit):
             return unit
         argv = tuple(
             _raised(word, least, separate=before in ("-std", "--std"))
@@ -29,7 +30,7 @@ def standard(least: int) -> Pass:
         )
         return replace(unit, argv=argv)
 
-    return lambda graph: graph.map(change)
+    return each(change, Language.CUDA, Language.CXX)
 
 
 def _sees_torch(unit: Unit) -> bool:

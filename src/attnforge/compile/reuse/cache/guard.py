@@ -11,15 +11,33 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import Protocol, TypeVar
 
 from attnforge.compile.reuse.cache.notices import Notices
 from attnforge.process import redact
 
-if TYPE_CHECKING:
-    from attnforge.compile.reuse.cache.remote import Remote
-
 T = TypeVar("T")
+
+
+class Remote(Protocol):
+    """A shared store of blobs by relative path. Called from several threads; any exception says that it failed."""
+
+    @property
+    def name(self) -> str:
+        """The store's address without credentials."""
+        ...
+
+    def read(self, path: str) -> bytes | None:
+        """Return a blob, None where there is none."""
+        ...
+
+    def write(self, path: str, blob: bytes) -> None:
+        """Write a blob. A reader sees all of it or none, or can tell."""
+        ...
+
+    def delete(self, path: str) -> None:
+        """Remove a blob, if it is there."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
 from attnforge.compile.reuse.cache.entry import MAX_ENTRY_BYTES
-from attnforge.compile.reuse.cache.guard import reason_of, within
+from attnforge.compile.reuse.cache.guard import Remote, reason_of, within
 from attnforge.compile.reuse.cache.local import read_bounded
 from attnforge.compile.reuse.cache.location import CREDENTIAL_VARIABLES, FORMS, Location, Service, parse, service_of
 from attnforge.errors import HostError, RequestError
@@ -26,27 +26,6 @@ _OPERATION_SECONDS = 60.0
 
 class StoreError(Exception):
     """An operation on a shared store failed; the text has no credentials."""
-
-
-class Remote(Protocol):
-    """A shared store of blobs by relative path. Called from several threads; any exception says that it failed."""
-
-    @property
-    def name(self) -> str:
-        """The store's address without credentials."""
-        ...
-
-    def read(self, path: str) -> bytes | None:
-        """Return a blob, None where there is none."""
-        ...
-
-    def write(self, path: str, blob: bytes) -> None:
-        """Write a blob. A reader sees all of it or none, or can tell."""
-        ...
-
-    def delete(self, path: str) -> None:
-        """Remove a blob, if it is there."""
-        ...
 
 
 class FolderRemote:

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from attnforge.compile.reuse.cache.entry import BadEntryError, Seal, pack, unpack
-from attnforge.compile.reuse.cache.guard import GuardedRemote, Limits
+from attnforge.compile.reuse.cache.guard import GuardedRemote, Limits, Remote
 from attnforge.compile.reuse.cache.local import LocalStore
 from attnforge.compile.reuse.cache.notices import Notices
-from attnforge.compile.reuse.cache.remote import Remote
 
 
 @dataclass(frozen=True, slots=True)
