@@ -1,1 +1,4 @@
-"""The compile engine: the seat, the graph and its passes, the scheduler."""
+"""Compiles what upstream's build asks ninja for.
+
+The packages import one another in this order: ``graph`` and ``seat``, ``nvcc``, ``reuse``, ``run``.
+"""

@@ -67,7 +67,7 @@ class Linker:
         self._program("objcopy", folder)
 
     def library(self, module: str, parts: Partition, folder: Path) -> Library:
-        """Link the kernels library of a module in ``folder``, which is made anew. BuildError where that can't be."""
+        """Link the kernels library of a module in ``folder``, which is emptied first. BuildError if that fails."""
         digest = _digest(parts, self._runtime())
         _empty(folder)
         objects = self._renamed([one.path for one in parts.shared], parts.crossing, digest, folder)
@@ -88,7 +88,7 @@ class Linker:
         like: bytes,
         folder: Path,
     ) -> bytes:
-        """Link the module of a pair in ``folder``, made anew, and return its bytes.
+        """Link the module of a pair in ``folder``, which is emptied first, and return its bytes.
 
         ``name`` is the leaf of the name that it is imported by. ``like`` is upstream's own module of this pair: what
         that one needs and where it looks for it, this one does.
@@ -142,7 +142,7 @@ class Linker:
         if found is None:
             raise HostError(
                 f"{name} is missing",
-                why="it gives the functions that cross to the kernels library names of their own",
+                why="it renames the functions that cross to the kernels library",
                 hint="apt install binutils   (or: dnf install binutils)",
             )
         return found

@@ -1,4 +1,4 @@
-"""Which objects of a module go into the kernels library, and what crosses from one side to the other. Pure."""
+"""Decides which objects of a module go into the kernels library, and which symbols cross between both. Pure."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ def read_object(path: Path, sources: Sequence[str], *, cuda: bool, neutral: bool
 def partition(objects: Iterable[ObjectFile]) -> Partition:
     """Divide the objects of a module.
 
-    A library that needs nothing of the modules can hold neutral objects alone, and of these no one that wants what
-    only an object of the other side has.
+    The library needs nothing of the modules. So it holds only neutral objects, and of these none that needs a symbol
+    that only the modules have.
     """
     shared = [one for one in objects if one.neutral]
     own = [one for one in objects if not one.neutral]

@@ -1,4 +1,4 @@
-"""What the linker is told: names, scripts and command lines. Pure.
+"""The linker's input: names, scripts and command lines. Pure.
 
 The functions that cross from a module to its library have names that only this library has (upstream's, and the
 library's digest after a dot). Symbol versions would not do: where the other definition comes from an object without
@@ -24,7 +24,7 @@ _COMMON = ("-shared", "-Wl,-Bsymbolic", "-Wl,--build-id=sha1", "-Wl,-s", "-Wl,--
 
 
 def crossing_name(symbol: str, digest: str) -> str:
-    """Return the name under which a function crosses: upstream's own, for this library alone."""
+    """Return the name under which a function crosses: upstream's own, made unique to this library."""
     return f"{symbol}.{digest}"
 
 
@@ -104,7 +104,7 @@ def module_command(
 
 
 def moved_rpath(rpath: Sequence[str], shared: bool) -> tuple[str, ...]:
-    """Return a module's search path from where it lies in a universal wheel: two folders below upstream's place.
+    """Return a module's search path from its place in a universal wheel: two folders below upstream's place.
 
     A folder of this machine (some Pythons' own link flags name where they are installed) is on no other one.
     """

@@ -11,7 +11,7 @@ import heapq
 from bisect import bisect_right, insort
 from collections.abc import Sequence
 
-# Halvings of the interval in which the time lies: to a thousandth of it.
+# Halvings of the interval that the time is in: to a thousandth of it.
 _HALVINGS = 10
 
 

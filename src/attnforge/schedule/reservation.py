@@ -1,4 +1,4 @@
-"""What a running job reserves of the memory, from what was predicted and what it was seen to hold. Pure.
+"""The memory that a running job reserves, from its prediction and from what it was seen to hold. Pure.
 
 At each moment that is the most that the job may still need. cicc holds its peak while its front end runs, and a third
 to a half of it from then on, which is most of its time. So a job that was seen to reach its peak and to fall below half
@@ -15,7 +15,7 @@ from attnforge.model.cost import Prediction
 # Part of the predicted peak that a job must have reached: one that is at the beginning has little, too.
 REACHED = 0.85
 
-# Part of its peak below which a job must have fallen. As for the measurements of the time after (compile.held).
+# Part of its peak below which a job must have fallen. As for the measurements of the time after (run.held).
 FALLEN = 0.5
 
 # What is reserved for what is left, above what was measured and what is held now: memory moves between two samples.
@@ -42,7 +42,7 @@ class Reservation:
 
     @classmethod
     def of(cls, peak: int, late: int | None, most: int) -> Reservation:
-        """Return what a job reserves that starts. One that needs more than the ``most`` there is runs all the same."""
+        """Return what a job reserves that starts. One that needs more than the ``most`` there is still runs."""
         bytes_ = max(1, min(peak, most))
         return cls(bytes_, bytes_, late)
 

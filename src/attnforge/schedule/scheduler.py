@@ -21,7 +21,7 @@ from attnforge.schedule.packing import planned_starts
 from attnforge.schedule.reservation import Reservation
 
 # How many jobs may pass one that waits for memory, for each slot. Few enough that the longest job, which ends the
-# build, is not late; enough that slots don't lie idle while the jobs before it end.
+# build, is not late; enough that slots are not idle while the jobs before it end.
 PASSES_PER_SLOT = 2
 
 
@@ -65,7 +65,7 @@ class Scheduler:
         self._passed: dict[str, int] = {}
         self._planned: dict[str, float] = {}
         self.kept_slots = 0
-        """Slots that urgent jobs alone may take; one is always left to the others."""
+        """Slots that only urgent jobs may take; one is always left to the others."""
         self.other_bytes = 0
         """What others hold of the budget: no job starts that would not fit beside it."""
 
@@ -183,7 +183,7 @@ class Scheduler:
         return self.slots if len(held) < self.slots else max(sum(1 for _ in fitting), 1)
 
     def _order(self) -> None:
-        # Jobs of which no two fit at once go first, so that small ones run beside them; left to the end they run alone.
+        # Jobs of which no two fit at once go first, so that small ones run beside them.
         # The sort is stable: jobs that are alike keep upstream's order.
         self._waiting.sort(
             key=lambda job: (
@@ -195,7 +195,7 @@ class Scheduler:
         )
 
     def _reservation(self, job: Job) -> Reservation:
-        # A job that is predicted to need more than there is runs all the same, but alone.
+        # A job that is predicted to need more than there is still runs, with nothing beside it.
         return Reservation.of(job.peak_bytes, job.late_bytes, self.budget_bytes)
 
     def _fits(self, job: Job) -> bool:

@@ -1,4 +1,4 @@
-"""Runs the scheduler on a clock of its own: how long jobs will take, and what they will reserve and hold meanwhile.
+"""Simulates the scheduler: how long jobs will take, and how much memory they will reserve and hold meanwhile.
 
 An estimate is what the real scheduler makes of the predictions, so it knows what it knows: slots, memory, steps that
 wait for one another, and reservations that are released. A run of 300 units takes a fraction of a second.

@@ -12,7 +12,7 @@ from typing import NoReturn
 from attnforge.model.graph import Language, Unit
 
 # A command that means the same without a shell: quoted strings without expansions, escapes, and characters that no
-# shell reads. "[" is left alone: nvcc's code=[sm_80,compute_80] is a glob to a shell, and one that matches nothing.
+# shell reads. "[" is allowed: nvcc's code=[sm_80,compute_80] is a glob to a shell, and one that matches nothing.
 _NO_SHELL = re.compile(
     r"""(?: '[^']*' | "(?:[^"\\$`]|\\.)*" | \\.
           | (?<!\S)[^\s'"\\$`&;|<>()*?#~!{]   # the first character of a word
@@ -24,7 +24,7 @@ _ENVIRONMENT_FIRST = re.compile(r"\s*[A-Za-z_]\w*=")
 
 
 def arguments(command: str, fail: Callable[[str], NoReturn]) -> tuple[str, ...]:
-    """Split a command as a shell would; one that uses more of a shell than quotes is given to one."""
+    """Split a command as a shell would. A command that uses more of a shell than quotes is run by one."""
     if not command.strip():
         fail("the command is empty")
     if _ENVIRONMENT_FIRST.match(command) or _NO_SHELL.fullmatch(command) is None:
@@ -82,7 +82,7 @@ _JOINED = re.compile(r"(?P<option>-o|-MF|--output-file|--dependency-output)(?P<e
 
 
 def _split(argument: str) -> tuple[str, str | None, str | None]:
-    """Split an argument that holds its value; the third is what stands between them, None for two arguments."""
+    """Split an argument that holds its value; the third is what is between them, None for two arguments."""
     match = _JOINED.fullmatch(argument)
     if match is None or (match["option"].startswith("--") and not match["equals"]):
         return argument, None, None

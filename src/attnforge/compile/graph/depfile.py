@@ -1,13 +1,13 @@
-"""Reads the files in which compilers write which headers they read."""
+"""Reads depfiles: the headers that a compiler has read."""
 
 from __future__ import annotations
 
 import re
 
 # GCC's mkdeps.cc, munge(): white space is written after a backslash, with the backslashes before it doubled; "#" after
-# a backslash; "$" twice. Any other backslash stands for itself.
+# a backslash; "$" twice. Any other backslash is itself.
 _CONTINUED = re.compile(r"\\\r?\n")
-# A run of backslashes is looked at as a whole: one of even length ends the word where white space follows.
+# A run of backslashes is read as a whole: one of even length ends the word where white space follows.
 _WORD = re.compile(r"(?:[^ \t\\]|(?:\\\\)*+\\[ \t]|\\++)+")
 _ESCAPED = re.compile(r"(?P<slashes>\\+)(?P<white>[ \t])|\\(?P<hash>#)|\$(?P<dollar>\$)")
 

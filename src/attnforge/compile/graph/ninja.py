@@ -12,7 +12,7 @@ from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 
 
 def parse(text: str, cwd: str, read: Read | None = None, targets: Iterable[str] = ()) -> CompileGraph:
-    """Read the text of a build.ninja that lies in the absolute folder ``cwd``.
+    """Read the text of a build.ninja that is in the absolute folder ``cwd``.
 
     ``read`` returns the text of an included file by its absolute path. The graph holds the units that ``targets`` (or
     else the file's ``default`` statements, or else everything) ask for, in the order in which they were written.
@@ -91,7 +91,7 @@ class _Assembly:
         return [self.maker[path] for path in paths if path in self.maker]
 
     def _needs(self, edge: Edge) -> tuple[str, ...]:
-        """Return the outputs of the units that an edge waits for; phony edges stand for what they need themselves."""
+        """Return the outputs of the units that an edge waits for; phony edges are replaced by what they need."""
         needs: dict[str, None] = {}
         seen: set[int] = set()
         waiting = list(reversed(self._makers(edge)))

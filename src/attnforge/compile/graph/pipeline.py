@@ -34,8 +34,8 @@ def passes_for(
 ) -> tuple[Pass, ...]:
     """Return the passes: select, the recipe's ``own``, groups, architectures, prices, reproducibility, sharing.
 
-    ``prefixes`` maps folders of this machine to the names that stand for them in objects; generated files go into
-    ``folder``. Units of the sources in ``left`` are left out first: their objects are at hand elsewhere.
+    ``prefixes`` maps folders of this machine to their names in objects; generated files go into
+    ``folder``. Units of the sources in ``left`` are left out first: their objects are in a universal wheel's library.
     """
     selecting: list[Pass] = [leave(left)] if left else []
     if recipe.kernels is not None and plan.selection.kept:

@@ -1,9 +1,9 @@
 """Reads the statements of a build.ninja: its build statements, with all variables expanded. Pure.
 
-The syntax is that of https://ninja-build.org/manual.html ("Ninja file reference"), as far as PyTorch's writer, CMake's
-and those that packages put in their place use it. What is not understood (dynamic dependencies, validations) is refused
-with its line, because a graph that was half understood would give a wrong wheel. Pools are read and left aside: the
-build's scheduler decides what runs at once.
+The syntax is that of https://ninja-build.org/manual.html ("Ninja file reference"), as far as PyTorch, CMake and
+packages with their own writer use it. Unknown statements (dynamic dependencies, validations) are errors with their
+line, because a graph that was half understood would give a wrong wheel. Pools are ignored: the build's scheduler
+decides what runs at once.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ class _Reader:
         value, _ = _scan(assignment["value"], "", head.fail)
         name, expanded = assignment["name"], value.expand(scope.variable)
         if name == "ninja_required_version" and _version(expanded) > _version(NINJA_VERSION):
-            head.fail(f"it requires ninja {expanded}; attnforge stands in for {NINJA_VERSION}")
+            head.fail(f"it requires ninja {expanded}; attnforge implements {NINJA_VERSION}")
         scope.variables[name] = expanded
 
     @staticmethod

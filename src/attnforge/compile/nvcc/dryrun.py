@@ -1,8 +1,8 @@
-"""Reads what ``nvcc --dryrun`` prints, and gives its temporary files names that follow from the source alone.
+"""Reads what ``nvcc --dryrun`` prints, and gives its temporary files names that follow from the source.
 
 nvcc names its temporary files by process id, and cudafe++ makes a module id that holds a process id and a hash of the
-path. Both end up in symbol names inside the object. Here the same steps get names that follow from the source alone,
-and each architecture but the last a folder of its own.
+path. Both end up in symbol names inside the object. Here the same steps get names that follow from the source, and
+each architecture except the last gets its own folder.
 """
 
 from __future__ import annotations
@@ -98,10 +98,10 @@ def _command(body: str, environment: dict[str, str]) -> tuple[str, ...]:
 
 
 def settle(listing: Listing, folder: str, module_id_file: str) -> Listing:
-    """Give every temporary file a name in ``folder`` that follows from the source and the architecture alone.
+    """Give every temporary file a name in ``folder`` that depends only on the source and the architecture.
 
     Programs are told to read the module id instead of making one up. Files of the last architecture and of the host
-    lie in ``folder``, those of another in a folder of its own there, under the same names as if it were alone.
+    are in ``folder``, those of another in a subfolder, with the names that they would have without the others.
     Raises UnknownStepsError where names or the module id are not as expected.
     """
     names = _Names.of(listing.commands, folder)
@@ -117,7 +117,7 @@ def settle(listing: Listing, folder: str, module_id_file: str) -> Listing:
 class _Names:
     """How temporary files are named: in ``temporary`` (ends in a slash), after the source's ``stem``.
 
-    ``last`` is what stands in the names of the last architecture and of the host (.compute_90), "" for nothing.
+    ``last`` is the part of the names of the last architecture and of the host (.compute_90), "" for nothing.
     """
 
     folder: str

@@ -1,13 +1,13 @@
 """Compiles the kernels of a unit in parts, and makes of their PTX what one run of cicc would have written.
 
 Optimizing is most of what cicc does, and it does that function by function. So cicc can be run several times at once,
-each time with a header that leaves the kernels of the other parts out (a recipe knows how), and the functions be put
-together. In which order cicc writes them, and what the host's code gets to know of them (the stub), says one more run:
-the index has every kernel, without its body, and takes a few seconds.
+each time with a header that leaves the kernels of the other parts out (a recipe knows how), and the functions are put
+together afterwards. One more run is the index: it has every kernel, without its body, and takes a few seconds. It says
+in which order cicc writes the functions, and has the stub for the host's code.
 
-What is put together has to be whole: the parts have exactly the functions of the index, all of them declare the same,
-and each function that is in several parts is the same there. Otherwise cicc runs as without parts. So do the steps
-after it, whose input is the same. Names of internal linkage hold the module id, which all runs share.
+The result has to be whole: the parts have exactly the functions of the index, all of them have the same declarations,
+and a function that is in several parts is the same in each. Otherwise cicc runs as without parts. The steps after it
+get the same input either way. Names of internal linkage hold the module id, which all runs share.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _includes_cuda(option: str, value: str) -> bool:
 
 
 def _cicc(step: Step, label: str, need: str, folder: str) -> Step:
-    """Return cicc's step for a part: the same names, in a folder of its own."""
+    """Return cicc's step for a part: the same names, in a separate folder."""
     argv = [step.argv[0]]
     for before, word in pairwise(step.argv):
         path = os.path.normpath(os.path.join(step.cwd, word))  # noqa: PTH118 - Path would not normalize

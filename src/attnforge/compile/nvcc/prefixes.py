@@ -1,4 +1,4 @@
-"""Stable names for what lies in folders of this machine, so that neither objects nor keys hold its paths."""
+"""Stable names for files in folders of this machine, so that neither objects nor keys hold its paths."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHUNK_BYTES = 1 << 20
 class Prefixes:
     """Maps folders of this machine to names, such as /home/me/sdist to "source", and back. Immutable.
 
-    A folder that lies in another goes first. Several folders may have one name (a link and where it leads to): the
+    A folder inside another one goes first. Several folders may have one name (a link and where it leads to): the
     way back leads to the first.
     """
 
@@ -43,7 +43,7 @@ class Prefixes:
         self._by_folder = dict(reversed(self._names))
 
     def name(self, path: str) -> str:
-        """Return the stable name of an absolute path; any other path as it is."""
+        """Return the stable name of an absolute path; any other path unchanged."""
         if not path.startswith("/"):
             return path
         normal = normpath(path)
@@ -53,7 +53,7 @@ class Prefixes:
         return path
 
     def path(self, name: str) -> str:
-        """Return the path on this machine that has a stable name; a name of no folder here as it is."""
+        """Return the path on this machine that has a stable name; a name of no folder here unchanged."""
         for known, folder in self._folders:
             if name == known or name.startswith(known + "/"):
                 return folder + name[len(known) :]
@@ -82,7 +82,7 @@ class Prefixes:
 
 
 class _Written(dict[bytes, bytes]):
-    """The names by path, both as they are written in line markers; each is made once."""
+    """The names by path, both as written in line markers; each is made once."""
 
     def __init__(self, prefixes: Prefixes) -> None:
         super().__init__()

@@ -2,9 +2,9 @@
 
 Where cicc makes the same of a source for two architectures, its outputs differ in the line ``.target``, and in
 functions that the later one's source leaves out: these are missing there, and those after them have other numbers in
-their labels. ``derived`` makes the one from the other. Whether they are the same is not to be seen from one of them:
-that is looked up by ``parts``, digests of what a PTX is made of (see compile.shared). They are the same whichever unit
-a function is in.
+their labels. ``derived`` makes the one from the other. One of them does not show whether they are the same. That is
+looked up by ``parts``, digests of what a PTX is made of (reuse/shared.py). They are the same in whichever unit a
+function is.
 
 Seen with CUDA 12.4 and 13.0: a head of comments, version, target and declarations, then the functions, each after a
 comment with its name; the first one's comment comes before the declarations.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 _START = re.compile(rb"^(?:\.(?:visible|weak)[ \t]+)?\.(?:entry|func)\b[^;{]*?\b(?P<name>[\w$]+)\(", re.MULTILINE)
 _OPENING = re.compile(rb"[;{]")
-# The brace that closes a function, and before it what may have one of its own at the beginning of a line.
+# The brace that closes a function, and before it inline assembly, which may have a brace at the beginning of a line.
 _END = re.compile(rb"// begin inline asm\n.*?// end inline asm\n|^(?P<brace>\}\n)", re.MULTILINE | re.DOTALL)
 _MARK = re.compile(rb"\t// \.(?:globl|weak)\t(?P<name>[\w$]+)\n")
 _TARGET = re.compile(rb"^\.target sm_(?P<code>\d+[af]?)$", re.MULTILINE)
@@ -129,7 +129,7 @@ def is_reordered(one: Module, other: Module, module_id: str, left_out: Callable[
 def derived(module: Module, code: str, left_out: Callable[[str], bool] = lambda name: False) -> bytes:
     """Return the PTX for the architecture ``code`` (``90``), without the functions that are ``left_out``.
 
-    It is what cicc writes for it where that is the same but for these two. UnknownPtxError where nothing is left.
+    It is what cicc writes for it where it differs only in these two. UnknownPtxError where nothing is left.
     """
     kept = [
         (mark, function, number)
@@ -162,7 +162,7 @@ def renumbered(text: bytes, before: int, number: int) -> bytes:
 
 
 def _internal_names(module_id: str) -> tuple[bytes, ...]:
-    """Return the names, with their lengths before them, that stand for a translation unit in mangled names."""
+    """Return the names, with their lengths before them, that identify a translation unit in mangled names."""
     names = (f"{kind}{module_id}" for kind in ("_INTERNAL", "_GLOBAL__N_"))
     return tuple(f"{len(name)}{name}".encode() for name in names) if module_id else ()
 

@@ -6,8 +6,8 @@ up in symbol names inside the object. Here the same steps get names that follow 
 architecture but the last a folder of its own. So what a step reads, writes and is told does not depend on the folder,
 the process or the other architectures, and steps that do not need one another can run at once.
 
-Seen with CUDA 13.0, and in the listings of 12.3 and 12.4: every architecture has files of its own; the host compile
-includes the stub of the last one alone. Forms that are not known are refused: nvcc then runs as it is.
+Seen with CUDA 13.0, and in the listings of 12.3 and 12.4: every architecture has its own files; the host compile
+includes only the stub of the last one. Unknown forms are refused: nvcc then runs unchanged.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Tool(StrEnum):
 _TOOLS = {tool.value: tool for tool in (Tool.CUDAFE, Tool.CICC, Tool.PTXAS, Tool.FATBINARY)}
 
 # Options of the steps by which they name what they write and what they read. What cicc writes as C and .gpu nobody
-# reads; cudafe++ is told the name of the stub only to include it.
+# reads; cudafe++ gets the name of the stub only to include it.
 WRITTEN_BY = frozenset({"-o", "--gen_c_file_name", "--stub_file_name", "--gen_device_file_name"})
 UNREAD = {(Tool.CICC, "--gen_c_file_name"), (Tool.CICC, "--gen_device_file_name")}
 _WRITTEN_JOINED = ("--embedded-fatbin=", "--create=")
@@ -145,7 +145,7 @@ def _with_depfile(step: Step, folder: str) -> Step:
 
 
 def _within(step: Step, folder: str, prefixes: Prefixes) -> Step:
-    """Run a step in its folder, so that it is told, and writes down, names alone."""
+    """Run a step in its folder, so that it gets, and writes, file names without folders."""
     owner = next(iter((*step.writes, *step.reads)), f"{folder}/")
     cwd = folder if step.tool is Tool.FATBINARY else str(PurePosixPath(owner).parent)
     argv = [step.argv[0]]

@@ -1,8 +1,8 @@
 """The keys under which the outputs of nvcc's pure steps are cached: the same input, the same key, on any machine.
 
 cudafe++, cicc and ptxas are functions of the files that they are given, of their options and of a few variables.
-Watched with CUDA 13.0 (openat, stat, getenv): they read nothing else, libdevice is inside cicc. An older cicc is told
-of libdevice by an argument: the contents of any file that an argument names count.
+Watched with CUDA 13.0 (openat, stat, getenv): they read nothing else, libdevice is inside cicc. An older cicc
+gets libdevice by an argument: the contents of any file that an argument names are part of the key.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def step_key(step: Step, environment: Mapping[str, str]) -> str | None:
 
 
 def _options(step: Step) -> Iterator[list[str]]:
-    """Yield each word with what it stands for: itself, the contents of a file, or the role of one that is written."""
+    """Yield what each word adds to the key: itself, the contents of a file, or a mark for one that is written."""
     before = ""
     for word in step.argv[1:]:
         path = os.path.normpath(os.path.join(step.cwd, word))  # noqa: PTH118

@@ -1,4 +1,4 @@
-"""Says when a folder of headers has other file names than before: a new header may be found instead of another."""
+"""Notices that a folder of headers has other file names than before: a new header may be found instead of another."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Keeps every finished object by what it was made of, so that nothing is compiled twice.
+"""Keeps every finished object by its inputs, so that nothing is compiled twice.
 
-The store lies in the plan's build folder: what the plan pins (upstream's headers, the compilers' versions) need not be
-in the key. An object counts only with a record, written after it, that states its size and hash: whatever moment a
-build was killed at, what is found is whole.
+The store is in the plan's build folder, so the key need not hold what the plan pins (upstream's headers, the compilers'
+versions). An object is used only with a record, written after it, of its size and hash. So objects are whole, whenever
+a build was killed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ READ_BY_COMPILERS = re.compile(
 class Record:
     """What is known of a stored object: ``size`` in bytes, wall and CPU ``seconds``, ``peak_bytes`` of memory.
 
-    ``reads`` names the folders that its compile read files of (``compile.reads``), None where that is not known.
+    ``reads`` names the folders that its compile read files of (``reuse.reads``), None where that is not known.
     """
 
     key: str
@@ -74,7 +74,7 @@ class ObjectStore:
         folder.mkdir(parents=True, exist_ok=True)
 
     def find(self, key: str) -> Stored | None:
-        """Return the object of that key if it is whole; one that is not is as good as none."""
+        """Return the object of that key; None if there is none or it is not whole."""
         path = self._path(key)
         try:
             record = _read_record(self._record_path(key))

@@ -1,7 +1,7 @@
-"""Which folders a compile read files of: so that it is known what an object was made for.
+"""Which folders a compile read files from: it says for which versions an object can be used.
 
-An object whose compile read nothing of PyTorch or Python serves every version of these. That is a fact about what the
-compiler did, told by its depfiles, and not a guess from the text of sources.
+An object whose compile read nothing of PyTorch or Python can be used with every version of these. The compiler's
+depfiles say what it read; nothing is guessed from the text of sources.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterable
 
 SYSTEM = "system"
-"""Stands for all folders that have no name of their own."""
+"""All folders that have no name."""
 
 # Names of folders (workflow.inputs.named_folders) that hold headers of PyTorch, of what it depends on, and of Python.
 BOUND = frozenset({"site-packages", "environment", "python"})
@@ -33,6 +33,6 @@ def _folder(name: str) -> str:
 def is_neutral(reads: Collection[str] | None) -> bool:
     """Say whether an object is known to have read no header of PyTorch or Python.
 
-    What flags change besides (the C++11 ABI of std::string) shows in the names of what crosses, which then do not meet.
+    Flags may change the ABI, too (std::string of C++11). That shows in the names of symbols, which then do not match.
     """
     return reads is not None and BOUND.isdisjoint(reads)

@@ -1,8 +1,8 @@
-"""Finds whole objects by what they were made of, without running a compiler.
+"""Finds whole objects by their inputs, without running a compiler.
 
-What a unit is made of is known only when it was compiled: the headers. So a look-up has two steps. The first key is
-that of all that is known before (command, sources, compilers, the names of the files in the folders that are
-searched); under it lies a manifest of the headers that were read then, with their contents. Where those on this
+The headers of a unit are known only after it was compiled. So a look-up has two steps. The first key is of all that
+is known before (command, sources, compilers, the names of the files in the folders that are
+searched). Under it is a manifest of the headers that were read then, with their contents. Where those on this
 machine have the same contents, the object is the one that was made of them. Folders of this machine count by their
 stable names, so that another virtual environment with the same headers finds the same objects.
 """
@@ -106,7 +106,7 @@ class Recall:
     ) -> None:
         """Keep an object that was ``made``. Compilers wrote what they read into ``depfiles``.
 
-        What lies beside or below a depfile is temporary and does not count. OSError where a depfile can't be read.
+        Files beside or below a depfile are temporary and do not count. OSError where a depfile can't be read.
         """
         reader = _Reader(self._prefixes, files)
         base = self._base(unit, environment, reader)
@@ -184,7 +184,7 @@ def _searched(unit: Unit, environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def dependencies(depfiles: Sequence[Path], cwd: str) -> Collection[str]:
-    """Return the files that depfiles name, absolute, but for temporary ones."""
+    """Return the files that depfiles name, absolute, without temporary ones."""
     temporary = tuple(f"{depfile.parent}/" for depfile in depfiles)
     found: dict[str, None] = {}
     for depfile in depfiles:

@@ -1,4 +1,4 @@
-"""What the engine does not make again: outputs of steps, and whole objects, from the cache across plans."""
+"""Takes outputs of steps, and whole objects, from the cache across plans."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Reuse:
         """Use ``cache``; ``prefixes`` are the folders that differ from machine to machine, with their names.
 
         ``sharing`` are the proofs by which architectures share PTX. Without ``whole``, objects of nvcc are made
-        of the outputs of its steps alone.
+        of the outputs of its steps only.
         """
         self.prefixes = prefixes or Prefixes({})
         self._cache = cache
@@ -49,12 +49,12 @@ class Reuse:
     # --- steps
 
     def settle(self, step: Step) -> None:
-        """Take this machine's folders out of what a step has written, so that the next one is not told of them."""
+        """Take this machine's folders out of a step's output, so that the next step does not see them."""
         if step.tool is Tool.PREPROCESS:
             self.prefixes.settle_file(Path(step.writes[0]))
 
     def find_step(self, work: Making, step: Step) -> bool:
-        """Say whether a step's outputs were cached; then they are where it would have written them."""
+        """Say whether a step's outputs were cached; if so, they are now where it would have written them."""
         key = keys.step_key(step, work.environment) if self._cache else None
         if self._cache is None or key is None:
             return False

@@ -1,8 +1,8 @@
-"""Takes the PTX for one architecture from another's, where it is proven that both are the same.
+"""Takes the PTX for one architecture from another's, if it is proven that both are the same.
 
-What is looked up is what this build has: every file that the preprocessor read of upstream, CUDA and PyTorch, and every
-function and declaration in the PTX that cicc wrote. Where one of them is in no proof, cicc runs as without sharing.
-Headers of the system do not count: they know nothing of the GPU, and what they change shows in the PTX.
+A build looks up every file of upstream, CUDA and PyTorch that the preprocessor read, and every function and declaration
+in the PTX that cicc wrote. If one of them is in no proof, cicc runs. Headers of the system do not count: they know
+nothing of the GPU, and what they change shows in the PTX.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Sharing:
     def _check_files(self, pair: tuple[str, str], files: Iterable[tuple[str, str]]) -> None:
         other = next((name for digest, name in files if digest not in self._files[pair]), None)
         if other is not None:
-            raise UnprovenError(f"{other} is another one than in the proof")
+            raise UnprovenError(f"{other} differs from the one in the proof")
 
     def _check_parts(self, pair: tuple[str, str], found: Mapping[str, str]) -> None:
         unknown = [name for digest, name in found.items() if digest not in self._parts[pair]]
@@ -67,7 +67,7 @@ class Sharing:
 
 
 def files_read(work: Making, prefixes: Prefixes) -> list[tuple[str, str]]:
-    """Return the digest and the stable name of each file that a unit was made of, but for the system's and ours."""
+    """Return the digest and the stable name of each file that a unit was made of, without the system's and ours."""
     depfiles = [Path(step.depfile) for step in work.steps.values() if step.depfile and Path(step.depfile).exists()]
     named = {prefixes.name(path): path for path in dependencies(depfiles, work.unit.cwd)}
     wanted = sorted(name for name in named if not name.startswith(("/", f"{_GENERATED}/")))

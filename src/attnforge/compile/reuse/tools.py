@@ -1,4 +1,4 @@
-"""Which programs make a unit's object, by their contents."""
+"""Identifies the programs that make a unit's object, by their contents."""
 
 from __future__ import annotations
 

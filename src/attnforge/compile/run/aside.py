@@ -1,4 +1,4 @@
-"""Calls of ninja that are answered beside the schedule: CMake's own checks, and calls from inside of a command.
+"""Calls of ninja that are not scheduled: CMake's own checks, and calls from inside of a command.
 
 CMake asks whether something compiles by having ninja build a project of one file, and a no is an answer, not a failure
 of the build. A command that calls ninja itself holds a slot and memory while it waits: what it asks for runs on these.

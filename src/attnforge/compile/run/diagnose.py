@@ -1,4 +1,4 @@
-"""From the log of a failed compile to an error that says what failed, why, and what mends it."""
+"""Turns the log of a failed compile into an error that says what failed, why, and how to fix it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from attnforge.errors import BuildError
 from attnforge.knowledge.error_signatures import Signature, match_signature, signature
 
 _LONGEST = 600
-"""Characters of a line that are kept: a mangled template's name alone can have tens of thousands."""
+"""Characters of a line that are kept: a mangled template's name can have tens of thousands."""
 
 _CONTEXT = 2
 """Lines of source and caret that are kept below an error."""
@@ -133,7 +133,7 @@ def _above(lines: list[str]) -> list[str]:
 def explain(log: str, code: int, unit: str, rerun: str) -> BuildError:
     """Return the error for a unit whose compile ended with ``code``.
 
-    ``rerun`` is the command that compiles it alone, "" where there is none.
+    ``rerun`` is the command that compiles only this unit, "" if there is none.
 
     A negative code is the signal that ended it. The cause is that of the first error, else of any known message in
     the log.
@@ -141,7 +141,7 @@ def explain(log: str, code: int, unit: str, rerun: str) -> BuildError:
     error = first_error(log)
     cause = _cause(log, code, error)
     what = f"{unit} failed to compile: {error}" if error else f"{unit} failed to compile and printed nothing"
-    rerun_hint = f"to see it alone, run: {rerun}" if rerun else ""
+    rerun_hint = f"to compile only this unit, run: {rerun}" if rerun else ""
     if cause is None:
         return BuildError(what, why=f"the compiler ended with {_ending(code)}", hint=rerun_hint)
     return BuildError(

@@ -20,7 +20,7 @@ from attnforge.compile.run.held import Held
 from attnforge.compile.run.sampler import SAMPLE_SECONDS, Sampler, largest_resident
 from attnforge.process import kill_group
 
-# A program that ends before it was sampled is looked at by the thread that waits for it: first after so many seconds,
+# A program that ends before it was sampled is measured by the thread that waits for it: first after so many seconds,
 # then each time after half as long again, until samples see it.
 FIRST_LOOK_SECONDS = 0.01
 
@@ -62,7 +62,7 @@ class Executor:
     """Runs programs, from any number of threads. ``folders`` are removed when it is closed, or when we are killed."""
 
     def __init__(self, folders: Iterable[Path] = (), sampled: Callable[[], object] = int) -> None:
-        """Start the reaper and the sampler, which calls ``sampled`` after each sample, in a thread of its own."""
+        """Start the reaper and the sampler, which calls ``sampled`` after each sample, in its own thread."""
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", "-S", reaper.__file__, *map(str, folders)],
             stdin=subprocess.PIPE,
@@ -90,7 +90,7 @@ class Executor:
         return self._sampler
 
     def run(self, run: Run, started: Callable[[int], object] = int) -> Ended:
-        """Run a program to its end; ``started`` is told its session, by which ``memory`` knows it.
+        """Run a program to its end; ``started`` gets its session, for ``memory``.
 
         OSError where its folder is missing; a missing program is code 127, as in a shell.
         """
@@ -118,11 +118,11 @@ class Executor:
         )
 
     def _watch_first(self, session: int) -> None:
-        """Look at a program's memory while it is younger than two samples; return when it is older or has ended."""
+        """Measure a program's memory until it is two samples old or has ended."""
         try:
             process = os.pidfd_open(session)
         except OSError:
-            return  # An older kernel: samples alone tell.
+            return  # An older kernel: there are only samples.
         try:
             ended = select.poll()
             ended.register(process, select.POLLIN)

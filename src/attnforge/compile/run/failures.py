@@ -1,4 +1,4 @@
-"""What is said when a compile fails: the error, and a script that runs the unit alone."""
+"""Reports a compile that failed: the error, and a script that compiles only that unit."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def write_rerun(folder: Path, unit: Unit, environment: Mapping[str, str]) -> Pat
     ]
     lines = [
         "#!/bin/sh",
-        f"# Compiles {unit.name} alone, as the build did.".replace("\n", " "),
+        f"# Compiles {unit.name} as the build did, and nothing else.".replace("\n", " "),
         f"cd {shlex.quote(unit.cwd)} || exit",
         "exec env -i " + " \\\n  ".join([*settings, shlex.join(unit.argv)]),
     ]
@@ -60,7 +60,7 @@ def explain(
         return AttnforgeError(
             f"{unit.name} failed to compile, in a file that attnforge generated: {first_error(log)}",
             why=f"attnforge wrote {own}, and this compiler or this PyTorch does not accept it: a fault of attnforge",
-            hint=f"please report it, with that file. To see it alone, run: sh {shlex.quote(str(rerun))}",
+            hint=f"please report it, with that file. To compile only this unit, run: sh {shlex.quote(str(rerun))}",
         )
     return diagnose.explain(log, code, unit.name, f"sh {shlex.quote(str(rerun))}")
 
@@ -123,7 +123,7 @@ def out_of_memory(unit: Unit, peak_bytes: int, reserved_bytes: int, budget_bytes
         ),
         hint=(
             "compile fewer at once (--jobs 1), state what is really free (--memory 16G), or raise the machine's or"
-            f" container's limit; alone: sh {shlex.quote(str(rerun))}"
+            f" container's limit; to compile only this unit: sh {shlex.quote(str(rerun))}"
         ),
         link="https://github.com/Dao-AILab/flash-attention/issues/347",
     )

@@ -1,4 +1,4 @@
-"""What a running program was seen to hold of memory, sample by sample. Pure.
+"""The memory of a running program, sample by sample. Pure.
 
 A compiler's memory has one hump: cicc's front end holds gigabytes, and what comes after it a quarter of them for most
 of the time. So beside the peak two figures are worth knowing: when memory dropped, and the most that was held after.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 # Memory has dropped when it is less than this part of the peak so far.
 DROPPED = 0.5
 
-# So many samples in a row: one alone may have been taken while a program that ends gives its memory back.
+# So many samples in a row: a single one may have been taken while a program that ends gives its memory back.
 _SURE = 2
 
 

@@ -1,7 +1,7 @@
 """Answers upstream's calls of ninja before the kernels are there, so that its link and packaging are tried early.
 
-In a rehearsal a call is answered when its host units are compiled. An object without content stands where a kernel's is
-missing, and the kernels go on compiling. When upstream's build asks for the same objects again, it gets all of them.
+In a rehearsal a call is answered when its host units are compiled. A missing kernel's object is replaced by an empty
+one, and the kernels go on compiling. When upstream's build asks for the same objects again, it gets all of them.
 """
 
 from __future__ import annotations

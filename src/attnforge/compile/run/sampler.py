@@ -18,7 +18,7 @@ SAMPLE_SHARE = 0.02
 
 
 class Sampler:
-    """Measures the memory of sessions while they run, in a thread of its own. ``sampled`` is called after each."""
+    """Measures the memory of sessions while they run, in its own thread. ``sampled`` is called after each sample."""
 
     def __init__(self, sampled: Callable[[], object] = int) -> None:
         """Start with nothing to measure."""

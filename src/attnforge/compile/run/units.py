@@ -35,8 +35,8 @@ class Units:
 
     def begin(self, unit: Unit, batch: Batch) -> Work:
         """Return a unit that is about to be made."""
-        # The folders' names depend on the unit alone: no object can hold a name that changes.
-        # A unit that is compiled at once, because its parts could not be, is another one.
+        # The folders' names depend only on the unit: no object can hold a name that changes.
+        # A unit that is compiled at once, because its parts could not be, counts as a different one.
         parts = (unit.parts.index, *unit.parts.headers) if unit.parts else ()
         named = "\0".join((unit.output, *unit.argv, *parts)).encode("utf-8", "surrogateescape")
         name = hashlib.sha256(named).hexdigest()[:16]

@@ -19,7 +19,7 @@ WHOLE = ""
 """The label of a job that makes a unit with one command."""
 
 OPEN = "open"
-"""The label of a job that looks whether a unit is cached, and takes nvcc's call apart."""
+"""The label of a job that checks whether a unit is cached, and takes nvcc's call apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Product:
     """An object that was put where upstream's link step expects it.
 
     ``call`` counts the calls of ninja. ``sources`` are upstream's own: of a unit that others were merged into, theirs
-    too. ``reads`` are the folders that its compile read files of (``compile.reads``), None where that is not known.
+    too. ``reads`` are the folders that its compile read files of (``reuse.reads``), None where that is not known.
     """
 
     call: int
@@ -40,10 +40,10 @@ class Product:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """A call of ninja that is being served: its number, and its graph as upstream wrote it and as it is made.
+    """A call of ninja that is being served: its number, and its graph before and after the passes.
 
     ``left`` counts the units that are still to be made. ``objects`` are those that are there, by output. A call that is
-    ``rehearsed`` is answered before its kernels are there (``compile.rehearsal``); ``resumed`` says that upstream's
+    ``rehearsed`` is answered before its kernels are there (``run.rehearsal``); ``resumed`` says that upstream's
     build has made it again, for all of them. ``unsaid`` are lines that no seat was there to print.
     """
 
@@ -125,8 +125,8 @@ def job_of(task: Task) -> Job:
     """Return a task as the scheduler knows it."""
     # What has been begun goes first, so that few compiles have files in the temporary folder at once.
     rank = 1 if task.label in (OPEN, WHOLE) else 0
-    # A rehearsal waits for host units alone: what is cheap to find wrong is found first, also where an earlier call's
-    # kernels have all slots.
+    # A rehearsal waits only for host units. They go first, also if an earlier call's kernels have all slots: so cheap
+    # failures come early.
     rank = -1 if task.work.batch.rehearsed and is_host(task.work.unit) else rank
     needs = task.needs | frozenset(task.work.unit.needs)
     found = task.predicted

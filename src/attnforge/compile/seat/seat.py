@@ -1,8 +1,8 @@
 """The program that sits where ninja sits. Run as a script by an executable named ``ninja`` that is first on PATH.
 
 It answers ``--version`` by itself and hands everything else to the build that runs it, through a Unix socket. It
-imports the standard library alone, and of that only what it needs: json, socket and pathlib would each double the time
-that ``--version`` takes, which upstream's build asks several times.
+imports the standard library only, and of that only what it needs: json, socket and pathlib would each double the time
+of ``--version``, which upstream's build asks for several times.
 
 One request, as a line of JSON: cwd, file, targets, dry_run, environment. Answers, each a line of JSON:
 ``{"line": TEXT}`` is printed, ``{"exit": CODE}`` is the last.
@@ -19,7 +19,7 @@ VERSION = "1.13.0"
 _WITH_VALUE = frozenset(("-j", "-k", "-l", "-d", "-w"))
 # Tools that tidy up ninja's own logs. CMake calls them; there are none here.
 _OF_LOGS = frozenset(("cleandead", "recompact", "restat"))
-_USAGE = "usage: ninja [-v] [-n] [-C DIR] [-f FILE] [-j N] [-k N] [-l N] [targets]   (attnforge stands in for ninja)"
+_USAGE = "usage: ninja [-v] [-n] [-C DIR] [-f FILE] [-j N] [-k N] [-l N] [targets]   (attnforge in place of ninja)"
 
 # sun_path holds 108 bytes with its final zero (unix(7)).
 _MAX_ADDRESS = 107
@@ -35,7 +35,7 @@ class Usage(Exception):  # noqa: N818 - it is not always an error
 
 
 class Options:
-    """A command line of ninja's. The number of jobs is read and left aside: the build's scheduler decides it."""
+    """A command line of ninja's. The number of jobs is ignored: the build's scheduler decides it."""
 
     def __init__(self, arguments: list[str]) -> None:
         """Read the arguments; Usage for what only prints or can't be done."""

@@ -90,7 +90,7 @@ class Server:
     def close(self) -> None:
         """Accept no more and wait for what is being served. The handler has to have been told to end."""
         try:
-            # close() alone does not wake a thread that is in accept().
+            # close() does not wake a thread that is in accept().
             self._socket.shutdown(socket.SHUT_RDWR)
         except OSError:
             return
@@ -135,7 +135,7 @@ class Server:
 
 
 class _Sender:
-    """Writes answers. A seat that has ended (upstream was stopped) is no error: the objects are kept all the same."""
+    """Writes answers. A seat that has ended (upstream was stopped) is no error: the objects are still kept."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection

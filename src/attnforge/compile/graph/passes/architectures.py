@@ -1,11 +1,11 @@
-"""Gives each unit just the architectures that the target needs."""
+"""Compiles each unit for the architectures that the target needs, and no others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from attnforge.compile.graph.passes.each import each
+from attnforge.compile.graph.each import each
 from attnforge.errors import BuildError
 from attnforge.model.graph import Language, Pass, Unit
 from attnforge.model.release import UnitArchitectures, compiled_for
@@ -36,8 +36,8 @@ _SEPARATE = (
 def architectures(wanted: Sequence[Architecture], limits: Sequence[UnitArchitectures] = ()) -> Pass:
     """Return the pass that compiles every CUDA unit for ``wanted`` (machine code, no PTX), one after the other.
 
-    A unit that one of ``limits`` names is compiled for those alone that it can be compiled for; BuildError where these
-    are none. (SageAttention 2 gives all units one list: SA#291, ``wgmma not supported on .target``.)
+    A unit that one of ``limits`` names is compiled only for the architectures that it supports; BuildError if there are
+    none. (SageAttention 2 gives all units one list: SA#291, ``wgmma not supported on .target``.)
 
     The lowest comes last: the host's code registers the kernels of the last one, and a recipe may leave kernels out of
     the code for later architectures (nvcc lets each architecture's compile write the same stub file).
@@ -57,15 +57,13 @@ def architectures(wanted: Sequence[Architecture], limits: Sequence[UnitArchitect
 
 
 def _for_unit(name: str, wanted: Sequence[Architecture], limits: Sequence[UnitArchitectures]) -> Sequence[Architecture]:
-    """Return what of the target's architectures a unit is compiled for."""
+    """Return the target's architectures that a unit is compiled for."""
     chosen = compiled_for(name, wanted, limits)
     if wanted and not chosen:
         raise BuildError(
             f"upstream's build has {name}, which can't be compiled for any GPU of the target",
-            why="by the recipe it can be compiled for others than "
-            + ", ".join(architecture.sm for architecture in wanted)
-            + " alone",
-            hint="name a GPU that it serves too (`attnforge packages` lists them)",
+            why="by the recipe it does not support " + ", ".join(architecture.sm for architecture in wanted),
+            hint="name a GPU that it supports, too (`attnforge packages` lists them)",
         )
     return chosen
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnforge.compile.graph.passes.each import adding, unchanged
+from attnforge.compile.graph.each import adding, unchanged
 from attnforge.model.graph import Language, Pass
 
 # GCC collects when its heap has grown by 30 to 100 % (GCC manual, ggc-min-expand and ggc-min-heapsize). For

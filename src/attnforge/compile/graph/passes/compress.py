@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from attnforge.compile.graph.passes.each import adding, unchanged
+from attnforge.compile.graph.each import adding, unchanged
 from attnforge.model.graph import Language, Pass
 
 # Zstandard images need a driver of CUDA 12.4 or later (nvcc's manual, --compress-mode); every driver that runs CUDA 13

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attnforge.compile.graph.passes.each import adding
+from attnforge.compile.graph.each import adding
 from attnforge.model.graph import Language, Pass
 
 

@@ -1,8 +1,8 @@
 """Merges the units of a group into one, which compiles what they share once.
 
 The merged unit is a file of ours that includes the members' own files, compiled with the command that they have in
-common. Members stay apart wherever one could change what another means. What this misses, the compiler finds: the
-engine then compiles the members on their own.
+common. Units are not merged where one could change what another means. What this misses, the compiler finds: the
+engine then compiles the members separately.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _alike(units: Sequence[Unit], read: Read) -> list[list[Unit]]:
 
 @dataclass(frozen=True, slots=True)
 class _Ground:
-    """What units must have in common: the command but for its files, both folders, what their sources include, and
+    """What units must have in common: the command without its files, both folders, what their sources include, and
     whether and how their kernels are compiled in parts.
     """
 
@@ -72,7 +72,7 @@ class _Ground:
 
 
 def _ground(unit: Unit, read: Read) -> _Ground | None:
-    """Return what the unit stands on, or None where it has to stay apart."""
+    """Return what a unit must share with others of its group, or None if it can't be merged."""
     if unit.language is not Language.CUDA or unit.needs or len(unit.sources) != 1:
         return None
     source = unit.sources[0]
@@ -132,7 +132,7 @@ _SHOWN = 60
 
 
 def obstacles(text: str) -> tuple[str, ...]:
-    """Return why a source has to stay a unit of its own, in its order; nothing where it can be merged.
+    """Return why a source can't be merged with others, in its order; nothing if it can.
 
     At namespace scope it may have what brings no name into being: includes, conditions after the last of them (which
     then see the same macros in each member), explicit specializations and instantiations of templates. Macros, static
@@ -183,7 +183,7 @@ def _declared(code: str) -> list[str]:
 
 
 def _refused(head: str) -> list[str]:
-    """Return why a declaration must not be there, from what stands before its body or end; nothing for none."""
+    """Return why a declaration must not be there, from the text before its body or end; nothing if it may."""
     words = " ".join(head.split())
     if not words:
         return []

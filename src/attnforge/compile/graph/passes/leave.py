@@ -1,4 +1,4 @@
-"""Leaves units out whose objects are at hand elsewhere: in the kernels library of a universal wheel."""
+"""Leaves out units whose objects are in the kernels library of a universal wheel."""
 
 from __future__ import annotations
 

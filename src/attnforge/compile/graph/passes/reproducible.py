@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import PurePath
 
-from attnforge.compile.graph.passes.each import each
+from attnforge.compile.graph.each import each
 from attnforge.model.graph import Language, Pass, Unit
 
 
@@ -20,7 +20,7 @@ def reproducible(prefixes: Mapping[str, str]) -> Pass:
     nvcc's own steps, whose temporary names do not depend on the process. ``-g`` goes because a wheel is not debugged
     from it: in FlashAttention 2's flash_api.cpp it made 16 MB of 17 and 20 s of 54 (measured).
     """
-    # Of several that match, gcc takes the one that comes last: a folder that lies in another.
+    # Of several that match, gcc takes the last one: a folder that is inside another comes last.
     inner = sorted(
         prefixes.items(), key=lambda item: (sum(item[0].startswith(f"{other}/") for other in prefixes), item[1])
     )
@@ -33,7 +33,7 @@ def reproducible(prefixes: Mapping[str, str]) -> Pass:
         if unit.language is Language.CXX:
             return replace(unit, argv=(*argv, *maps))
         if unit.language is Language.CUDA:
-            # nvcc takes such a value apart at commas, and hands the parts to a shell as they are.
+            # nvcc takes such a value apart at commas, and hands the parts to a shell unchanged.
             flags = tuple(word for flag in maps for word in ("-Xcompiler", _through_nvcc(flag)))
             return replace(unit, argv=(*argv, *flags), module_id=module_id(unit, prefixes))
         return unit
@@ -47,7 +47,7 @@ def _through_nvcc(flag: str) -> str:
 
 
 def module_id(unit: Unit, prefixes: Mapping[str, str]) -> str:
-    """Return the name that cudafe++ puts into symbols of internal linkage: of the form of its own, from paths alone."""
+    """Return the name that cudafe++ puts into symbols of internal linkage: in its own form, made of paths only."""
     source = unit.sources[0] if unit.sources else unit.output
     for folder, name in sorted(prefixes.items(), reverse=True):
         source = source.replace(folder, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from attnforge.compile.graph.passes.each import each
+from attnforge.compile.graph.each import each
 from attnforge.model.graph import Language, Pass, Unit
 from attnforge.model.plan import Selection
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from attnforge.compile.graph.commands import codes
-from attnforge.compile.graph.passes.each import each, unchanged
+from attnforge.compile.graph.each import each, unchanged
 from attnforge.model.graph import Language, Pass, Unit
 from attnforge.model.kernels import JOINT
 from attnforge.model.sharing import Shared
@@ -15,8 +15,8 @@ from attnforge.model.sharing import Shared
 def share(shared: Sequence[Shared]) -> Pass:
     """Return the pass that names, in each unit, the architectures whose PTX is to be that of another one.
 
-    The command stays as it is: of its steps, one cicc is not run where its output follows from another's. So the unit's
-    object is the same with sharing and without. A merged unit is marked where all of its members are.
+    The command is unchanged: of its steps, a cicc is not run if its output follows from another's. So the unit's object
+    is the same with sharing and without. A merged unit is marked where all of its members are.
     """
 
     def mark(unit: Unit) -> Unit:

@@ -1,8 +1,8 @@
-"""Raises the C++ standard of units that see PyTorch's headers to what these need.
+"""Raises the C++ standard of units that include PyTorch's headers to the one that these need.
 
-Upstream's setup.py may name a standard of its own (FlashAttention 2.8.3: C++17), and a later PyTorch ask for a newer
-one (2.14: C++20, an #error in ATen/ATen.h). A unit that sees no header of PyTorch stays as it is, so that its object
-stays one for every PyTorch.
+Upstream's setup.py may name a standard (FlashAttention 2.8.3: C++17), and a later PyTorch may need a newer one
+(2.14: C++20, an #error in ATen/ATen.h). A unit that sees no header of PyTorch is unchanged, so that its object can be
+used with every PyTorch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from attnforge.compile.graph.passes.each import each
+from attnforge.compile.graph.each import each
 from attnforge.model.graph import Language, Pass, Unit
 
 _JOINED = re.compile(r"(?P<option>--?std=)(?P<dialect>c|gnu)\+\+(?P<year>\d\d)")

@@ -2,9 +2,9 @@
 
     magic, version, header length | header (JSON) | Zstandard frame of all outputs in order | digest
 
-The digest is over the key that the entry is for and all that stands before it. With a secret it is an HMAC: whoever can
-write to a shared store but does not know the secret can't make an entry that counts. Nothing is unpickled or run, and
-nothing is unpacked beyond the sizes that the header states.
+The digest is over the entry's key and all bytes before the digest. With a secret it is an HMAC: someone who can write
+to a shared store but does not know the secret can't make a valid entry. Nothing is unpickled or run, and nothing is
+unpacked beyond the sizes in the header.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Seal:
         return cls(hashlib.scrypt(secret, salt=_SALT, n=2**14, r=8, p=1, dklen=32) if secret else b"")
 
     def path(self, key: str) -> str:
-        """Return where the entry of a key lies in a store: ``ab/cdef...``. ValueError for what is no hex SHA-256."""
+        """Return where the entry of a key is in a store: ``ab/cdef...``. ValueError for what is no hex SHA-256."""
         if not _KEY.fullmatch(key):
             raise ValueError(f"a key is a hex SHA-256 in lower case, not {key!r}")
         name = hmac.new(self._secret, b"path " + key.encode(), "sha256").hexdigest() if self._secret else key

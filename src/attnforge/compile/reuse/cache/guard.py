@@ -42,7 +42,7 @@ class Remote(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a shared store may cost: seconds for one look-up and one upload, failures in a row until it is left alone.
+    """What a shared store may cost: seconds for a look-up and an upload, failures in a row until it is no longer used.
 
     ``queued_bytes`` wait for one of ``upload_threads`` at most; what comes on top is not uploaded.
     """
@@ -105,12 +105,12 @@ class _Breaker:
 class GuardedRemote:
     """A shared store that can't fail or stall a build.
 
-    Look-ups and uploads are counted apart: a store that is only readable, as a pull request's CI often has it, goes on
-    answering look-ups. One whose look-ups fail is down, and gets no uploads either.
+    Look-ups and uploads are counted separately. A store that is read-only, as in a pull request's CI, still answers
+    look-ups. One whose look-ups fail is down, and gets no uploads either.
     """
 
     def __init__(self, remote: Remote, limits: Limits, notices: Notices, count: Callable[[str], None]) -> None:
-        """Use ``remote``; ``count`` is told "uploads" or "upload_failures" for each upload."""
+        """Use ``remote``; ``count`` gets "uploads" or "upload_failures" for each upload."""
         self._remote = remote
         self._limits = limits
         self._notices = notices

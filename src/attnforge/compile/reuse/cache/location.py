@@ -1,7 +1,7 @@
 """Reads the URL of a shared store: which service of OpenDAL it is, and with which options. Pure.
 
 Credentials come from the variables that the clouds' own tools read. They are never part of a message: errors name the
-store by scheme, host and path alone.
+store by scheme, host and path only.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from attnforge.errors import RequestError
 
-# For stores whose protocol has no variables of its own. They count where the URL has no user.
+# For stores whose protocol has no variables. They are used if the URL has no user.
 USER, PASSWORD, TOKEN = "ATTNFORGE_STORE_USER", "ATTNFORGE_STORE_PASSWORD", "ATTNFORGE_STORE_TOKEN"
 CREDENTIAL_VARIABLES = (USER, PASSWORD, TOKEN)
 
