@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import pytest
@@ -22,20 +24,20 @@ GXX = HostCompiler(path="/usr/bin/g++", name="g++", version="12.2.0")
 
 
 # How long an example takes says how busy the machine is, and nothing of what is tested.
-settings.register_profile("any-machine", deadline=None)
-settings.load_profile("any-machine")
+# All the examples: ./forge test tests/unit --hypothesis-profile=thorough
+settings.register_profile("quick", deadline=None, max_examples=30)
+settings.register_profile("thorough", deadline=None, max_examples=300)
+settings.load_profile("quick")
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach the programs that tests start: a shell starts background jobs, as CI may be one, without it."""
+    """Let Ctrl-C reach the programs that tests start: a shell starts background jobs, as CI may be one, without it.
+
+    Take away the variables that name an environment: a PyTorch in one would be the target of plans.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(autouse=True)
-def no_active_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away the variables that name an environment: a PyTorch in one would be the target of plans."""
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        monkeypatch.delenv(variable, raising=False)
+        os.environ.pop(variable, None)
 
 
 def _host(**changes: Any) -> Host:
@@ -69,13 +71,25 @@ def make_host() -> Callable[..., Host]:
     return _host
 
 
+def _resolve(request: Request, version: str, host: Host) -> Resolution:
+    return resolve(request, find_recipe(request.package), version, SOURCE, host)
+
+
+_resolved = lru_cache(maxsize=512)(_resolve)
+
+
 @pytest.fixture
-def make_resolution() -> Callable[..., Resolution]:
-    """Resolve FlashAttention 2.8.3 for an H100 on such a host, with changes to the request."""
+def make_resolution(request: pytest.FixtureRequest) -> Callable[..., Resolution]:
+    """Resolve FlashAttention 2.8.3 for an H100 on such a host, with changes to the request.
+
+    Resolutions are frozen, so tests share them. A test that patches something may patch what plans come from: it gets
+    its own.
+    """
+    resolved = _resolve if "monkeypatch" in request.fixturenames else _resolved
 
     def make(*, host: Host | None = None, version: str = "2.8.3", **changes: Any) -> Resolution:
-        request = Request(**{"package": "flash-attn", "gpus": ("H100",), **changes})
-        return resolve(request, find_recipe(request.package), version, SOURCE, host or _host())
+        asked = Request(**{"package": "flash-attn", "gpus": ("H100",), **changes})
+        return resolved(asked, version, host or _host())
 
     return make
 

@@ -17,7 +17,7 @@ CHECKS = list(HealthCheck)
 PHASES = (Phase.generate, Phase.shrink)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=CHECKS)
+@settings(suppress_health_check=CHECKS)
 @given(case=cases())
 def test_a_request_is_never_our_own_fault(make_host: Callable[..., Host], case: Case) -> None:
     assert run(case, make_host()) in ALLOWED

@@ -10,7 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import attnforge.cli
@@ -62,21 +62,18 @@ def is_harmless(text: str) -> bool:
     return all(char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp") for char in text)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_nothing_that_is_printed_controls(text: str) -> None:
     assert is_harmless(visible(text))
     assert "\n" not in one_line(text) and "\t" not in one_line(text)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(categories=("L", "N", "P", "S", "Zs", "Mn"))))
 def test_text_stays_as_it_is(text: str) -> None:
     """Also letters of other scripts, box drawings and combining marks."""
     assert visible(text) == one_line(text) == text
 
 
-@settings(deadline=None)
 @given(st.recursive(st.text(st.characters(codec=None)), lambda inner: st.dictionaries(st.text(), inner), max_leaves=5))
 def test_json_stays_json(document: object) -> None:
     out = io.StringIO()
@@ -85,7 +82,6 @@ def test_json_stays_json(document: object) -> None:
     assert is_harmless(out.getvalue())
 
 
-@settings(deadline=None)
 @given(st.lists(st.text()))
 def test_each_text_is_one_line(texts: list[str]) -> None:
     out = io.StringIO()
@@ -93,7 +89,6 @@ def test_each_text_is_one_line(texts: list[str]) -> None:
     assert out.getvalue().count("\n") == len(texts)
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.text())
 def test_no_line_of_an_error_begins_as_ours_do(what: str, why: str, hint: str) -> None:
     out = io.StringIO()

@@ -170,7 +170,7 @@ def test_quotas_are_rounded_up(tmp_path: Path, quota: int, cpus: int) -> None:
 
 
 @given(cgroup=st.text(max_size=80), mounts=st.text(max_size=120), limit=st.text(max_size=30))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_in_these_files_is_survived(tmp_path: Path, cgroup: str, mounts: str, limit: str) -> None:
     encodable = [text.encode("utf-8", "replace").decode() for text in (cgroup, mounts, limit)]
     root = tree(tmp_path, encodable[0], encodable[1], {"memory.max": encodable[2], "cpu.max": encodable[2]})
@@ -183,7 +183,7 @@ def test_any_text_in_these_files_is_survived(tmp_path: Path, cgroup: str, mounts
     numbers=st.lists(st.one_of(st.none(), st.integers(0, 2 * TOTAL)), min_size=1, max_size=5),
     used=st.integers(0, TOTAL),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_limit_is_the_least_of_all_levels(tmp_path: Path, numbers: list[int | None], used: int) -> None:
     path = [f"l{index}" for index in range(len(numbers))]
     files: dict[str, str] = {}

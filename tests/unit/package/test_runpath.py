@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.elf import Elf
@@ -108,7 +108,6 @@ def test_where_it_was_built_does_not_change_the_bytes(link: Callable[..., bytes]
     assert one != other and without_build_paths(one) == without_build_paths(other)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(0, 299), st.binary(min_size=1, max_size=8))
 def test_what_is_no_library_is_returned_as_it_is(data: bytes, at: int, patch: bytes) -> None:
     assert without_build_paths(data) == data

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.errors import HostError, RequestError
@@ -311,7 +311,6 @@ NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"
 TREES = st.dictionaries(st.tuples(NAMES, NAMES), st.binary(max_size=200), min_size=1, max_size=8)
 
 
-@settings(max_examples=40, deadline=None)
 @given(tree=TREES, suffix=st.sampled_from([".tar.gz", ".tar.xz"]))
 def test_any_safe_tree_comes_out_as_it_went_in(tree: dict[tuple[str, str], bytes], suffix: str) -> None:
     files = {f"top/d{folder}/f{name}": content for (folder, name), content in tree.items()}
@@ -321,7 +320,6 @@ def test_any_safe_tree_comes_out_as_it_went_in(tree: dict[tuple[str, str], bytes
         assert contents(top) == {key.removeprefix("top/"): content for key, content in files.items()}
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data())
 def test_any_damage_is_an_error_or_harmless(data: st.DataObject) -> None:
     """Whatever bytes change: the same files, other files in the folder, or our error; nothing else escapes."""

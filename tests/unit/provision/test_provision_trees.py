@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.errors import RequestError
@@ -153,7 +153,6 @@ FILES = st.dictionaries(
 )
 
 
-@settings(max_examples=40, deadline=None)
 @given(files=FILES, data=st.data())
 def test_order_of_creation_does_not_count(files: dict[str, bytes], data: st.DataObject) -> None:
     shuffled = dict(data.draw(st.permutations(list(files.items()))))
@@ -165,7 +164,6 @@ def test_order_of_creation_does_not_count(files: dict[str, bytes], data: st.Data
         shutil.rmtree(two)
 
 
-@settings(max_examples=60, deadline=None)
 @given(one=FILES, two=FILES)
 def test_other_files_other_digest(one: dict[str, bytes], two: dict[str, bytes]) -> None:
     with tempfile.TemporaryDirectory() as name:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.knowledge.capabilities import capabilities, capabilities_of
@@ -305,7 +305,6 @@ def kernel_symbol(variant: Variant, dtype: str, flags: str = "") -> str:
     return f"_ZN5flash16flash_{kind}_kernelI{traits}{flags}EEvNS_16Flash_{kind}_paramsE"
 
 
-@settings(deadline=None)
 @given(st.sampled_from(sorted(variants(), key=repr)), st.sampled_from(["6half_t", "10bfloat16_t"]))
 def test_kernels_of_variants_that_are_left_out_are_known_by_their_names(variant: Variant, dtype: str) -> None:
     missing = unreachable(H100)
@@ -314,7 +313,6 @@ def test_kernels_of_variants_that_are_left_out_are_known_by_their_names(variant:
     assert bool(pattern.search(kernel_symbol(variant, dtype, flags))) == (variant in missing)
 
 
-@settings(deadline=None)
 @given(st.sampled_from([variant for variant in sorted(variants(), key=repr) if variant.kind == "backward"]))
 def test_kernels_around_the_backward_pass_go_with_the_last_variant_that_launches_them(variant: Variant) -> None:
     missing = unreachable(H100)

@@ -219,7 +219,7 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(key=st.sampled_from([field.alias or name for name, field in Recipe.model_fields.items()]), value=VALUES)
 def test_any_value_of_any_key_is_read_or_refused_by_its_key(tmp_path: Path, key: str, value: object) -> None:
     from unittest.mock import patch

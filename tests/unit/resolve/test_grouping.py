@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.errors import RequestError
@@ -152,7 +152,6 @@ def contiguous(kernels: Kernels, count: int) -> list[list[Kernels]]:
     return [[kernels[a:b] for a, b in itertools.pairwise((0, *inner, len(kernels)))] for inner in cuts]
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(ALL[:24]), min_size=1, max_size=7, unique=True), st.integers(1, 7), st.floats(1, 2))
 def test_the_longest_part_is_as_short_as_can_be(kernels: list[str], most: int, growth: float) -> None:
     def predict(unit: Kernels) -> Prediction:
@@ -173,7 +172,6 @@ def test_the_longest_part_is_as_short_as_can_be(kernels: list[str], most: int, g
             assert max(predict(part).seconds for part in found[count]) == min(allowed)
 
 
-@settings(deadline=None, max_examples=60)
 @given(selections, st.integers(1, 64), st.sampled_from(GROWTH))
 def test_groups_hold_every_kernel_once_within_the_limits(selection: Selection, slots: int, growth: float) -> None:
     chosen = choose(divisions_of(RECIPE, selection, growth), slots)
@@ -192,7 +190,6 @@ def test_groups_hold_every_kernel_once_within_the_limits(selection: Selection, s
         assert peaks[0] <= growth * max(peaks[1:])
 
 
-@settings(deadline=None, max_examples=60)
 @given(selections, st.integers(1, 64))
 def test_merging_is_never_worse_than_not_merging(selection: Selection, slots: int) -> None:
     divisions = divisions_of(RECIPE, selection)
@@ -201,7 +198,6 @@ def test_merging_is_never_worse_than_not_merging(selection: Selection, slots: in
     assert sum(merged) <= sum(apart) + 1e-6
 
 
-@settings(deadline=None, max_examples=30)
 @given(selections, st.randoms(use_true_random=False), st.sampled_from([1, 2, 4, 8]))
 def test_the_order_of_kernels_does_not_matter(selection: Selection, random: object, slots: int) -> None:
     shuffled = list(selection.kept)

@@ -17,7 +17,7 @@ from attnforge.recipes.catalogue import find_recipe
 from attnforge.recipes.refusals import rebuild_command
 
 Make = Callable[..., Resolution]
-quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def contents(plan: BuildPlan) -> dict[str, bytes]:

@@ -372,7 +372,7 @@ PAIRS = st.sets(
     min_size=1,
     max_size=12,
 )
-ON_A_PLAN = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
+ON_A_PLAN = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read_span(text: str) -> set[str]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.schedule.reservation import LATE_MARGIN, Reservation
@@ -134,7 +134,6 @@ class Run:
         return totals
 
 
-@settings(deadline=None)
 @given(st.lists(humps, min_size=1, max_size=20), st.integers(1, 8), st.integers(100, 400))
 def test_what_is_held_stays_within_the_budget(found: list[Hump], slots: int, budget: int) -> None:
     jobs = {str(number): hump for number, hump in enumerate(found)}
@@ -142,7 +141,6 @@ def test_what_is_held_stays_within_the_budget(found: list[Hump], slots: int, bud
     assert max(Run(Scheduler(slots, budget), jobs).totals(predictions)) <= budget
 
 
-@settings(deadline=None)
 @given(st.lists(humps, min_size=1, max_size=20), st.integers(1, 8), st.integers(100, 400), st.floats(0.84, 1.2))
 def test_it_is_not_exceeded_for_long_where_predictions_are_wrong(
     found: list[Hump], slots: int, budget: int, error: float

@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Iterable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.model.cost import Prediction
@@ -73,7 +73,6 @@ class Simulation:
             pass
 
 
-@settings(deadline=None)
 @given(graphs(), st.integers(1, 6), st.integers(1, 200))
 def test_every_job_runs_once_within_slots_and_budget(jobs: list[Job], slots: int, budget: int) -> None:
     simulation = Simulation(slots, budget)
@@ -82,7 +81,6 @@ def test_every_job_runs_once_within_slots_and_budget(jobs: list[Job], slots: int
     assert sorted(simulation.order) == sorted(job.id for job in jobs)
 
 
-@settings(deadline=None)
 @given(graphs(), st.integers(1, 4), st.integers(1, 200), st.integers(0, 25))
 def test_jobs_may_be_added_while_others_run(jobs: list[Job], slots: int, budget: int, first: int) -> None:
     simulation = Simulation(slots, budget)
@@ -93,7 +91,6 @@ def test_jobs_may_be_added_while_others_run(jobs: list[Job], slots: int, budget:
     assert sorted(simulation.order) == sorted(job.id for job in jobs)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(1, 100), st.integers(1, 50)), min_size=1, max_size=40), st.integers(1, 5))
 def test_it_is_near_the_best_where_memory_is_no_limit(costs: list[tuple[float, int]], slots: int) -> None:
     jobs = [Job(str(number), seconds, size) for number, (seconds, size) in enumerate(costs)]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.model.cost import Prediction
@@ -94,7 +94,6 @@ takes = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(takes, min_size=1, max_size=30), st.integers(1, 8), st.integers(100, 400))
 def test_it_is_between_the_bounds_of_any_schedule(jobs: list[Prediction], slots: int, budget: int) -> None:
     found = simulate([one(str(number), take) for number, take in enumerate(jobs)], slots, budget)

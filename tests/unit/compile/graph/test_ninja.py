@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.compile.graph.commands import arguments, language
@@ -247,7 +247,6 @@ def test_what_needs_no_shell_is_split(command: str, expected: tuple[str, ...]) -
     assert arguments(command, pytest.fail) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1))
 def test_quoted_words_come_back(words: list[str]) -> None:
     argv = ("program", *words)
@@ -289,7 +288,6 @@ _components = st.text(
 _absolute = _components.map(lambda name: f"/x/{name}")
 
 
-@settings(deadline=None)
 @given(
     st.lists(_absolute, min_size=1, max_size=4, unique=True),
     st.lists(_absolute, max_size=4),
@@ -312,7 +310,6 @@ def test_what_is_written_with_escapes_is_read_back(outputs: list[str], inputs: l
         assert set(unit.needs) == set(outputs) & {*inputs, *order}
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:

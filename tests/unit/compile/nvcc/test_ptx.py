@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.compile.nvcc.ptx import UnknownPtxError, derived, is_reordered, parts, read_ptx
@@ -15,7 +15,6 @@ FUNCTIONS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(functions=FUNCTIONS, data=st.data())
 def test_what_is_derived_is_what_cicc_writes_for_the_later_architecture(
     functions: list[tuple[str, int]], data: st.DataObject
@@ -27,7 +26,6 @@ def test_what_is_derived_is_what_cicc_writes_for_the_later_architecture(
     assert made == ptx("90", kept)
 
 
-@settings(deadline=None)
 @given(functions=FUNCTIONS)
 def test_nothing_is_changed_for_the_same_architecture(functions: list[tuple[str, int]]) -> None:
     text = ptx("90", functions)
@@ -88,7 +86,6 @@ def test_a_unit_without_functions_is_not_derived() -> None:
         derived(read_ptx(ptx("80", [("a", 3)])), "90", lambda name: True)
 
 
-@settings(deadline=None)
 @given(functions=FUNCTIONS, data=st.data())
 def test_another_order_is_told_from_another_function(functions: list[tuple[str, int]], data: st.DataObject) -> None:
     one = read_ptx(ptx("80", [("left$out", 5), *functions]))

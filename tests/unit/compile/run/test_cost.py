@@ -5,7 +5,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.compile.run.cost import DEFAULTS, ENOUGH, FASTEST, SLOWEST, STEP_DEFAULTS, CostModel, factors
@@ -126,7 +126,6 @@ def test_what_cannot_be_written_is_known_all_the_same(tmp_path: Path) -> None:
     assert costs.predict(unit()) == Prediction(10.0, 5)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(0, 10**12)), min_size=1))
 def test_a_prediction_lies_within_what_was_measured(samples: list[tuple[float, int]]) -> None:
     measured = Measured()
