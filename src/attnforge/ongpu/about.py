@@ -7,26 +7,26 @@ import inspect
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+
+from .protocol import AboutRequest, GpuFound, Loaded, Look, Signatures
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Answer ``{"do": "place" | "look" | "load" | "signatures", ...}``."""
+def answer(request: AboutRequest) -> object:
+    """Answer a request by its ``do``."""
     return {"place": _place, "look": _look, "load": _load, "signatures": _signatures}[request["do"]](request)
 
 
-def _place(request: dict[str, Any]) -> dict[str, Any]:
-    """Put the wheel's folders first on the search path, and import torch. ``search`` are these folders."""
+def _place(request: AboutRequest) -> dict[str, str]:
+    """Put the folders of ``search``, which have the wheel, first on the search path, and import torch."""
     sys.path[:0] = request["search"]
     return {"torch": importlib.import_module("torch").__version__}
 
 
-def _look(request: dict[str, Any]) -> dict[str, Any]:
-    """Say what is here; ``gpus`` is empty where torch sees none, memory in bytes, ``site`` the folder that has
-    torch."""
+def _look(request: AboutRequest) -> Look:
+    """Return the versions of Python and PyTorch, and the GPUs that PyTorch sees."""
     import torch
 
-    gpus = []
+    gpus: list[GpuFound] = []
     # Without a driver is_available() is False; it does not raise.
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         found = torch.cuda.get_device_properties(index)
@@ -40,17 +40,17 @@ def _look(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _load(request: dict[str, Any]) -> dict[str, Any]:
-    """Import modules by name. Returns where each was found."""
+def _load(request: AboutRequest) -> Loaded:
+    """Import ``modules`` by name; return the file of each."""
     return {"files": {name: _file(importlib.import_module(name)) for name in request["modules"]}}
 
 
-def _file(module: Any) -> str:
+def _file(module: object) -> str:
     return str(getattr(module, "__file__", "") or "")
 
 
-def _signatures(request: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters of a module's functions: those that are named, or all that are public and callable."""
+def _signatures(request: AboutRequest) -> Signatures:
+    """Return the parameters of a ``module``'s functions: of those in ``names``, or of all public ones."""
     module = importlib.import_module(request["module"])
     names = request.get("names") or [name for name in sorted(vars(module)) if not name.startswith("_")]
     found = {}

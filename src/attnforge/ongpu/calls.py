@@ -229,17 +229,21 @@ _OPENERS: dict[str, Callable[[], Package]] = {
 }
 
 
+def first(result: Any) -> torch.Tensor:
+    """Return the output of a call: of several results it is the first."""
+    out: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
+    return out
+
+
 def _translated(function: Callable[..., Any], names: Mapping[str, str]) -> Call:
-    """Call a package's function with our names of options; of several results the first is the output."""
+    """Call a package's function with our names of options."""
     taken = _taken(function, names)
 
     def call(*tensors: torch.Tensor, **options: Any) -> torch.Tensor:
         missing = sorted(options.keys() - taken)
         if missing:
             raise UnsupportedError(f"{function.__name__} has no option for {', '.join(missing)}")
-        result = function(*tensors, **{names[option]: value for option, value in options.items()})
-        out: torch.Tensor = result[0] if isinstance(result, (tuple, list)) else result
-        return out
+        return first(function(*tensors, **{names[option]: value for option, value in options.items()}))
 
     return call
 

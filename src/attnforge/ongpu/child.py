@@ -2,7 +2,7 @@
 
 A request names a module of this folder and what it gets: ``{"module": "about", "request": {...}}``. That module's
 ``answer`` returns the answer. An exception is the answer ``{"error": {"type", "text", "trace", "sticky"}}``;
-``sticky`` says that the GPU's context is lost, so that nothing more can be asked of this process.
+``sticky`` says that the GPU's context is lost: this process can do nothing more on the GPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any
 
 # What this folder is called in this process: no name that a package could have.
 PACKAGE = "attnforge_ongpu"
@@ -35,19 +34,17 @@ def install() -> None:
     spec.loader.exec_module(module)
 
 
-def answer_to(line: str) -> dict[str, Any]:
-    """Return the answer to a request; its exception where it raised one."""
+def answer_to(line: str) -> object:
+    """Return the answer to a request (protocol.py); ``Failed`` where it raised."""
     try:
         asked = json.loads(line)
-        module = importlib.import_module(f"{PACKAGE}.{asked['module']}")
-        found: dict[str, Any] = module.answer(asked["request"])
-        return found
+        return importlib.import_module(f"{PACKAGE}.{asked['module']}").answer(asked["request"])
     except Exception as error:
         return {"error": told(error)}
 
 
-def told(error: BaseException) -> dict[str, Any]:
-    """Return an exception as JSON types. The text is its first 2,000 characters, the trace its last 4,000."""
+def told(error: BaseException) -> dict[str, object]:
+    """Return an exception as ``protocol.Error``. The text is its first 2,000 characters, the trace its last 4,000."""
     trace = "".join(traceback.format_exception(type(error), error, error.__traceback__))
     kind = type(error).__name__
     return {"type": kind, "text": str(error)[:2000], "trace": trace[-4000:], "sticky": context_is_lost()}
@@ -75,10 +72,10 @@ def end_with(parent: int) -> None:
 def main() -> None:
     """Answer requests until stdin ends."""
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
-    # A crash is told by where it was, and leaves no core: that of a process with a GPU is as large as its memory.
+    # A crash prints its stack and leaves no core: the core of a process with a GPU is as large as its memory.
     faulthandler.enable()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Packages print, and so do libraries below Python: that goes to stderr, stdout is for answers alone.
+    # Packages print, and so do libraries below Python. Their output goes to stderr: stdout is only for answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     install()

@@ -9,9 +9,11 @@ relative error below 0.05, as integrators test it.
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import torch
+
+from .protocol import Measure
 
 # Upstream's tests add this to their bounds, for results that plain PyTorch hits exactly.
 _ABSOLUTE = 1e-5
@@ -43,25 +45,36 @@ def attention(
     """
     if dtype is not None:
         q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    rows, heads, columns = q.shape[1], q.shape[2], k.shape[1]
-    options = {
-        "causal": causal,
-        "scale": scale or q.shape[-1] ** -0.5,
-        "window": window,
-        "softcap": softcap,
-        "weights_dtype": weights_dtype,
-    }
-    step = max(1, slice_bytes // (4 * q.element_size() * heads * max(1, columns)))
+    scoring = _Scoring(scale or q.shape[-1] ** -0.5, causal, window, softcap, weights_dtype)
+    step = max(1, slice_bytes // (4 * q.element_size() * q.shape[2] * max(1, k.shape[1])))
     done = []
     for b in range(q.shape[0]):
-        keys, values = (x[b].transpose(0, 1).repeat_interleave(heads // x.shape[2], 0) for x in (k, v))
         slopes = None if alibi is None else (alibi if alibi.dim() == 1 else alibi[b])
-        parts = [
-            _rows(q[b, at : at + step].transpose(0, 1), keys, values, at, rows, slopes, options)
-            for at in range(0, rows, step)
-        ]
-        done.append(torch.cat(parts, 1).transpose(0, 1) if parts else q[b])
+        done.append(_sequence(q[b], k[b], v[b], slopes, scoring, step))
     return torch.stack(done)
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """How scores are made and masked."""
+
+    scale: float
+    causal: bool
+    window: tuple[int, int]
+    softcap: float
+    weights_dtype: torch.dtype | None
+
+
+def _sequence(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, slopes: torch.Tensor | None, scoring: _Scoring, step: int
+) -> torch.Tensor:
+    """Return one sequence, (rows, heads, head_dim), computed ``step`` rows at a time."""
+    rows = q.shape[0]
+    keys, values = (x.transpose(0, 1).repeat_interleave(q.shape[1] // x.shape[1], 0) for x in (k, v))
+    parts = [
+        _rows(q[at : at + step].transpose(0, 1), keys, values, at, rows, slopes, scoring) for at in range(0, rows, step)
+    ]
+    return torch.cat(parts, 1).transpose(0, 1) if parts else q
 
 
 def _rows(
@@ -71,26 +84,26 @@ def _rows(
     at: int,
     rows: int,
     slopes: torch.Tensor | None,
-    options: dict[str, Any],
+    scoring: _Scoring,
 ) -> torch.Tensor:
     """Return some rows of all heads, (heads, rows, head_dim), from row ``at`` of ``rows`` on."""
-    scores = (q * options["scale"]) @ k.transpose(1, 2)
-    if options["softcap"]:
-        scores = options["softcap"] * torch.tanh(scores / options["softcap"])
+    scores = (q * scoring.scale) @ k.transpose(1, 2)
+    if scoring.softcap:
+        scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
     # How far a column lies behind the row's own, which is aligned at the end.
     row = torch.arange(at, at + q.shape[1], device=q.device)[:, None] + k.shape[1] - rows
     behind = row - torch.arange(k.shape[1], device=q.device)[None, :]
     if slopes is not None:
         scores = scores - slopes[:, None, None] * behind.abs()  # in float32 at least, as upstream's bias is
-    hidden = _hidden(behind, options["causal"], *options["window"])
+    hidden = _hidden(behind, scoring.causal, *scoring.window)
     if hidden is None:
         weights = torch.softmax(scores, -1)
     else:
         # A row that sees nothing has to be 0, where softmax would give NaN, in gradients too.
         blind = hidden.all(-1, keepdim=True)
         weights = torch.softmax(scores.masked_fill(hidden & ~blind, float("-inf")), -1).masked_fill(blind, 0.0)
-    if options["weights_dtype"] is not None:
-        weights = weights.to(options["weights_dtype"])
+    if scoring.weights_dtype is not None:
+        weights = weights.to(scoring.weights_dtype)
     return weights.to(v.dtype) @ v
 
 
@@ -111,7 +124,7 @@ def exact() -> None:
     torch.set_float32_matmul_precision("highest")
 
 
-def figures(out: torch.Tensor, expected: torch.Tensor) -> dict[str, Any]:
+def figures(out: torch.Tensor, expected: torch.Tensor) -> Measure:
     """Return how far a result is from what is expected, where both are finite.
 
     ``largest_error``: of any element; ``cosine``: similarity of the whole; ``mean_relative``: the sum of errors over
@@ -140,7 +153,7 @@ def judge(
     *,
     gradient: bool = False,
     softcap: bool = False,
-) -> dict[str, Any]:
+) -> Measure:
     """Return ``figures``, with ``ok`` and the bound that it is by.
 
     ``rule`` is ``flash2``, ``flash3`` or ``quantized``; the first two need ``plain``, plain PyTorch attention in the
@@ -148,19 +161,25 @@ def judge(
     never ok.
     """
     if out.shape != expected.shape:
-        nothing = {"largest_error": 0.0, "cosine": 0.0, "mean_relative": 1.0, "not_finite": 0}
-        return {**nothing, "ok": False, "shape": list(out.shape), "expected_shape": list(expected.shape)}
+        return {
+            "largest_error": 0.0,
+            "cosine": 0.0,
+            "mean_relative": 1.0,
+            "not_finite": 0,
+            "ok": False,
+            "shape": list(out.shape),
+            "expected_shape": list(expected.shape),
+        }
     seen = figures(out, expected)
     if rule == "quantized":
-        ok = seen["cosine"] > 0.99 and seen["mean_relative"] < 0.05
-        return {**seen, "ok": ok and not seen["not_finite"]}
+        seen["ok"] = seen["cosine"] > 0.99 and seen["mean_relative"] < 0.05 and not seen["not_finite"]
+        return seen
     assert plain is not None
-    plain_error = figures(plain, expected)["largest_error"]
-    bound = _factor(rule, gradient, softcap) * plain_error + _absolute(
-        rule, expected, plain.dtype, softcap and gradient
-    )
-    ok = seen["largest_error"] <= bound and not seen["not_finite"]
-    return {**seen, "plain_error": plain_error, "bound": bound, "ok": ok}
+    seen["plain_error"] = figures(plain, expected)["largest_error"]
+    rounding = _absolute(rule, expected, plain.dtype, softcap and gradient)
+    seen["bound"] = _factor(rule, gradient, softcap) * seen["plain_error"] + rounding
+    seen["ok"] = seen["largest_error"] <= seen["bound"] and not seen["not_finite"]
+    return seen
 
 
 def _factor(rule: str, gradient: bool, softcap: bool) -> float:

@@ -11,35 +11,36 @@ import gc
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Callable
 
 import torch
 
 from . import calls, reference
+from .protocol import AccuracyFound, CellToTime, Prepared, RatesFound, Timing, TimingRequest
 
 Tensors = tuple[torch.Tensor, ...]
 
-# Inputs rotate through this much of what the GPU's L2 cache holds, so that no call finds its own in it.
+# Inputs rotate through so many times the size of the GPU's L2 cache, so that no call finds its inputs in the cache.
 _CACHES = 2
 
-# L2 where PyTorch does not tell it: more than any GPU of today has.
+# Bytes of L2 where PyTorch does not report it: more than any GPU of today has.
 _L2_BYTES = 128 * 2**20
 _MOST_SETS = 64
 
-# One set that is so many times the cache needs no other: little of its beginning is left when its end is reached.
+# A set of so many times the cache is enough: when its end is read, little of its beginning is still in the cache.
 _ALONE = 16
 
-# Rows of queries at the start, the middle and the end that are held against the reference.
+# Rows of queries at the start, the middle and the end that are compared with the reference.
 _ROWS = 64
 
-# A call that takes less gets another before it that does not count: it finds the GPU busy with itself. Milliseconds.
+# Milliseconds. A shorter call gets another one before it, which is not timed, so that the GPU is busy with it.
 _SHORT_MS = 20.0
 
 # The GPU is held back while the CPU issues calls, at its highest clock: cycles for each microsecond, and at most.
 _CYCLES = 2000
 _LONGEST_HOLD = 200_000_000
 
-# Sides of the product and bytes of the copy that are the yardsticks.
+# The yardsticks: sides of the matrices, and bytes of the copy.
 _MATRIX = {"cuda": 8192, "cpu": 256}
 _COPY_BYTES = {"cuda": 2**29, "cpu": 2**22}
 
@@ -51,10 +52,10 @@ class NotPreparedError(Exception):
 
 
 @dataclass
-class _Prepared:
-    """A call on each of some sets of inputs; ``ms`` is about what one takes, ``host_us`` what issuing one takes."""
+class _Call:
+    """A call on each of some sets of inputs: ``ms`` and ``host_us`` are estimates of its time and of issuing it."""
 
-    run: Callable[[int], Any]
+    run: Callable[[int], torch.Tensor]
     sets: int
     ms: float = 0.0
     host_us: float = 0.0
@@ -67,21 +68,20 @@ class _Held:
 
     packages: dict[str, calls.Package] = field(default_factory=dict)
     inputs: list[Tensors] = field(default_factory=list)
-    prepared: dict[str, _Prepared] = field(default_factory=dict)
+    prepared: dict[str, _Call] = field(default_factory=dict)
     buffers: dict[str, Tensors] = field(default_factory=dict)
 
 
 _HELD = _Held()
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Answer ``{"do": "open" | "prepare" | "time" | "rates" | "clear", ...}``."""
-    done = {"open": _open, "prepare": _prepare, "time": _time, "rates": _rates, "clear": _clear}
-    return done[request["do"]](request)
+def answer(request: TimingRequest) -> object:
+    """Answer a request by its ``do``."""
+    return _ANSWERS[request["do"]](request)
 
 
-def _open(request: dict[str, Any]) -> dict[str, Any]:
-    """Import a package, and say which kernels it has by name."""
+def _open(request: TimingRequest) -> dict[str, list[str]]:
+    """Import a package, and return the names of its kernels."""
     return {"kernels": sorted(_package(request["package"]).kernels)}
 
 
@@ -91,8 +91,8 @@ def _package(name: str) -> calls.Package:
     return _HELD.packages[name]
 
 
-def _clear(request: dict[str, Any]) -> dict[str, Any]:
-    """Give back what a cell held."""
+def _clear(request: TimingRequest) -> dict[str, object]:
+    """Free the memory of a cell."""
     _HELD.inputs.clear()
     _HELD.prepared.clear()
     gc.collect()
@@ -101,27 +101,27 @@ def _clear(request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _prepare(request: dict[str, Any]) -> dict[str, Any]:
-    """Make a call ready: inputs, a first call (which may compile), accuracy, about what it takes.
+def _prepare(request: TimingRequest) -> Prepared:
+    """Prepare a call: inputs, a first call (which may compile), accuracy, an estimate of the time.
 
-    ``kernel`` is one of the package's, "" for the one that it proposes.
+    ``kernel`` is one of the package's, "" for its default.
     """
     cell, device, kernel = request["cell"], request["device"], request["kernel"]
     reference.exact()
     if device == "cpu":
-        torch.set_num_threads(1)  # threads that wait for one another would time what else the machine does
+        torch.set_num_threads(1)  # with several threads, other load on the machine would change the times
     attention = _attention(_package(request["package"]), kernel, cell)
     if not _HELD.inputs:
         _HELD.inputs.extend(_make_inputs(cell, device, request["dtype"]))
     call = _backward(attention, _HELD.inputs) if cell["backward"] else _forward(attention, _HELD.inputs)
-    prepared = _Prepared(call, len(_HELD.inputs))
+    prepared = _Call(call, len(_HELD.inputs))
     accuracy = _accuracy(cell, _HELD.inputs[0], call(0))
     _estimate(prepared, device)
     _HELD.prepared[kernel] = prepared
     return {"ms": prepared.ms, "host_us": prepared.host_us, "sets": prepared.sets, "accuracy": accuracy}
 
 
-def _attention(package: calls.Package, kernel: str, cell: dict[str, Any]) -> Callable[[Tensors], torch.Tensor]:
+def _attention(package: calls.Package, kernel: str, cell: CellToTime) -> Callable[[Tensors], torch.Tensor]:
     """Return what calls a kernel on q, k, v; for the next token, the call that is made for it where there is one."""
     shape = cell["shape"]
     call = package.kernels[kernel] if kernel else package.dense
@@ -131,7 +131,7 @@ def _attention(package: calls.Package, kernel: str, cell: dict[str, Any]) -> Cal
     return lambda tensors: call(*tensors[:3], **options)
 
 
-def _make_inputs(cell: dict[str, Any], device: str, dtype: str) -> list[Tensors]:
+def _make_inputs(cell: CellToTime, device: str, dtype: str) -> list[Tensors]:
     """Return sets of q, k, v and a gradient of the output, normal random numbers."""
     shape, backward = cell["shape"], cell["backward"]
     rows = (shape["batch"], shape["rows"], shape["heads"], shape["head_dim"])
@@ -153,7 +153,7 @@ def _count_of_sets(size: int, device: str) -> int:
     return 1 if size >= _ALONE * cache else min(_MOST_SETS, 1 + math.ceil(_CACHES * cache / size))
 
 
-def _forward(attention: Callable[[Tensors], torch.Tensor], inputs: list[Tensors]) -> Callable[[int], Any]:
+def _forward(attention: Callable[[Tensors], torch.Tensor], inputs: list[Tensors]) -> Callable[[int], torch.Tensor]:
     def run(at: int) -> torch.Tensor:
         with torch.no_grad():
             return attention(inputs[at])
@@ -161,8 +161,8 @@ def _forward(attention: Callable[[Tensors], torch.Tensor], inputs: list[Tensors]
     return run
 
 
-def _backward(attention: Callable[[Tensors], torch.Tensor], inputs: list[Tensors]) -> Callable[[int], Any]:
-    """Return the backward pass alone: the forward passes are done here, once for each set."""
+def _backward(attention: Callable[[Tensors], torch.Tensor], inputs: list[Tensors]) -> Callable[[int], torch.Tensor]:
+    """Return the backward pass only: the forward passes are done here, once for each set."""
     outs = [attention(tensors) for tensors in inputs]
 
     def run(at: int) -> torch.Tensor:
@@ -172,10 +172,10 @@ def _backward(attention: Callable[[Tensors], torch.Tensor], inputs: list[Tensors
     return run
 
 
-def _accuracy(cell: dict[str, Any], inputs: Tensors, found: torch.Tensor) -> dict[str, Any]:
-    """Hold some rows of the output, or of the gradient of q, against attention in float32.
+def _accuracy(cell: CellToTime, inputs: Tensors, found: torch.Tensor) -> AccuracyFound:
+    """Compare some rows of the output, or of the gradient of q, with attention in float32.
 
-    A row depends on its own query alone, so that a hundred thousand need not be computed to know some.
+    A row depends only on its own query, so a few rows of a hundred thousand can be computed separately.
     """
     rows = cell["shape"]["rows"]
     starts = sorted({0, max(0, (rows - _ROWS) // 2), max(0, rows - _ROWS)}) if rows > 3 * _ROWS else [0]
@@ -183,11 +183,16 @@ def _accuracy(cell: dict[str, Any], inputs: Tensors, found: torch.Tensor) -> dic
     expected = [_expected(cell, inputs, start, end) for start, end in zip(starts, ends)]
     seen = [found[:, start:end] for start, end in zip(starts, ends)]
     judged = reference.judge("quantized", torch.cat(seen, 1), torch.cat(expected, 1))
-    names = ("cosine", "mean_relative", "largest_error", "not_finite")
-    return {**{name: judged[name] for name in names}, "right": judged["ok"]}
+    return {
+        "cosine": judged["cosine"],
+        "mean_relative": judged["mean_relative"],
+        "largest_error": judged["largest_error"],
+        "not_finite": judged["not_finite"],
+        "right": judged["ok"],
+    }
 
 
-def _expected(cell: dict[str, Any], inputs: Tensors, start: int, end: int) -> torch.Tensor:
+def _expected(cell: CellToTime, inputs: Tensors, start: int, end: int) -> torch.Tensor:
     shape = cell["shape"]
     # Masks are aligned at the end: what the last of these rows sees ends where they end.
     seen = end + shape["columns"] - shape["rows"] if shape["causal"] else shape["columns"]
@@ -199,15 +204,15 @@ def _expected(cell: dict[str, Any], inputs: Tensors, start: int, end: int) -> to
     return torch.autograd.grad(out, q, inputs[3][:, start:end].float())[0]
 
 
-def _estimate(prepared: _Prepared, device: str) -> None:
-    """Find out about what a call takes, by few calls where it takes long."""
+def _estimate(prepared: _Call, device: str) -> None:
+    """Estimate the time of a call; a long call is timed once."""
     prepared.ms, prepared.host_us = _timed(prepared, 1, device)
     if prepared.ms < _SHORT_MS:
         for _ in range(2):  # the second knows how long to hold the GPU back
             prepared.ms, prepared.host_us = _timed(prepared, 5, device)
 
 
-def _time(request: dict[str, Any]) -> dict[str, Any]:
+def _time(request: TimingRequest) -> Timing:
     """Time ``calls`` calls in a row; ``ms`` is the mean of one."""
     prepared = _HELD.prepared.get(request["kernel"])
     if prepared is None:
@@ -216,7 +221,7 @@ def _time(request: dict[str, Any]) -> dict[str, Any]:
     return {"ms": ms, "host_us": host_us}
 
 
-def _timed(prepared: _Prepared, count: int, device: str) -> tuple[float, float]:
+def _timed(prepared: _Call, count: int, device: str) -> tuple[float, float]:
     """Return milliseconds of a call, and the microseconds that the CPU took to issue it."""
 
     def run() -> None:
@@ -226,7 +231,7 @@ def _timed(prepared: _Prepared, count: int, device: str) -> tuple[float, float]:
     return _timed_on[device](run, count, prepared.ms, prepared.host_us)
 
 
-def _timed_on_gpu(run: Callable[[], Any], count: int, ms: float, host_us: float) -> tuple[float, float]:
+def _timed_on_gpu(run: Callable[[], object], count: int, ms: float, host_us: float) -> tuple[float, float]:
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     torch.cuda.synchronize()
     _hold_back(host_us * (count + 1))
@@ -243,13 +248,13 @@ def _timed_on_gpu(run: Callable[[], Any], count: int, ms: float, host_us: float)
 
 
 def _hold_back(microseconds: float) -> None:
-    """Keep the GPU busy with nothing while calls are issued: short ones would else be timed at the CPU's pace."""
+    """Keep the GPU busy while calls are issued. Otherwise short calls would be timed at the pace of the CPU."""
     hold = getattr(torch.cuda, "_sleep", None)
     if hold is not None:
         hold(min(_LONGEST_HOLD, int(_CYCLES * (50 + 1.5 * microseconds))))
 
 
-def _timed_on_cpu(run: Callable[[], Any], count: int, ms: float, host_us: float) -> tuple[float, float]:
+def _timed_on_cpu(run: Callable[[], object], count: int, ms: float, host_us: float) -> tuple[float, float]:
     began = time.perf_counter()
     for _ in range(count):
         run()
@@ -260,7 +265,7 @@ def _timed_on_cpu(run: Callable[[], Any], count: int, ms: float, host_us: float)
 _timed_on = {"cuda": _timed_on_gpu, "cpu": _timed_on_cpu}
 
 
-def _rates(request: dict[str, Any]) -> dict[str, Any]:
+def _rates(request: TimingRequest) -> RatesFound:
     """Measure the yardsticks: ``matrix`` in TFLOP/s of a bf16 product, ``memory`` in GB/s of a copy, read and write."""
     device = request["device"]
     if not _HELD.buffers:
@@ -274,3 +279,12 @@ def _rates(request: dict[str, Any]) -> dict[str, Any]:
     product_ms, _ = timed(lambda: torch.mm(a, b, out=out), 8, 0.0, 100.0)
     copy_ms, _ = timed(lambda: target.copy_(source), 8, 0.0, 100.0)
     return {"matrix": 2 * len(a) ** 3 / product_ms / 1e9, "memory": 2 * len(source) / copy_ms / 1e6}
+
+
+_ANSWERS: dict[str, Callable[[TimingRequest], object]] = {
+    "open": _open,
+    "prepare": _prepare,
+    "time": _time,
+    "rates": _rates,
+    "clear": _clear,
+}
