@@ -54,6 +54,9 @@ def test_arrows_go_one_way(path: Path) -> None:
         "ongpu": set(),
         "inwheel": set(),
         "package": {"package", "inwheel", "knowledge", *GROUND},
+        # The types of the messages to and from the program beside a wheel.
+        "check": {"check", "knowledge", "ongpu", *GROUND},
+        "bench": {"bench", "knowledge", "ongpu", *GROUND},
         "workflow": VERBS | GROUND | {"knowledge", "ongpu"},
     }.get(here, {here, "knowledge", *GROUND} if here in VERBS else None)
     if allowed is not None:

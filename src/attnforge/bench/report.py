@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from attnforge.bench.statistics import outcome, quartiles, ratio_interval
 from attnforge.model.benchmark import Accuracy, Against, Cell, Rate, Rates, Result, Status, Verdict
+from attnforge.ongpu.protocol import AccuracyFound, Error, RatesFound
 
 # How long the text of a failure may be: PyTorch explains itself at length.
 _LONGEST = 300
 
 
-def rates(samples: Sequence[Mapping[str, float]]) -> Rates:
+def rates(samples: Sequence[RatesFound]) -> Rates:
     """Return the yardsticks from their samples: ``matrix`` in TFLOP/s, ``memory`` in GB/s."""
     return Rates(matrix=_rate([one["matrix"] for one in samples]), memory=_rate([one["memory"] for one in samples]))
 
@@ -23,7 +23,7 @@ def _rate(samples: Sequence[float]) -> Rate:
     return Rate(median=median, low=low, high=high)
 
 
-def failed(side: str, error: Mapping[str, Any]) -> Result:
+def failed(side: str, error: Error) -> Result:
     """Return the result of a side that failed in a cell, from what the program beside the wheel says of it."""
     text = " ".join(str(error.get("text", "")).split())
     kind = str(error.get("type", ""))
@@ -41,7 +41,7 @@ def _status(kind: str, sticky: bool) -> Status:
 
 
 def timed(
-    side: str, cell: Cell, samples: Sequence[float], calls: int, host_us: float, accuracy: Mapping[str, Any]
+    side: str, cell: Cell, samples: Sequence[float], calls: int, host_us: float, accuracy: AccuracyFound
 ) -> Result:
     """Return the result of a side that was timed: rates by its median. Shares come with ``with_shares``."""
     low, median, high = quartiles(samples)

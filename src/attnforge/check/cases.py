@@ -9,6 +9,7 @@ from typing import Any
 
 from attnforge.knowledge.behaviour import Behaviour
 from attnforge.model.check import Case
+from attnforge.ongpu.protocol import Opened
 
 # In the order in which they come, for packages that have all.
 TOPICS = (
@@ -106,7 +107,7 @@ class Subject:
 def subject_of(
     behaviour: Behaviour,
     coverage: Mapping[str, Any] | None,
-    opened: Mapping[str, Any],
+    opened: Opened,
     quick: bool = False,
     only: tuple[str, ...] = (),
 ) -> Subject:

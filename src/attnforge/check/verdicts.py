@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
-from typing import Any
 
 from attnforge.knowledge.behaviour import Fault
-from attnforge.model.check import Case, CaseResult
-from attnforge.model.finding import Finding, Severity
-
-# The worst of several measurements: the largest of these, the smallest of the others.
-_LARGEST = ("largest_error", "mean_relative", "not_finite")
-_SMALLEST = ("cosine",)
+from attnforge.model.check import Case, CaseResult, Status
+from attnforge.model.finding import Finding, Severity, Topic
+from attnforge.ongpu.protocol import CheckAnswer, Error, Failed, Measure
 
 # Messages of CUDA for a kernel that was not compiled for this GPU.
 _NO_IMAGE = ("no kernel image is available", "cudaErrorNoKernelImageForDevice", "device kernel image is invalid")
@@ -72,9 +68,10 @@ _OPEN = ("call-failed", "graph-break", "no-kernel-image", "cuda-error")
 CODES = tuple(_MEANINGS)
 
 
-def result_of(case: Case, answer: Mapping[str, Any]) -> CaseResult:
+def result_of(case: Case, answer: CheckAnswer | Failed) -> CaseResult:
     """Return what an answer of ongpu/checks.py, or an error of the child, means for a case."""
     status, code, said = _outcome(case, answer)
+    given: CheckAnswer = {} if "error" in answer else answer
     return CaseResult(
         name=case.name,
         topic=case.topic,
@@ -83,11 +80,11 @@ def result_of(case: Case, answer: Mapping[str, Any]) -> CaseResult:
         status=status,
         code=code,
         said=said,
-        figures=_figures(answer),
-        changed_inputs=tuple(answer.get("changed_inputs", ())),
+        figures=_figures(given),
+        changed_inputs=tuple(given.get("changed_inputs", ())),
         promised=case.promised,
         fault=case.fault if code == "known-fault" else "",
-        seconds=round(float(answer.get("seconds", 0.0)), 4),
+        seconds=round(float(given.get("seconds", 0.0)), 4),
     )
 
 
@@ -103,7 +100,7 @@ def is_fatal(result: CaseResult) -> bool:
     return result.code == "no-kernel-image" and result.promised
 
 
-def _outcome(case: Case, answer: Mapping[str, Any]) -> tuple[str, str, str]:
+def _outcome(case: Case, answer: CheckAnswer | Failed) -> tuple[Status, str, str]:
     """Return status, code and what was seen."""
     if "error" in answer:
         return _of_error(case, answer["error"])
@@ -128,7 +125,7 @@ def _outcome(case: Case, answer: Mapping[str, Any]) -> tuple[str, str, str]:
     return "passed", "", str(answer.get("output", ""))
 
 
-def _off(measure: Mapping[str, Any]) -> str:
+def _off(measure: Measure) -> str:
     if "shape" in measure:
         return f"the result has the shape {measure['shape']} and should have {measure['expected_shape']}"
     if "bound" in measure:
@@ -136,7 +133,7 @@ def _off(measure: Mapping[str, Any]) -> str:
     return f"cosine similarity {measure['cosine']:.5f}, mean relative error {measure['mean_relative']:.4f}"
 
 
-def _of_error(case: Case, error: Mapping[str, Any]) -> tuple[str, str, str]:
+def _of_error(case: Case, error: Error) -> tuple[Status, str, str]:
     kind, text = str(error["type"]), str(error["text"])
     first = text.strip().splitlines()[0] if text.strip() else ""
     if kind == "Hang":
@@ -162,7 +159,7 @@ def last_words(trace: str) -> Iterator[str]:
     yield from [line.strip() for line in stack.splitlines() if line.strip().startswith("File ")][:1]
 
 
-def _of_left_out(case: Case, raised: str | None) -> tuple[str, str, str]:
+def _of_left_out(case: Case, raised: str | None) -> tuple[Status, str, str]:
     if raised is None:
         return "failed", "left-out-silent", f"{case.left_out} was left out, and the call raised nothing"
     if not all(any(word in raised for word in words) for words in case.words):
@@ -170,24 +167,27 @@ def _of_left_out(case: Case, raised: str | None) -> tuple[str, str, str]:
     return "raised", "", raised.splitlines()[0][:300]
 
 
-def _of_refused(case: Case, raised: str | None) -> tuple[str, str, str]:
+def _of_refused(case: Case, raised: str | None) -> tuple[Status, str, str]:
     if raised is None:
         return "failed", "error-silent", "upstream refuses such a call, and it raised nothing"
     said = next(iter(raised.splitlines()), "")[:300]
     return ("passed", "", said) if case.refused in raised else ("failed", "error-lost", said)
 
 
-def _figures(answer: Mapping[str, Any]) -> dict[str, float]:
-    """Return the worst figures of an answer. The bound is that of the measurement that comes nearest to its own."""
-    measures: Sequence[Mapping[str, Any]] = answer.get("measures", ())
-    found: dict[str, float] = dict(answer.get("figures", {}))
+def _figures(answer: CheckAnswer) -> dict[str, float]:
+    """Return the worst figures of an answer. The bound is that of the measure that is nearest to its own bound."""
+    measures = answer.get("measures", ())
+    found = dict(answer.get("figures", {}))
     if measures:
-        found |= {name: max(measure[name] for measure in measures) for name in _LARGEST}
-        found |= {name: min(measure[name] for measure in measures) for name in _SMALLEST}
+        found["largest_error"] = max(measure["largest_error"] for measure in measures)
+        found["mean_relative"] = max(measure["mean_relative"] for measure in measures)
+        found["not_finite"] = max(measure["not_finite"] for measure in measures)
+        found["cosine"] = min(measure["cosine"] for measure in measures)
         bounded = [measure for measure in measures if measure.get("bound")]
         if bounded:
             worst = max(bounded, key=lambda measure: measure["largest_error"] / measure["bound"])
-            found |= {name: worst[name] for name in ("largest_error", "bound", "plain_error")}
+            found["largest_error"] = worst["largest_error"]
+            found["bound"], found["plain_error"] = worst["bound"], worst["plain_error"]
     return {name: float(f"{value:.6g}") for name, value in found.items() if math.isfinite(value)}
 
 
@@ -212,11 +212,9 @@ def _failures(broken: Sequence[CaseResult], results: Sequence[CaseResult]) -> It
         worst = max(cases, key=_badness)
         means, hint, link = _MEANINGS[code]
         is_error = promised or code not in _OPEN
-        yield Finding(
-            code=code,
-            severity=Severity.ERROR if is_error else Severity.WARNING,
-            subject=topic,
-            seen=f"{len(cases)} of {total} cases; {worst.name}: {worst.said}",
+        yield Topic(code, topic).of(
+            Severity.ERROR if is_error else Severity.WARNING,
+            f"{len(cases)} of {total} cases; {worst.name}: {worst.said}",
             means=means if is_error else f"{means}; upstream does not promise that it works",
             hint=hint if is_error else "",
             link=link,
@@ -228,11 +226,8 @@ def _fault(fault: Fault, results: Sequence[CaseResult]) -> Iterator[Finding]:
     if seen:
         worst = max(seen, key=_badness)
         topics = ", ".join(dict.fromkeys(result.topic for result in seen))
-        yield Finding(
-            code="known-fault",
-            severity=Severity.WARNING,
-            subject=topics,
-            seen=f"{fault.id}, {len(seen)} of {len(results)} cases; {worst.name}: {worst.said}",
+        yield Topic("known-fault", topics).warning(
+            f"{fault.id}, {len(seen)} of {len(results)} cases; {worst.name}: {worst.said}",
             means=f"{_MEANINGS['known-fault'][0]}: {fault.message}",
             hint=fault.hint,
         )
@@ -248,11 +243,8 @@ def _changed(results: Sequence[CaseResult]) -> Iterator[Finding]:
     changing = [result for result in results if result.changed_inputs]
     if changing:
         names = sorted({name for result in changing for name in result.changed_inputs})
-        yield Finding(
-            code="inputs-changed",
-            severity=Severity.WARNING,
-            subject=", ".join(names),
-            seen=f"{len(changing)} of {len(results)} cases; {changing[0].name}",
+        yield Topic("inputs-changed", ", ".join(names)).warning(
+            f"{len(changing)} of {len(results)} cases; {changing[0].name}",
             means=f"a call writes into {', '.join(names)}, which the caller may still need",
             hint="hand over copies where they are used again",
         )
@@ -261,11 +253,8 @@ def _changed(results: Sequence[CaseResult]) -> Iterator[Finding]:
 def _refused(results: Sequence[CaseResult]) -> Iterator[Finding]:
     for said, group in groupby((one for one in results if one.status == "refused"), key=lambda one: one.said):
         cases = list(group)
-        yield Finding(
-            code="kernel-refused",
-            severity=Severity.INFO,
-            subject=cases[0].topic,
-            seen=f"{len(cases)} cases; {cases[0].name}: {said}",
+        yield Topic("kernel-refused", cases[0].topic).info(
+            f"{len(cases)} cases; {cases[0].name}: {said}",
             means="upstream has a function for each sort of GPU, and this one is not for it",
         )
 
@@ -274,22 +263,14 @@ def _not_run(results: Sequence[CaseResult]) -> Iterator[Finding]:
     left = [result for result in results if result.status == "not-run"]
     if left:
         topics = ", ".join(dict.fromkeys(result.topic for result in left))
-        yield Finding(
-            code="not-run",
-            severity=Severity.UNCHECKED,
-            subject=topics,
-            seen=f"{len(left)} of {len(results)} cases were not tried: {left[0].said}",
-            means="nothing is known of these",
+        yield Topic("not-run", topics).unchecked(
+            f"{len(left)} of {len(results)} cases were not tried: {left[0].said}", means="nothing is known of these"
         )
 
 
 def _skipped(results: Sequence[CaseResult]) -> Iterator[Finding]:
     for result in results:
         if result.status == "skipped":
-            yield Finding(
-                code="skipped",
-                severity=Severity.INFO,
-                subject=result.topic,
-                seen=result.said,
-                means="this was not tried; it does not change the verdict",
+            yield Topic("skipped", result.topic).info(
+                result.said, means="this was not tried; it does not change the verdict"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from attnforge.knowledge.host_compilers import major_version
-from attnforge.model.finding import Finding, Severity
+from attnforge.model.finding import Finding, Severity, Topic
 from attnforge.model.host import Disk, Host
 
 # Measured with nvcc 13.0, one architecture: forward units of flash-attn 2.8.3 without optional features peak at 3.35 to
@@ -28,14 +28,12 @@ def gigabytes(size: int) -> str:
 
 def system(host: Host) -> Finding:
     """Only Linux on x86_64 builds: the wheels' platform and the toolchains are for it."""
+    topic = Topic("system", "system")
     seen = f"{host.system} on {host.machine}"
     if (host.system, host.machine) == ("Linux", "x86_64"):
-        return Finding(code="system", severity=Severity.OK, subject="system", seen=seen)
-    return Finding(
-        code="system",
-        severity=Severity.ERROR,
-        subject="system",
-        seen=seen,
+        return topic.ok(seen)
+    return topic.error(
+        seen,
         means="attnforge builds wheels for Linux on x86_64, and only there",
         hint="use a Linux x86_64 machine, virtual machine or container",
     )
@@ -43,26 +41,19 @@ def system(host: Host) -> Finding:
 
 def libc(host: Host) -> Finding:
     """A wheel needs a glibc at least as new as the one that it was linked against."""
+    topic = Topic("libc", "C library")
     name, _, version = host.libc.partition(" ")
     if name == "glibc":
         means = f"a wheel that is linked here may need a system with glibc {version} or newer; audit tells exactly"
-        return Finding(
-            code="libc", severity=Severity.OK, subject="C library", seen=host.libc, means=means, link=f"{_FA}/1708"
-        )
+        return topic.ok(host.libc, means=means, link=f"{_FA}/1708")
     if name == "musl":
-        return Finding(
-            code="libc",
-            severity=Severity.ERROR,
-            subject="C library",
-            seen=host.libc,
+        return topic.error(
+            host.libc,
             means="PyTorch has no wheels for musl, and nvcc does not run on it",
             hint="build on a glibc system, for example in a Debian or AlmaLinux container",
         )
-    return Finding(
-        code="libc",
-        severity=Severity.UNCHECKED,
-        subject="C library",
-        seen="neither glibc nor musl was recognized",
+    return topic.unchecked(
+        "neither glibc nor musl was recognized",
         means="which systems the wheel will run on is not known until it is audited",
         hint="run attnforge audit on the wheel",
     )
@@ -72,11 +63,9 @@ def cores(host: Host) -> Finding:
     """How many compiles can run at once, as far as cores go."""
     limited = host.cpus < host.cpus_total
     seen = f"{host.cpus} of {host.cpus_total}, limited by {host.cpus_limited_by}" if limited else str(host.cpus)
-    return Finding(
-        code="cores",
-        severity=Severity.INFO if limited else Severity.OK,
-        subject="usable cores",
-        seen=seen,
+    return Topic("cores", "usable cores").of(
+        Severity.INFO if limited else Severity.OK,
+        seen,
         means=f"at most {host.cpus} compiles at once",
         hint="raise the container's CPU limit or affinity for a faster build" if limited else "",
     )
@@ -99,9 +88,7 @@ def memory(host: Host) -> Finding:
         f"{heavy} heavy (measured: about {gigabytes(HEAVY_UNIT_BYTES)} each)"
     )
     severity, hint = _memory_severity(state.limit_bytes, state.available_bytes)
-    return Finding(
-        code="memory", severity=severity, subject="memory", seen=seen, means=means, hint=hint, link=f"{_FA}/2493"
-    )
+    return Topic("memory", "memory").of(severity, seen, means=means, hint=hint, link=f"{_FA}/2493")
 
 
 def _memory_severity(limit: int, available: int) -> tuple[Severity, str]:
@@ -127,35 +114,29 @@ def _disk(disk: Disk) -> Finding:
     elsewhere = f"set {setting} to a folder on another disk, for example {setting}=/var/tmp/attnforge"
     code = f"disk-{disk.purpose}"
     if not disk.writable:
-        return Finding(
-            code=code,
-            severity=Severity.ERROR,
-            subject=subject,
-            seen=f"{disk.path} can't be written",
-            means="nothing can be built there",
-            hint=elsewhere,
+        return Topic(code, subject).error(
+            f"{disk.path} can't be written", means="nothing can be built there", hint=elsewhere
         )
     needs = f"a build needs about {gigabytes(_ROOMY[disk.purpose])} there (PyTorch's environment alone is 4.5 GB)"
     if disk.purpose == "temporary":
         needs = f"compilers keep up to {gigabytes(_ROOMY[disk.purpose])} of temporary files there"
     if disk.free_bytes < _LEAST[disk.purpose]:
-        return Finding(code=code, severity=Severity.ERROR, subject=subject, seen=seen, means=needs, hint=elsewhere)
+        return Topic(code, subject).error(seen, means=needs, hint=elsewhere)
     if disk.free_bytes < _ROOMY[disk.purpose]:
-        return Finding(code=code, severity=Severity.WARNING, subject=subject, seen=seen, means=needs, hint=elsewhere)
-    return Finding(code=code, severity=Severity.OK, subject=subject, seen=seen)
+        return Topic(code, subject).warning(seen, means=needs, hint=elsewhere)
+    return Topic(code, subject).ok(seen)
 
 
 def _shared(host: Host) -> Finding:
+    topic = Topic("disk-shared", "file systems")
     devices = {disk.purpose: disk.device for disk in host.disks}
     if len(set(devices.values())) <= 1:
-        return Finding(code="disk-shared", severity=Severity.OK, subject="file systems", seen="one for all folders")
+        return topic.ok("one for all folders")
     means = "a file can't be renamed from one to the other: attempts end with 'Invalid cross-device link'"
     together = devices.get("build") == devices.get("cache")
-    return Finding(
-        code="disk-shared",
-        severity=Severity.INFO if together else Severity.WARNING,
-        subject="file systems",
-        seen=", ".join(f"{purpose} on device {device}" for purpose, device in devices.items()),
+    return topic.of(
+        Severity.INFO if together else Severity.WARNING,
+        ", ".join(f"{purpose} on device {device}" for purpose, device in devices.items()),
         means=means,
         hint=""
         if together
@@ -166,15 +147,13 @@ def _shared(host: Host) -> Finding:
 
 def gpus(host: Host) -> Finding:
     """A build needs no GPU; checking results does."""
+    topic = Topic("gpus", "GPUs")
     if host.gpus:
         seen = ", ".join(f"{gpu.name} ({gpu.capability.dotted})" for gpu in host.gpus)
         means = "--gpu native builds for these"
-        return Finding(code="gpus", severity=Severity.OK, subject="GPUs", seen=seen, means=means)
-    return Finding(
-        code="gpus",
-        severity=Severity.INFO,
-        subject="GPUs",
-        seen="none",
+        return topic.ok(seen, means=means)
+    return topic.info(
+        "none",
         means="wheels build without one; the numbers that they compute can't be checked here",
         hint="name the GPUs that the wheel is for, for example --gpu H100",
     )
@@ -185,22 +164,18 @@ def driver(host: Host, target_cuda: str) -> Finding:
 
     Source: https://docs.nvidia.com/deploy/cuda-compatibility/ (minor version compatibility).
     """
+    topic = Topic("driver", "NVIDIA driver")
     link = "https://docs.nvidia.com/deploy/cuda-compatibility/"
     if not host.driver:
         means = "wheels build without one and don't run here" if not host.gpus else ""
-        return Finding(code="driver", severity=Severity.INFO, subject="NVIDIA driver", seen="none", means=means)
+        return topic.info("none", means=means)
     seen = f"{host.driver}, runs CUDA up to {host.driver_cuda or 'an unknown version'}"
     if target_cuda and host.driver_cuda and major_version(target_cuda) > major_version(host.driver_cuda):
-        return Finding(
-            code="driver",
-            severity=Severity.WARNING,
-            subject="NVIDIA driver",
-            seen=seen,
+        return topic.warning(
+            seen,
             means=f"a wheel for CUDA {target_cuda} can be built but not run here",
             hint=f"update the driver, or build for CUDA {major_version(host.driver_cuda)}: --cuda {host.driver_cuda}",
             link=link,
         )
     means = "that is the driver's limit and says nothing of the toolkit that compiles"
-    return Finding(
-        code="driver", severity=Severity.OK, subject="NVIDIA driver", seen=seen, means=means, link=f"{_FA}/1477"
-    )
+    return topic.ok(seen, means=means, link=f"{_FA}/1477")

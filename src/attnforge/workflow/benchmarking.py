@@ -1,4 +1,4 @@
-"""Has wheels timed on this machine's GPU, each in a process of its own, and makes a report of it."""
+"""Times wheels on this machine's GPU, each in its own process, and makes the report."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from attnforge.bench import report
 from attnforge.bench.sides import TITLES, backends, named, title
@@ -18,23 +18,21 @@ from attnforge.errors import RequestError, UncheckedError
 from attnforge.files import file_sha256
 from attnforge.knowledge.shapes import shapes
 from attnforge.model.benchmark import BenchReport, Cell, Dtype, Gpu, Result, Shape, Side
+from attnforge.ongpu.protocol import Failed, GpuFound, Look, RatesFound
 from attnforge.version import BUILDER
 from attnforge.workflow.beside import environment_beside
+from attnforge.workflow.child import Child
+from attnforge.workflow.contender import ANSWER_SECONDS, FIRST_SECONDS, Contender, Timing
+from attnforge.workflow.fitting import WheelFile, read_name
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import Child, Trial, WheelFile, read_name, trial
+from attnforge.workflow.trial import Trial, trial
 
-# Seconds for a first call, which may compile kernels (Triton), and for anything else that is asked.
-_FIRST_SECONDS = 240.0
-_ANSWER_SECONDS = 60.0
-
-# Rounds where nothing is held against anything, and where it is: the interval of a ratio narrows with rounds.
+# Rounds without and with --against: the interval of a ratio narrows with the number of rounds.
 ROUNDS = 7
 ROUNDS_AGAINST = 15
 
-# Seconds for which a side is timed in a round, and calls that may be in flight at once: the GPU's queue holds a
-# thousand kernels, and a call may be several.
+# Seconds for which a side is timed in a round.
 SAMPLE_SECONDS = 0.02
-_MOST_CALLS = 100
 
 
 @dataclass(frozen=True)
@@ -59,26 +57,14 @@ class BenchOptions:
     device: str = "cuda"
 
 
-@dataclass
-class _Contender:
-    """A side, the process that it is in, and how it does in the present cell."""
-
-    side: Side
-    child: Child
-    first: dict[str, Any] = field(default_factory=dict)
-    samples: list[float] = field(default_factory=list)
-    calls: int = 0
-    failure: Result | None = None
-
-
 @dataclass(frozen=True)
 class _Stand:
     """All that is timed: sides that could be opened, those that could not, and the process that has the yardsticks."""
 
-    contenders: tuple[_Contender, ...]
+    contenders: tuple[Contender, ...]
     sides: tuple[Side, ...]
     yardstick: Child
-    looked: dict[str, Any]
+    looked: Look
 
 
 def bench_wheels(
@@ -98,7 +84,7 @@ def bench_wheels(
     _refuse(files, len(against), options)
     if options.device == "cuda" and not options.python and not machine.host.gpus:
         # Before gigabytes are installed for nothing.
-        raise _no_gpu(f"nvidia-smi tells of none; driver: {machine.host.driver or 'none'}")
+        raise _no_gpu(f"nvidia-smi lists none; driver: {machine.host.driver or 'none'}")
     beside = environment_beside(machine, [file.path for file in files], options.python, options.torch, tell)
     options = replace(options, python=beside.python) if beside else options
     began = time.monotonic()
@@ -118,7 +104,7 @@ def _refuse(files: Sequence[WheelFile], against: int, options: BenchOptions) -> 
             raise RequestError(f"{file.package} has no attention that bench can call", hint=f"it calls {known}")
     if against and (against != 2 or files[0].package != files[1].package):
         raise RequestError(
-            "two wheels of one package can be held against each other",
+            "--against compares two wheels of one package",
             why=f"these are {' and '.join(file.package for file in files[:against])}",
             hint="time wheels of several packages without --against",
         )
@@ -150,7 +136,7 @@ def _stand(
     """Yield the processes with the wheels, opened; on leaving, they and their environments are gone."""
     with ExitStack() as stack:
         places = [stack.enter_context(_place(machine, file, options, tell)) for file in files]
-        # PyTorch alone, in the first wheel's Python: it has the yardsticks and the backends.
+        # A process with PyTorch only, in the first wheel's Python, measures the yardsticks and PyTorch's backends.
         alone = replace(places[0], search=())
         children = [stack.enter_context(Child(place)) for place in (*places, alone)]
         tell("starting processes")
@@ -163,7 +149,7 @@ def _stand(
         sides = [_opened(side, child) for side, child in zip(wheels, children, strict=False)]
         own = backends(looked[-1]["torch"], looked[-1]["python"]) if options.sdpa else ()
         pairs = [*zip(sides, children, strict=False), *((side, children[-1]) for side in own)]
-        contenders = tuple(_Contender(side, child) for side, child in pairs if not side.error)
+        contenders = tuple(Contender(side, child) for side, child in pairs if not side.error)
         yield _Stand(contenders, (*sides, *own), children[-1], looked[-1])
 
 
@@ -174,14 +160,14 @@ def _place(machine: Machine, file: WheelFile, options: BenchOptions, tell: Calla
         yield place
 
 
-def _look(child: Child) -> dict[str, Any]:
-    seen = child.ask("about", {"do": "look"}, _ANSWER_SECONDS)
+def _look(child: Child) -> Look:
+    seen: Look | Failed = child.ask("about", {"do": "look"}, ANSWER_SECONDS)
     if "error" in seen:
-        raise UncheckedError("PyTorch can't look at the GPU", why=str(seen["error"]["text"]))
+        raise UncheckedError("PyTorch can't use the GPU", why=seen["error"]["text"])
     return seen
 
 
-def _side(place: Trial, seen: dict[str, Any]) -> Side:
+def _side(place: Trial, seen: Look) -> Side:
     file = place.wheel
     return Side(
         name=title(file.package, file.version),
@@ -195,10 +181,11 @@ def _side(place: Trial, seen: dict[str, Any]) -> Side:
 
 
 def _opened(side: Side, child: Child) -> Side:
-    answer = child.ask("timing", {"do": "open", "package": side.package}, _FIRST_SECONDS)
-    return (
-        side.model_copy(update={"error": report.failed(side.name, answer["error"]).text}) if "error" in answer else side
-    )
+    answer: dict[str, object] | Failed = child.ask("timing", {"do": "open", "package": side.package}, FIRST_SECONDS)
+    if "error" not in answer:
+        return side
+    error = cast(Failed, answer)["error"]
+    return side.model_copy(update={"error": report.failed(side.name, error).text})
 
 
 # --- the timing itself
@@ -207,20 +194,22 @@ def _opened(side: Side, child: Child) -> Side:
 def _measured(stand: _Stand, options: BenchOptions, against: bool, tell: Callable[[str], None]) -> BenchReport:
     rounds = options.rounds or (ROUNDS_AGAINST if against else ROUNDS)
     wanted = cells(options.shapes) if options.shapes else grid(options.grid)
-    yardsticks: list[dict[str, float]] = []
+    how = Timing(options.dtype, options.device, options.seconds / rounds if options.seconds else SAMPLE_SECONDS)
+    yardsticks: list[RatesFound] = []
     done = []
     for at, cell in enumerate(wanted, 1):
         tell(f"timing {cell.name} ({at} of {len(wanted)})")
-        results = _timed_cell(stand, cell, options, rounds, yardsticks)
+        results = _timed_cell(stand, cell, how, rounds, yardsticks)
         done.append(cell.model_copy(update={"results": results}))
     return _reported(stand, options, rounds, done, yardsticks)
 
 
 def _reported(
-    stand: _Stand, options: BenchOptions, rounds: int, done: Sequence[Cell], yardsticks: Sequence[dict[str, float]]
+    stand: _Stand, options: BenchOptions, rounds: int, done: Sequence[Cell], yardsticks: Sequence[RatesFound]
 ) -> BenchReport:
     rates = report.rates(yardsticks)
-    seen = stand.looked["gpus"][0] if options.device == "cuda" else {"name": "CPU", "capability": "", "memory": 0}
+    cpu: GpuFound = {"name": "CPU", "capability": "", "memory": 0}
+    seen = stand.looked["gpus"][0] if options.device == "cuda" else cpu
     return BenchReport(
         builder=BUILDER,
         date=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -238,69 +227,23 @@ def _reported(
 
 
 def _timed_cell(
-    stand: _Stand, cell: Cell, options: BenchOptions, rounds: int, yardsticks: list[dict[str, float]]
+    stand: _Stand, cell: Cell, how: Timing, rounds: int, yardsticks: list[RatesFound]
 ) -> tuple[Result, ...]:
-    """Have each side prepare, then take turns: a clock that drifts, or heat, then falls on all alike."""
+    """Have each side prepare, then take turns: so a clock that drifts, or heat, is the same for all."""
     for contender in stand.contenders:
-        contender.samples, contender.calls, contender.failure = [], 0, None
-        _prepare(contender, cell, options)
+        contender.enter(cell, how)
     for turn in range(rounds):
-        yardsticks.append(_yardsticks(stand.yardstick, options))
+        yardsticks.append(_yardsticks(stand.yardstick, how))
         first = turn % max(1, len(stand.contenders))
         for contender in (*stand.contenders[first:], *stand.contenders[:first]):
-            _sample(contender, cell, options, rounds)
+            contender.sample()
     for child in {id(one.child): one.child for one in stand.contenders}.values():
-        child.ask("timing", {"do": "clear", "device": options.device}, _ANSWER_SECONDS)
-    return tuple(_result(contender, cell) for contender in stand.contenders)
+        child.ask("timing", {"do": "clear", "device": how.device}, ANSWER_SECONDS)
+    return tuple(contender.result() for contender in stand.contenders)
 
 
-def _yardsticks(child: Child, options: BenchOptions) -> dict[str, float]:
-    answer = child.ask("timing", {"do": "rates", "device": options.device}, _ANSWER_SECONDS)
+def _yardsticks(child: Child, how: Timing) -> RatesFound:
+    answer: RatesFound | Failed = child.ask("timing", {"do": "rates", "device": how.device}, ANSWER_SECONDS)
     if "error" in answer:
-        raise UncheckedError("the GPU's own rates can't be measured", why=str(answer["error"]["text"]))
+        raise UncheckedError("the GPU's own rates can't be measured", why=answer["error"]["text"])
     return answer
-
-
-def _prepare(contender: _Contender, cell: Cell, options: BenchOptions) -> None:
-    asked = {"cell": cell.to_json(), "dtype": options.dtype}
-    answer = _asked(contender, "prepare", options, _FIRST_SECONDS, asked)
-    if "error" not in answer:
-        contender.first = answer
-
-
-def _sample(contender: _Contender, cell: Cell, options: BenchOptions, rounds: int) -> None:
-    """Time a side once; a process that had to be started anew, for a side beside it, prepares again."""
-    if contender.failure:
-        return
-    milliseconds = 1e3 * (options.seconds / rounds if options.seconds else SAMPLE_SECONDS)
-    expected = max(contender.first["ms"], 1e-4)
-    contender.calls = contender.calls or min(_MOST_CALLS, max(1, round(milliseconds / expected)))
-    patience = _ANSWER_SECONDS + 20 * contender.calls * expected / 1e3
-    answer = _asked(contender, "time", options, patience, {"calls": contender.calls})
-    if answer.get("error", {}).get("type") == "NotPreparedError":
-        contender.failure = None
-        _prepare(contender, cell, options)
-        answer = {} if contender.failure else _asked(contender, "time", options, patience, {"calls": contender.calls})
-    if "ms" in answer:
-        contender.samples.append(answer["ms"])
-
-
-def _asked(
-    contender: _Contender, what: str, options: BenchOptions, patience: float, more: dict[str, Any]
-) -> dict[str, Any]:
-    """Ask a side's process; a failure is its result in this cell."""
-    side = contender.side
-    request = {"do": what, "package": side.package, "kernel": side.kernel, "device": options.device, **more}
-    answer = contender.child.ask("timing", request, patience)
-    if "error" in answer:
-        contender.failure = report.failed(side.name, answer["error"])
-    return answer
-
-
-def _result(contender: _Contender, cell: Cell) -> Result:
-    if contender.failure:
-        return contender.failure
-    first = contender.first
-    return report.timed(
-        contender.side.name, cell, contender.samples, contender.calls, first["host_us"], first["accuracy"]
-    )

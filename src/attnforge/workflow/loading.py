@@ -9,11 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from attnforge import process
+from attnforge.check.observations import NO_DRIVER
 from attnforge.errors import BuildError
 from attnforge.model.events import Message
 from attnforge.model.universal import Pair, Universal, UniversalModule
 from attnforge.workflow.pairs import PairEnvironments
-from attnforge.workflow.trial import NO_DRIVER, unpack
+from attnforge.workflow.trial import unpack
 from attnforge.workflow.universal import Site
 
 # Memory that importing PyTorch takes without a GPU (0.4 to 0.6 GB were seen), and some room.

@@ -9,10 +9,17 @@ from attnforge.bench import report
 from attnforge.bench.sides import backends, named
 from attnforge.bench.work import cells
 from attnforge.model.benchmark import BenchReport, Cell, Gpu, Shape, Side
+from attnforge.ongpu.protocol import AccuracyFound, RatesFound
 
-RIGHT = {"cosine": 0.999998, "mean_relative": 0.002, "largest_error": 0.0009, "not_finite": 0, "right": True}
-WRONG = {"cosine": 0.41, "mean_relative": 0.9, "largest_error": 3.0, "not_finite": 7, "right": False}
-RATES = [{"matrix": 700.0, "memory": 3300.0}, {"matrix": 710.0, "memory": 3310.0}]
+RIGHT: AccuracyFound = {
+    "cosine": 0.999998,
+    "mean_relative": 0.002,
+    "largest_error": 0.0009,
+    "not_finite": 0,
+    "right": True,
+}
+WRONG: AccuracyFound = {"cosine": 0.41, "mean_relative": 0.9, "largest_error": 3.0, "not_finite": 7, "right": False}
+RATES: list[RatesFound] = [{"matrix": 700.0, "memory": 3300.0}, {"matrix": 710.0, "memory": 3310.0}]
 
 
 def shape(name: str = "video", **changes: Any) -> Shape:
@@ -25,7 +32,7 @@ def wheel(name: str = "FlashAttention 2", **changes: Any) -> Side:
     return Side(**{"name": name, "torch": "2.11.0", **values, **changes})
 
 
-def cell(one: Shape, times: Mapping[str, Sequence[float]], **accuracy: Mapping[str, Any]) -> Cell:
+def cell(one: Shape, times: Mapping[str, Sequence[float]], **accuracy: AccuracyFound) -> Cell:
     """A cell where each side took these milliseconds; ``accuracy`` by the side's first word."""
     (empty,) = cells([one])
     results = [

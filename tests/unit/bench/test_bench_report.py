@@ -20,7 +20,7 @@ from attnforge.model.benchmark import BenchReport, Verdict
 FLASH, OTHER = "FlashAttention 2", "SDPA cuDNN"
 
 
-def error(kind: str, text: str = "why", **more: Any) -> dict[str, Any]:
+def error(kind: str, text: str = "why", **more: Any) -> Any:
     return {"type": kind, "text": text, "trace": "", "sticky": False, **more}
 
 

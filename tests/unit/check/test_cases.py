@@ -39,7 +39,7 @@ SAGE: dict[str, Any] = {
     "cache": False,
     "cache_takes": [],
 }
-OPENED = {
+OPENED: dict[str, Any] = {
     "flash-attn": FLASH_2,
     "flash-attn-3": FLASH_3,
     "flash-attn-4": FLASH_4,
@@ -152,7 +152,7 @@ def test_flash_attention_3_rounds_smaller_head_dimensions_up() -> None:
 
 
 def test_nothing_is_asked_of_a_call_that_it_does_not_take() -> None:
-    opened = {
+    opened: Any = {
         **FLASH_2,
         "cache_takes": ["lengths", "alibi"],
         "varlen_takes": ["causal"],

@@ -16,11 +16,13 @@ from attnforge.cli import main as program
 from attnforge.errors import RequestError, UncheckedError
 from attnforge.model.benchmark import Shape, Side
 from attnforge.model.host import Host
+from attnforge.ongpu.protocol import Look, RatesFound
 from attnforge.workflow import benchmarking
 from attnforge.workflow import machine as machines
 from attnforge.workflow.benchmarking import BenchOptions, bench_wheels
+from attnforge.workflow.child import Child
+from attnforge.workflow.contender import Contender, Timing
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import Child
 from standins.forge import TORCH_WITHOUT_GPU
 
 SHAPE = Shape(
@@ -107,13 +109,11 @@ class Straw:
 
 def timed(straw: Straw, kernels: tuple[str, ...], rounds: int = 3) -> tuple[Any, ...]:
     child = cast(Child, straw)
-    contenders = tuple(
-        benchmarking._Contender(Side(name=kernel, package="sdpa", kernel=kernel), child) for kernel in kernels
-    )
-    stand = benchmarking._Stand(contenders, tuple(one.side for one in contenders), child, {})
+    contenders = tuple(Contender(Side(name=kernel, package="sdpa", kernel=kernel), child) for kernel in kernels)
+    stand = benchmarking._Stand(contenders, tuple(one.side for one in contenders), child, cast(Look, {}))
     (cell,) = cells([SHAPE])
-    yardsticks: list[dict[str, float]] = []
-    results = benchmarking._timed_cell(stand, cell, BenchOptions(), rounds, yardsticks)
+    yardsticks: list[RatesFound] = []
+    results = benchmarking._timed_cell(stand, cell, Timing("bf16", "cuda", 0.02), rounds, yardsticks)
     assert len(yardsticks) == rounds
     return results
 

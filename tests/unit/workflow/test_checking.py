@@ -16,7 +16,7 @@ from attnforge.model.audit import ModuleReport
 from attnforge.model.check import CheckReport
 from attnforge.model.plan import BuildPlan
 from attnforge.package.archive import Member, write_wheel
-from attnforge.workflow.checking import _modules_of, check, write_check
+from attnforge.workflow.checking import check, modules_of, write_check
 from attnforge.workflow.machine import Machine
 
 TORCH = """
@@ -150,7 +150,7 @@ def test_modules_of_pairs_are_imported_by_the_name_of_their_loader() -> None:
     pairs = [ModuleReport(path=f"demo/_C/{name}", size=1, pair="torch2.11-py3.11") for name in suffixes]
     library = ModuleReport(path="demo/_C/lib_C-0123456789abcdef.so", size=1)
     plain = ModuleReport(path="demo/_host.abi3.so", size=1)
-    assert _modules_of((library, *pairs, plain), None) == ("demo._C", "demo._host")
+    assert modules_of((library, *pairs, plain), None) == ("demo._C", "demo._host")
 
 
 def test_a_module_that_needs_the_driver_is_unchecked_without_one(environ: dict[str, str], tmp_path: Path) -> None:

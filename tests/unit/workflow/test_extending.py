@@ -20,9 +20,9 @@ from attnforge.provision.source import open_local
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.workflow import machine as machines
 from attnforge.workflow.extending import Extension, extend, plan_extension
+from attnforge.workflow.fitting import read_name
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.sources.kinds import Commit, Folder
-from attnforge.workflow.trial import read_name
 
 NAME = "flash_attn-2.8.3+cu130torch2.11to2.12.py3.12.sm90-py3-none-linux_x86_64.whl"
 MODULE = UniversalModule(name="flash_attn_2_cuda", library="libflash_attn_2_cuda-0123456789abcdef.so")

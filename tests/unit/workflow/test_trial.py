@@ -18,8 +18,10 @@ from attnforge.errors import HostError, RequestError, WheelError
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
 from attnforge.workflow.asking import torch_requirements
+from attnforge.workflow.child import Child
+from attnforge.workflow.fitting import chosen_pair, read_name
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import Child, Trial, chosen_pair, read_name, trial
+from attnforge.workflow.trial import Trial, trial
 from standins.forge import TORCH_WITHOUT_GPU, wait_until
 
 NAME = "tiny-1.0+ours-py3-none-any.whl"
@@ -49,7 +51,7 @@ def machine(tmp_path: Path) -> Machine:
     return Machine({"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "ATTNFORGE_CACHE": str(tmp_path / "cache")})
 
 
-def load(child: Child, name: str, timeout: float = 60) -> dict[str, object]:
+def load(child: Child, name: str, timeout: float = 60) -> Any:
     return child.ask("about", {"do": "load", "modules": [name]}, timeout)
 
 
@@ -57,7 +59,7 @@ def test_a_wheel_is_unpacked_beside_an_interpreter_and_nothing_stays(machine: Ma
     with trial(machine, read_name(wheel), python=sys.executable) as place, Child(place) as child:
         looked = child.ask("about", {"do": "look"}, 60)
         assert (looked["torch"], looked["gpus"]) == ("2.11.0+cu130", [])
-        assert set(load(child, "good")["files"]) == {"good"}  # type: ignore[call-overload]
+        assert set(load(child, "good")["files"]) == {"good"}
         assert "error" not in load(child, "aside")
         signatures = child.ask("about", {"do": "signatures", "module": "good"}, 60)
         assert signatures == {"functions": {"f": ["a", "b"]}}
@@ -97,7 +99,9 @@ PARENT = """
 import sys
 from pathlib import Path
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.trial import Child, read_name, trial
+from attnforge.workflow.child import Child
+from attnforge.workflow.fitting import read_name
+from attnforge.workflow.trial import trial
 
 machine = Machine({"PATH": "/usr/bin:/bin", "HOME": sys.argv[2], "ATTNFORGE_CACHE": sys.argv[2]})
 with trial(machine, read_name(Path(sys.argv[1])), python=sys.executable) as place, Child(place) as child:
