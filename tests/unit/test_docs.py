@@ -213,7 +213,7 @@ def _codes_of(path: Path) -> Iterator[str]:
 
 def _makers(tree: ast.Module) -> tuple[set[str], dict[str, str]]:
     """Functions whose first parameter is a code, and those that put a prefix before it."""
-    taking, prefixed = set(), {}
+    taking, prefixed = {"Topic"}, {}
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef) and node.args.args:
             if node.args.args[0].arg == "code":
@@ -245,7 +245,11 @@ def test_every_topic_has_its_row_in_order() -> None:
 def test_every_finding_of_a_check_has_its_row() -> None:
     rows = [line for line in section(page("checking"), "How to read it").splitlines() if line.startswith("| `")]
     named = [name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])]
-    source = (SOURCE / "workflow" / "checking.py", SOURCE / "check" / "verdicts.py")
+    source = (
+        SOURCE / "workflow" / "checking.py",
+        SOURCE / "check" / "verdicts.py",
+        SOURCE / "check" / "observations.py",
+    )
     written = {code for path in source for code in _codes_of(path)} | set(CODES)
     assert len(named) == len(set(named))
     assert set(named) == written
