@@ -1,13 +1,14 @@
-"""Looks at the machine once. Nothing else reads it."""
+"""Reads the machine once. Nothing else reads it."""
 
 from __future__ import annotations
 
 import os
 import platform
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from attnforge import process
 from attnforge.host.graphics import find_graphics
@@ -28,42 +29,41 @@ def probe(environ: Mapping[str, str], folders: Folders, runner: Runner = process
 
     Files of the system are read under ``root`` (/proc, /sys, /usr/local), programs are found on ``environ``'s PATH and
     run by ``runner``. A program that is missing or fails leaves its field empty. HostError where the machine does not
-    tell its memory.
+    report its memory.
     """
     programs = Programs(runner, environ)
-    uv = _uv(programs)
     total = os.cpu_count() or 1
     cpus, cpus_limited_by = usable_cpus(len(os.sched_getaffinity(0)), total, root)
+    return Host(
+        system=platform.system(),
+        machine=platform.machine(),
+        libc=find_libc(root),
+        cpus=cpus,
+        cpus_total=total,
+        cpus_limited_by=cpus_limited_by,
+        memory=usable_memory(root),
+        disks=find_disks(folders, environ),
+        torch=_distribution("torch"),
+        python=platform.python_version(),
+        **_asked(programs, root),
+    )
+
+
+def _asked(programs: Programs, root: Path) -> dict[str, Any]:
+    """Return the fields that programs answer; all of them run at the same time."""
+    uv = _uv(programs)
     with ThreadPoolExecutor(_AT_ONCE) as pool, ThreadPoolExecutor(_AT_ONCE) as inner:
-        interpreters = pool.submit(find_interpreters, programs, uv, inner.map)
-        toolkits = pool.submit(find_toolkits, programs, root)
-        compilers = pool.submit(find_compilers, programs)
-        graphics = pool.submit(find_graphics, programs)
-        pip = pool.submit(_pip, programs)
-        uv_version = pool.submit(_version_of, programs, uv)
-        git = pool.submit(_version_of, programs, str(programs.find("git") or ""))
-        seen = graphics.result()
-        return Host(
-            system=platform.system(),
-            machine=platform.machine(),
-            libc=find_libc(root),
-            cpus=cpus,
-            cpus_total=total,
-            cpus_limited_by=cpus_limited_by,
-            memory=usable_memory(root),
-            toolkits=toolkits.result(),
-            compilers=compilers.result(),
-            interpreters=interpreters.result(),
-            gpus=seen.gpus,
-            driver=seen.driver,
-            driver_cuda=seen.driver_cuda,
-            disks=find_disks(folders, environ),
-            pip=pip.result(),
-            uv=uv_version.result(),
-            git=git.result(),
-            torch=_distribution("torch"),
-            python=platform.python_version(),
-        )
+        answers: dict[str, Future[Any]] = {
+            "interpreters": pool.submit(find_interpreters, programs, uv, inner.map),
+            "toolkits": pool.submit(find_toolkits, programs, root),
+            "compilers": pool.submit(find_compilers, programs),
+            "pip": pool.submit(_pip, programs),
+            "uv": pool.submit(_version_of, programs, uv),
+            "git": pool.submit(_version_of, programs, str(programs.find("git") or "")),
+        }
+        seen = pool.submit(find_graphics, programs).result()
+        graphics = {"gpus": seen.gpus, "driver": seen.driver, "driver_cuda": seen.driver_cuda}
+        return {**graphics, **{name: answer.result() for name, answer in answers.items()}}
 
 
 def _uv(programs: Programs) -> str:
@@ -83,7 +83,7 @@ def _version_of(programs: Programs, program: str) -> str:
 def _pip(programs: Programs) -> str:
     """Return the version of pip beside attnforge, else of the first Python on PATH.
 
-    Its metadata is read: pip itself takes most of a second to tell.
+    Its metadata is read, because pip itself takes most of a second.
     """
     here = _distribution("pip")
     python = next(on_path(programs), None)

@@ -55,32 +55,34 @@ def choose_parts(
     slots, features = at_once(request, host), feature_share(recipe, selection)
     whole = _whole_units(recipe, selection, groups, features)
     fair = sum(step.seconds for steps in whole.values() for step in steps.values()) / slots
-    chosen: dict[Kernels, Cut] = {}
-    parted: dict[Kernels, Steps] = {}
-    for kernels, steps in whole.items():
-        if kernels and chain_of(steps) > fair:
-            found = _divided(recipe, selection, kernels, features, steps, fair)
-            if found is not None:
-                chosen[kernels], parted[kernels] = found
-    if not chosen:
+    divided = {
+        kernels: found
+        for kernels, steps in whole.items()
+        if kernels and chain_of(steps) > fair
+        if (found := _divided(recipe, selection, kernels, features, steps, fair))
+    }
+    if not divided:
         notes.decide(_SUBJECT, "none", f"no unit takes longer than all the work on {slots} slots, {fair:.0f} s")
         return ()
     budget = memory_limit(request, host)
-    before, after = _seconds(whole, slots, budget), _seconds({**whole, **parted}, slots, budget)
+    before = _seconds(whole, slots, budget)
+    after = _seconds({**whole, **{kernels: steps for kernels, (_, steps) in divided.items()}}, slots, budget)
     if after > before * (1 - _WORTH):
         why = f"with {slots} slots the build would take {after:.0f} s instead of {before:.0f} s"
         notes.decide(_SUBJECT, "none", f"{why} with its longest units in parts, by the recipe's figures")
         return ()
-    names = [kernel for kernels in chosen for kernel in kernels]
+    names = [kernel for kernels in divided for kernel in kernels]
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    why = (
+        f"each takes longer than all the work on {slots} slots, {fair:.0f} s; so the build takes {after:.0f} s for one"
+    )
     notes.decide(
         _SUBJECT,
         f"in {', '.join(names[:_SHOWN])}{more}",
-        f"each takes longer than all the work on {slots} slots, {fair:.0f} s; so the build takes {after:.0f} s for one "
-        "architecture, by the recipe's figures",
+        f"{why}; so the build takes {after:.0f} s for one architecture, by the recipe's figures",
         [("the kernels of each unit at once", f"{before:.0f} s")],
     )
-    return tuple(Parted(unit=name, parts=tuple(cut.parts)) for kernels, cut in chosen.items() for name in kernels)
+    return tuple(Parted(unit=name, parts=tuple(cut.parts)) for kernels, (cut, _) in divided.items() for name in kernels)
 
 
 def _whole_units(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from packaging.utils import canonicalize_name
 
@@ -11,7 +12,7 @@ from attnforge.knowledge.targets import find_target
 from attnforge.knowledge.torch import TorchRelease
 from attnforge.model.cost import Prediction
 from attnforge.model.host import Active, Host
-from attnforge.model.plan import BuildPlan, Resolution, SourcePin, TorchPin
+from attnforge.model.plan import BuildPlan, Resolution, Selection, SourcePin, TorchPin
 from attnforge.model.recipe import Recipe
 from attnforge.model.release import Release
 from attnforge.model.request import Request
@@ -46,16 +47,16 @@ from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
 
 
 def with_target(request: Request, package: str) -> Request:
-    """Return the request with what its named target says filled in; what the user says himself stays.
+    """Return the request completed by its named target. What the user says takes precedence.
 
-    ``package`` is the name that the request has for the package, "" where it has none. A version, a source or a commit
-    of the user's stays, with the GPUs that the target has for that package.
+    ``package`` is the name of the package in the request, "" where it has none. A version, a source or a commit that
+    the user names stays, with the GPUs that the target has for that package.
     """
     if not request.target:
         return request
     named = find_target(request.target)
     meant = named.packages.get(canonicalize_name(package))
-    # An environment says itself which Python, PyTorch and CUDA it has; 2.7.1+cu126 says its CUDA.
+    # An environment has its own Python, PyTorch and CUDA; 2.7.1+cu126 names its CUDA.
     own = wants_installed(request)
     filled = {
         "python": request.python or ("" if own else named.python),
@@ -85,13 +86,12 @@ def resolve(
 ) -> Resolution:
     """Resolve a request to a plan, with a reason for each decision.
 
-    ``version`` and ``source`` are what the index or the folder holds; ``expect`` turns the recipe's predictions, by
-    key, into this machine's (compile.cost), and ``made`` says what is left of earlier builds of a plan; both for the
-    estimate alone. ``pure`` says how it is known of a source without a recipe that it compiles nothing, "" where that
-    is not known. ``fetched`` is NVIDIA's release that the request names, where it names one. ``proofs`` returns what is
-    proven of architectures that share PTX, for a build of nvcc; ``active`` is the environment whose PyTorch is the
-    target, where the request means one, and those that were passed over; ``read`` are releases of PyTorch that the
-    request names, the index has and the table of known ones has not.
+    ``version`` and ``source`` are those of the index or the folder. ``pure`` says how it is known of a source without a
+    recipe that it compiles nothing, else "". ``fetched`` is NVIDIA's release that the request names. ``proofs`` returns
+    what is proven of architectures that share PTX, for a build of nvcc. ``active`` is the environment whose PyTorch is
+    the target, with those that were passed over. ``read`` are releases of PyTorch that only the index knows.
+    ``expect`` turns the recipe's predictions, by key, into this machine's (compile.cost), and ``made`` says what
+    earlier builds of a plan left: both only for the estimate.
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
@@ -103,55 +103,17 @@ def resolve(
     warn_uncovered(recipe, release, version, notes)
     if release is not None and not release.compiled:
         return resolve_pure(request, recipe, release, version, source, host, notes)
+    asked = _Asked(request, recipe, release, version, source, host, notes)
     active = active or Active()
-    target, pairs, gpus, installed = _target(request, recipe, release, host, active, notes, read)
-    torches = torches_of(pairs) or (target.torch,)
-    toolkit = choose_toolkit(target.cuda, request.toolchain, host, notes, fetched)
-    check_release(recipe, release, toolkit.cuda, torches, target.cuda, read)
-    profile, selection = choose_selection(request, recipe, release, notes)
-    built = selection.features
-    apply_advisories(recipe.name, version, source.commit, target, toolkit.cuda, torches, built, notes)
-    toolchain = with_compiler(toolkit, target.architectures, host, notes)
-    defines = _defines(release, toolchain.cuda, notes)
-    groups = choose_groups(request, host, recipe, selection, notes)
-    proven = proofs(toolchain.nvcc)
-    shared = choose_shared(request, recipe, version, selection, target.architectures, proven, notes)
-    parts = choose_parts(request, host, recipe, selection, groups, notes)
-    requires_torch = torch_requirement(target, release, pairs, installed)
-    label = local_label(target, profile, selection, recipe, release, pairs, toolchain.cuda, installed)
-    own = with_commit(label, source)
-    label = chosen_label(request.label, own)
-    name = check_name(wheel_name(recipe.name, version, label, target, release, universal=request.universal))
-    notes.decide("wheel", name, "name, version and local label, Python, platform")
-    notes.decide("requires", f"torch{requires_torch}", _why_torch(release, target, pairs, installed))
-    plan = BuildPlan(
-        package=recipe.name,
-        version=version,
-        source=source,
-        target=target,
-        profile=profile,
-        selection=selection,
-        toolchain=toolchain,
-        requirements=recipe.requirements,
-        settings=tuple(sorted(settings_of(recipe, release, selection).items())),
-        defines=defines,
-        requires_torch=requires_torch,
-        groups=groups,
-        shared=shared,
-        parts=parts,
-        recipe=recipe.rules_digest(),
-        pairs=pairs,
-        label=label,
-        wheel=name,
-        installed=installed,
-    )
+    ground = _ground(asked, active, read)
+    plan = _plan(asked, ground, fetched, proofs, read)
     there = made(plan)
     # Nothing is known of the units of a version that no release covers.
     expected = list(expected_units(plan, recipe, expect(priors(plan, recipe)), there)) if release else []
     known = bool(expected) or there.wheel or (release is not None and bool(there.sources))
     return Resolution(
         plan=plan,
-        gpus=gpus,
+        gpus=ground.gpus,
         environment=str(active.installed) if active.installed else "",
         decisions=notes.decisions,
         warnings=notes.warnings,
@@ -159,23 +121,44 @@ def resolve(
     )
 
 
-def _target(
-    request: Request,
-    recipe: Recipe,
-    release: Release | None,
-    host: Host,
-    active: Active,
-    notes: Notes,
-    read: Sequence[TorchRelease],
-) -> tuple[Target, tuple[Pair, ...], tuple[Gpu, ...], TorchPin | None]:
-    """Return the target, the pairs of a universal wheel, the GPUs that are asked for, and a PyTorch that is installed.
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What is resolved, on which machine, and where the reasons go."""
 
-    The target of a universal wheel has the Python and the PyTorch of the first pair. These say what it is for, so that
+    request: Request
+    recipe: Recipe
+    release: Release | None
+    version: str
+    source: SourcePin
+    host: Host
+    notes: Notes
+
+
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What the wheel is for: the target, the pairs of a universal wheel, the GPUs asked for, an installed PyTorch."""
+
+    target: Target
+    pairs: tuple[Pair, ...]
+    gpus: tuple[Gpu, ...]
+    installed: TorchPin | None
+
+    @property
+    def torches(self) -> tuple[str, ...]:
+        """Each PyTorch that the wheel is for."""
+        return torches_of(self.pairs) or (self.target.torch,)
+
+
+def _ground(asked: _Asked, active: Active, read: Sequence[TorchRelease]) -> _Ground:
+    """Choose GPUs, machine code, Python, PyTorch and CUDA.
+
+    The target of a universal wheel has the Python and the PyTorch of the first pair. The pairs say what it is for, so
     its plan is the same whether its PyTorch is fetched or installed already.
     """
+    request, host, notes = asked.request, asked.host, asked.notes
     check_processor(host)
     gpus = choose_gpus(request.gpus, host, notes)
-    architectures = choose_architectures(gpus, recipe, release, notes)
+    architectures = choose_architectures(gpus, asked.recipe, asked.release, notes)
     check_hosts(gpus)
     pairs: tuple[Pair, ...] = ()
     pin: TorchPin | None = None
@@ -191,17 +174,83 @@ def _target(
         chosen = choose_torch(request, host, notes, read, active.passed)
         python, torch = choose_python(request, chosen, host, notes), chosen.version
         cuda = choose_cuda(request, chosen, host, notes)
-    return Target(python=python, torch=torch, cuda=cuda, architectures=architectures), pairs, gpus, pin
+    return _Ground(Target(python=python, torch=torch, cuda=cuda, architectures=architectures), pairs, gpus, pin)
+
+
+def _plan(
+    asked: _Asked,
+    ground: _Ground,
+    fetched: CudaRelease | None,
+    proofs: Callable[[str], Sequence[Proof]],
+    read: Sequence[TorchRelease],
+) -> BuildPlan:
+    """Choose compilers, kernels and units, then put the plan together."""
+    request, recipe, host, notes = asked.request, asked.recipe, asked.host, asked.notes
+    target, release = ground.target, asked.release
+    toolkit = choose_toolkit(target.cuda, request.toolchain, host, notes, fetched)
+    check_release(recipe, release, toolkit.cuda, ground.torches, target.cuda, read)
+    profile, selection = choose_selection(request, recipe, release, notes)
+    commit, built = asked.source.commit, selection.features
+    apply_advisories(recipe.name, asked.version, commit, target, toolkit.cuda, ground.torches, built, notes)
+    toolchain = with_compiler(toolkit, target.architectures, host, notes)
+    defines = _defines(release, toolchain.cuda, notes)
+    groups = choose_groups(request, host, recipe, selection, notes)
+    proven = proofs(toolchain.nvcc)
+    shared = choose_shared(request, recipe, asked.version, selection, target.architectures, proven, notes)
+    parts = choose_parts(request, host, recipe, selection, groups, notes)
+    label = _label(asked, ground, profile, selection, toolchain.cuda)
+    wheel, requires_torch = _wheel(asked, target, label), _requires(asked, ground)
+    return BuildPlan(
+        package=recipe.name,
+        version=asked.version,
+        source=asked.source,
+        target=target,
+        profile=profile,
+        selection=selection,
+        toolchain=toolchain,
+        requirements=recipe.requirements,
+        settings=tuple(sorted(settings_of(recipe, release, selection).items())),
+        defines=defines,
+        requires_torch=requires_torch,
+        groups=groups,
+        shared=shared,
+        parts=parts,
+        recipe=recipe.rules_digest(),
+        pairs=ground.pairs,
+        label=label,
+        wheel=wheel,
+        installed=ground.installed,
+    )
+
+
+def _label(asked: _Asked, ground: _Ground, profile: str, selection: Selection, cuda: str) -> str:
+    recipe, release = asked.recipe, asked.release
+    own = local_label(ground.target, profile, selection, recipe, release, ground.pairs, cuda, ground.installed)
+    return chosen_label(asked.request.label, with_commit(own, asked.source))
+
+
+def _wheel(asked: _Asked, target: Target, label: str) -> str:
+    universal = asked.request.universal
+    name = check_name(wheel_name(asked.recipe.name, asked.version, label, target, asked.release, universal=universal))
+    asked.notes.decide("wheel", name, "name, version and local label, Python, platform")
+    return name
+
+
+def _requires(asked: _Asked, ground: _Ground) -> str:
+    requires = torch_requirement(ground.target, asked.release, ground.pairs, ground.installed)
+    why = _why_torch(asked.release, ground.target, ground.pairs, ground.installed)
+    asked.notes.decide("requires", f"torch{requires}", why)
+    return requires
 
 
 def _why_torch(release: Release | None, target: Target, pairs: Sequence[Pair], installed: TorchPin | None) -> str:
     if installed and not installed.official:
         return "that PyTorch is no official release: no other build is known to be compatible with it"
     if pairs:
-        return "the wheel holds modules for these PyTorch minors, and a module loads with its own alone"
+        return "the wheel has modules for these PyTorch minors, and each loads only with its own"
     if uses_stable_abi(release, target):
-        return "upstream's build uses PyTorch's stable ABI alone: later versions load the same modules"
-    return "modules load with the PyTorch minor that they were compiled for and no other"
+        return "upstream's build uses only PyTorch's stable ABI: later versions load the same modules"
+    return "modules load only with the PyTorch minor that they were compiled for"
 
 
 def _defines(release: Release | None, cuda: str, notes: Notes) -> tuple[str, ...]:
