@@ -17,14 +17,14 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.errors import HostError, RequestError
+from attnforge.errors import AttnforgeError, HostError, RequestError
 from attnforge.model.events import Message
 from attnforge.model.host import Host
 from attnforge.model.request import Request
 from attnforge.paths import Folders
 from attnforge.process import Command, Outcome, run
 from attnforge.provision.git import Git, find_git
-from attnforge.provision.gitmirror import resolve_ref
+from attnforge.provision.gitrefs import resolve_ref
 from attnforge.provision.gittree import Checkout, checkout, kept_checkout
 from attnforge.provision.giturl import GitAddress, parse_address
 from attnforge.workflow import machine as machines
@@ -470,6 +470,138 @@ def test_a_mirror_that_a_killed_git_left_is_made_again(git: Git, folders: Folder
     shutil.rmtree(folders.cache / "git" / "trees")
     made.commit(a="2")
     assert (taken(git, folders, made.address()).path / "a").read_text() == "2"
+
+
+def with_submodule(made: Repository, url: str, path: str = "sub", commit: str = "e" * 40) -> Repository:
+    """Give a repository a submodule whose address nobody has asked yet."""
+    (made.folder / ".gitmodules").write_text(f'[submodule "{path}"]\n\tpath = {path}\n\turl = {url}\n')
+    made("add", ".gitmodules")
+    made("update-index", "--add", "--cacheinfo", f"160000,{commit},{path}")
+    made("commit", "--quiet", "--message", "x")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("stated", "asked"),
+    [
+        ("../s.git", "http://127.0.0.1:{port}/s.git"),
+        ("./s", "http://127.0.0.1:{port}/r.git/s"),
+        ("http://127.0.0.1:9/o/s", "http://127.0.0.1:9/o/s"),
+        ("git@127.0.0.1:o/s.git", "git@127.0.0.1:o/s.git"),
+    ],
+)
+def test_a_submodule_is_found_from_its_parent(
+    git: Git, folders: Folders, served: str, tmp_path: Path, stated: str, asked: str
+) -> None:
+    address = published(tmp_path, with_submodule(Repository(tmp_path / "r"), stated), served)
+    with pytest.raises(AttnforgeError, match="submodule sub") as caught:
+        taken(git, folders, address)
+    port = served.partition("/")[0].partition(":")[2]
+    assert asked.format(port=port) in caught.value.what
+
+
+def published(tmp_path: Path, made: Repository, served: str) -> GitAddress:
+    """Push a repository to the web server; return its address there."""
+    made("push", "--quiet", str(tmp_path / "www" / "r.git"), "HEAD:main")
+    Repository(tmp_path / "www" / "r.git")("update-server-info")
+    return parse_address(f"git+http://me:tok@{served}@main")
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "/etc",
+        "file:///etc",
+        "ext::sh",
+        "-u",
+        "--upload-pack=id",
+        "git://127.0.0.1:9/s",
+        "ssh://-x/o/s",
+        "ext::sh -c id",
+    ],
+)
+def test_a_repository_from_the_network_can_not_reach_into_this_machine(
+    git: Git, folders: Folders, served: str, tmp_path: Path, stated: str
+) -> None:
+    url = stated
+    if stated in ("/etc", "file:///etc"):  # one that could be had
+        secret = repository(tmp_path / "secret", word="x")
+        url = str(secret.folder) if stated == "/etc" else secret.folder.as_uri()
+        made = with_submodule(Repository(tmp_path / "r"), url, commit=secret("rev-parse", "HEAD"))
+    else:
+        made = with_submodule(Repository(tmp_path / "r"), url)
+    address = published(tmp_path, made, served)
+    with pytest.raises(AttnforgeError):
+        taken(git, folders, address)
+    assert not [path for path in folders.cache.rglob("word") if path.is_file()]
+
+
+def test_files_of_a_submodule_are_as_they_were_committed_too(git: Git, folders: Folders, tmp_path: Path) -> None:
+    (tmp_path / "hooks").mkdir()
+    for name in ("post-checkout", "reference-transaction", "post-index-change"):
+        (tmp_path / "hooks" / name).write_text(f"#!/bin/sh\ntouch '{tmp_path}/ran'\n")
+        (tmp_path / "hooks" / name).chmod(0o755)
+    (tmp_path / "home" / ".gitconfig").write_text(
+        f'[core]\n autocrlf = true\n hooksPath = {tmp_path}/hooks\n[filter "up"]\n smudge = tr a-z A-Z\n'
+        f"[init]\n templateDir = {tmp_path}/hooks\n[submodule]\n recurse = true\n"
+    )
+    content = {"a__txt": "a\n", "c__up": "low\n", "d__id": "$Id$\n"}
+    sub = repository(tmp_path / "sub", **content)
+    sub.commit(__gitattributes="* text=auto eol=crlf\n*.up filter=up\n*.id ident\n")
+    made = repository(tmp_path / "r", setup__py=SETUP)
+    add_submodule(made, "../sub", "sub")
+    # What .gitmodules says of how a submodule is updated does not count.
+    made("config", "--file", ".gitmodules", "submodule.sub.update", "none")
+    made.commit()
+    folder = taken(git, folders, made.address()).path
+    for name, text in content.items():
+        assert (folder / "sub" / name.replace("__", ".")).read_bytes() == text.encode()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_submodule_that_moved_to_another_address_is_found_there(
+    git: Git, folders: Folders, nested: Repository, tmp_path: Path
+) -> None:
+    taken(git, folders, nested.address())
+    shutil.rmtree(nested.folder / ".git" / "modules")
+    other = repository(tmp_path / "other", other__h="other")
+    shutil.rmtree(tmp_path / "middle")
+    nested("config", "--file", ".gitmodules", "submodule.csrc/middle.url", "../other")
+    nested("add", ".gitmodules")
+    nested("update-index", "--cacheinfo", f"160000,{other('rev-parse', 'HEAD')},csrc/middle")
+    nested("commit", "--quiet", "--message", "x")
+    assert (taken(git, folders, nested.address()).path / "csrc/middle/other.h").read_text() == "other"
+
+
+def test_the_submodules_of_a_second_commit_are_fetched_into_the_same_mirror(
+    git: Git, folders: Folders, nested: Repository, tmp_path: Path
+) -> None:
+    taken(git, folders, nested.address())
+    newer = Repository(tmp_path / "middle").commit(middle__h="newer")
+    nested("update-index", "--cacheinfo", f"160000,{newer},csrc/middle")
+    nested("commit", "--quiet", "--message", "x")
+    assert (taken(git, folders, nested.address()).path / "csrc/middle/middle.h").read_text() == "newer"
+    assert len(list(folders.cache.glob("git/*/mirror.git"))) == 1
+
+
+@pytest.mark.parametrize("name", ["setup.py", "csrc/middle/third/inner/inner.h"])
+def test_files_that_are_not_those_of_the_commit_are_refused(
+    git: Git, folders: Folders, nested: Repository, name: str
+) -> None:
+    """A disk that lies, or names that a file system takes for the same: git is asked again what it wrote."""
+
+    def careless(command: Command, log: object = None) -> Outcome:
+        outcome = run(command)
+        if "update" in command.argv:
+            stat = (command.cwd / name).stat()
+            (command.cwd / name).write_text("x" * stat.st_size)
+            os.utime(command.cwd / name, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        return outcome
+
+    with pytest.raises(HostError, match="are not those of commit") as caught:
+        taken(Git(git.program, git.environ, careless), folders, nested.address())
+    assert name.partition("/third")[0] in caught.value.why
+    assert not list(folders.cache.glob("git/trees/*/complete.json"))
 
 
 # --- what is wrong with submodules

@@ -71,7 +71,23 @@ class Git:
         self, arguments: Sequence[str], folder: Path, address: GitAddress, timeout: float = LOOK_SECONDS
     ) -> Outcome:
         """Run a command that may fail; HostError where git is gone or does not answer in ``timeout`` seconds."""
-        environ = git_environment(self.environ, address)
+        return self._run(arguments, folder, address, timeout, git_environment(self.environ, address))
+
+    def attempt_submodules(self, arguments: Sequence[str], work_tree: Path, address: GitAddress) -> Outcome:
+        """Run a command that reads .gitmodules, which may fail.
+
+        The configuration is on the command line, too: GIT_CONFIG_COUNT is one of the variables that git may not pass
+        on to a submodule (git rev-parse --local-env-vars). A repository from the network may not name a folder of this
+        machine as its submodule.
+        """
+        settings = (word for key, value in _configuration(address) for word in ("-c", f"{key}={value}"))
+        protocols = PROTOCOLS if address.is_local else [name for name in PROTOCOLS if name != "file"]
+        environ = {**git_environment(self.environ, address), "GIT_ALLOW_PROTOCOL": ":".join(protocols)}
+        return self._run((*settings, *arguments), work_tree, address, FETCH_SECONDS, environ)
+
+    def _run(
+        self, arguments: Sequence[str], folder: Path, address: GitAddress, timeout: float, environ: Mapping[str, str]
+    ) -> Outcome:
         try:
             outcome = self.runner(Command((self.program, *arguments), folder, environ, timeout))
         except (FileNotFoundError, PermissionError) as error:
@@ -114,7 +130,7 @@ def git_environment(environ: Mapping[str, str], address: GitAddress) -> dict[str
     kept |= {key: value for key, value in environ.items() if key in _ALSO or _KEEP.fullmatch(key)}
     count = kept.get("GIT_CONFIG_COUNT", "0")
     first = int(count) if count.isdecimal() else 0
-    config = (*_CONFIG, *_credentials(address))
+    config = _configuration(address)
     for number, (key, value) in enumerate(config, first):
         kept |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
     return {
@@ -133,6 +149,10 @@ _HELPER = (
     """!f() { test "$1" = get && """
     """printf 'username=%s\\npassword=%s\\n' "$ATTNFORGE_GIT_NAME" "$ATTNFORGE_GIT_WORD"; }; f"""
 )
+
+
+def _configuration(address: GitAddress) -> tuple[tuple[str, str], ...]:
+    return (*_CONFIG, *_credentials(address))
 
 
 def _credentials(address: GitAddress) -> tuple[tuple[str, str], ...]:

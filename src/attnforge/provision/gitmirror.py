@@ -1,9 +1,9 @@
-"""Refs of a repository, and a bare mirror of each in the cache that holds the commits that builds asked for."""
+"""A bare mirror of each repository in the cache: it holds the commits that builds asked for, and the repositories of
+their submodules."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -11,20 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from attnforge.errors import AttnforgeError, HostError, RequestError
-from attnforge.files import disk_errors, write_whole
+from attnforge.errors import AttnforgeError, RequestError
+from attnforge.files import disk_errors
 from attnforge.paths import Folders
 from attnforge.process import Outcome, redact
-from attnforge.provision.git import FETCH_SECONDS, Git, failure
-from attnforge.provision.giturl import GitAddress, check_ref
+from attnforge.provision.git import FETCH_SECONDS, LOOK_SECONDS, Git, failure
+from attnforge.provision.giturl import GitAddress
 from attnforge.provision.store import locked
 
 T = TypeVar("T")
-
-_LISTED = re.compile(r"(?P<commit>[0-9a-f]{40}(?:[0-9a-f]{24})?)\t(?P<ref>\S+)")
-_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-_SHORT = re.compile(r"[0-9a-f]{7,63}")
-_NEAR = 4
 
 # Answers of servers that give commits only from the tips of refs, or know nothing of shallow copies.
 _NOT_SINGLY = re.compile(
@@ -40,145 +35,24 @@ _BROKEN = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """A commit, and what it was found by: ``kind`` tag, branch, head or commit.
-
-    ``before`` is the commit that the same tag had when it was last asked for here, "" where it is the same or new.
-    """
-
-    commit: str
-    kind: str
-    ref: str = ""
-    before: str = ""
-
-
-def is_commit(text: str) -> bool:
-    """Say whether a ref is a whole commit id (SHA-1 or SHA-256), which names its content wherever it is kept."""
-    return _COMMIT.fullmatch(text) is not None
-
-
-def resolve_ref(git: Git, folders: Folders, address: GitAddress) -> Resolved:
-    """Return the commit that a tag or branch, HEAD or a short commit id has now. A whole commit id asks nobody.
-
-    RequestError where the repository has no such name, or a tag and a branch of that name; HostError where it can't be
-    reached.
-    """
-    ref = check_ref(address.ref)
-    if is_commit(ref):
-        return Resolved(ref, "commit", ref)
-    found = _listed(git, folders, address, ref)
-    if ref in ("", "HEAD"):
-        return _head(address, found)
-    tag = found.get(f"refs/tags/{ref}^{{}}") or found.get(f"refs/tags/{ref}", "")
-    branch = found.get(f"refs/heads/{ref}", "") or found.get(ref if ref.startswith("refs/") else "", "")
-    if tag and branch and tag != branch:
-        raise RequestError(
-            f"{ref} is both a tag and a branch of {redact(address.url)}",
-            why=f"the tag is commit {tag}, the branch is {branch}",
-            hint=f"name the commit: @{tag}",
-        )
-    if tag:
-        return Resolved(tag, "tag", ref, _remember(folders, address, ref, tag))
-    if branch:
-        return Resolved(branch, "branch", ref)
-    if _SHORT.fullmatch(ref):
-        return Resolved(_mirror(git, folders, address).whole(ref), "commit", ref)
-    raise _missing_ref(git, folders, address)
-
-
-def _listed(git: Git, folders: Folders, address: GitAddress, ref: str) -> dict[str, str]:
-    """Return refs of the repository by their names: those that ``ref`` may mean."""
-    patterns = [f"refs/tags/{ref}", f"refs/tags/{ref}^{{}}", f"refs/heads/{ref}", ref] if ref else ["HEAD"]
-    folders.ensure()
-    try:
-        printed = git(["ls-remote", "--quiet", "--", place(address), *patterns], folders.cache, address)
-    except HostError as error:
-        raise _with_last_seen(error, folders, address) from error
-    return {match["ref"]: match["commit"] for match in map(_LISTED.fullmatch, printed.splitlines()) if match}
-
-
-def _head(address: GitAddress, found: dict[str, str]) -> Resolved:
-    if "HEAD" not in found:
-        raise RequestError(
-            f"{redact(address.url)} has no HEAD", why="it is empty, or a bundle without it", hint="name a tag or commit"
-        )
-    return Resolved(found["HEAD"], "head")
-
-
-def _missing_ref(git: Git, folders: Folders, address: GitAddress) -> RequestError:
-    from difflib import get_close_matches
-
-    printed = git(["ls-remote", "--quiet", "--refs", "--tags", "--", place(address)], folders.cache, address)
-    tags = [line.partition("refs/tags/")[2] for line in printed.splitlines() if "\trefs/tags/" in line]
-    near = get_close_matches(address.ref, tags, n=_NEAR, cutoff=0.4) or tags[-_NEAR:]
-    return RequestError(
-        f"{redact(address.url)} has no tag or branch {address.ref!r}",
-        hint=f"its tags: {', '.join(near)}" if near else "it has no tags: name a branch or a commit",
-    )
-
-
 def place(address: GitAddress) -> str:
     """Return the repository as git's commands take it: a bundle by its path, since git knows no URL of one."""
     return str(address.path) if address.is_local and address.path.is_file() else address.url
 
 
-def _room(folders: Folders, address: GitAddress) -> Path:
+def repository_folder(folders: Folders, address: GitAddress) -> Path:
+    """Return the folder of the cache for what is known of a repository."""
     name = hashlib.sha256(address.url.encode()).hexdigest()[:16]
     return folders.cache / "git" / f"{re.sub(r'[^A-Za-z0-9._-]', '_', address.title)}-{name}"
 
 
-def _seen(folders: Folders, address: GitAddress) -> dict[str, str]:
-    try:
-        seen = json.loads((_room(folders, address) / "tags.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return seen if isinstance(seen, dict) else {}
-
-
-def _remember(folders: Folders, address: GitAddress, tag: str, commit: str) -> str:
-    """Note which commit a tag has, and return the other one that it had when it was asked for last."""
-    room = _room(folders, address)
-    with locked(room), disk_errors(room):
-        room.mkdir(exist_ok=True)
-        before = _seen(folders, address)
-        if before.get(tag) != commit:
-            write_whole(room / "tags.json", json.dumps({**before, tag: commit}, indent=1, sort_keys=True) + "\n")
-    last = before.get(tag, commit)
-    return last if last != commit else ""
-
-
-def _with_last_seen(error: HostError, folders: Folders, address: GitAddress) -> HostError:
-    commit = _seen(folders, address).get(address.ref)
-    if commit is None:
-        return error
-    return HostError(error.what, why=error.why, hint=f"{address.ref} was commit {commit} when last seen: @{commit}")
-
-
-def fetch(git: Git, folders: Folders, address: GitAddress, commit: str) -> Path:
-    """Return the bare mirror of a repository that holds a commit, which is fetched where it does not.
-
-    Where the server gives single commits, only that commit comes, without its history. Else all branches and tags do,
-    without files' contents where the server can leave them out; those of the commit come when it is checked out.
-    RequestError where the repository has no such commit; HostError where it can't be reached.
-    """
-    return _mirror(git, folders, address).holding(commit)
-
-
-def write_tree(git: Git, folders: Folders, address: GitAddress, commit: str, into: Path) -> str:
-    """Write the files of a commit of the mirror into an empty folder as they are committed, and return their list.
-
-    The list is that of ``git ls-tree -r -z``. Files whose contents a partial copy has not yet are fetched first.
-    """
-    return _mirror(git, folders, address).written(commit, into)
-
-
-def _mirror(git: Git, folders: Folders, address: GitAddress) -> _Mirror:
-    return _Mirror(git, address, _room(folders, address) / "mirror.git")
+def mirror_of(git: Git, folders: Folders, address: GitAddress) -> Mirror:
+    """Return the mirror of a repository, which is made when it is first used."""
+    return Mirror(git, address, repository_folder(folders, address) / "mirror.git")
 
 
 @dataclass(frozen=True, slots=True)
-class _Mirror:
+class Mirror:
     """A bare repository. The git commands of one mirror run one after the other: each holds its lock."""
 
     git: Git
@@ -186,16 +60,28 @@ class _Mirror:
     folder: Path
 
     @property
-    def _here(self) -> tuple[str, ...]:
-        # Named, since git may be set to look for no bare repository by itself, or to ask whose the folder is.
-        return (f"--git-dir={self.folder}",)
+    def template(self) -> Path:
+        """The files that each new repository gets in place of git's templates and the user's: no hook."""
+        return self.folder / "template"
 
-    def holding(self, commit: str) -> Path:
+    def working(self, work: Callable[[], T]) -> T:
+        """Work under the lock. A mirror that turns out to be damaged (a killed git, a disk) is made again first."""
         with locked(self.folder), disk_errors(self.folder):
-            self._mended(lambda: self._hold(commit))
-        return self.folder
+            try:
+                return work()
+            except AttnforgeError as error:
+                if not _BROKEN.search(error.why):
+                    raise
+                shutil.rmtree(self.folder, ignore_errors=True)
+                return work()
 
-    def _hold(self, commit: str) -> None:
+    def hold(self, commit: str) -> None:
+        """Fetch a commit that is not there. Called under the lock.
+
+        Where the server gives single commits, only that commit comes, without its history. Else all branches and tags
+        do, without files' contents where the server can leave them out; those of the commit come when it is checked
+        out. RequestError where the repository has no such commit; HostError where it can't be reached.
+        """
         self._prepare(commit)
         if self._has(commit):
             return
@@ -203,63 +89,39 @@ class _Mirror:
         if not self._has(commit):
             self._all(refusal)
             if not self._has(commit):
-                raise self._no_commit(commit)
-
-    def written(self, commit: str, into: Path) -> str:
-        def write() -> str:
-            self._hold(commit)
-            index = self.folder / "index"
-            index.unlink(missing_ok=True)
-            words = (*self._here, f"--work-tree={into}", "read-tree", "--reset", "-u", commit)
-            self.git(words, into, self.address, FETCH_SECONDS)
-            index.unlink(missing_ok=True)
-            return self._do("ls-tree", "-r", "-z", "--full-tree", commit)
-
-        with locked(self.folder), disk_errors(self.folder):
-            return self._mended(write)
-
-    def _mended(self, work: Callable[[], T]) -> T:
-        """Work; where the mirror turns out to be damaged (a killed git, a disk), make it anew and work again."""
-        try:
-            return work()
-        except AttnforgeError as error:
-            if not _BROKEN.search(error.why):
-                raise
-            shutil.rmtree(self.folder, ignore_errors=True)
-            return work()
+                raise no_commit(self.address, commit)
 
     def whole(self, short: str) -> str:
         """Return the commit whose id begins so."""
-        with locked(self.folder), disk_errors(self.folder):
-            self._mended(lambda: self._filled("0" * 40))
-            printed = self._try("rev-parse", f"--disambiguate={short}").output.split()
-            commits = [name for name in printed if self._try("cat-file", "-t", name).output.strip() == "commit"]
+        commits = self.working(lambda: self._beginning(short))
         if len(commits) == 1:
             return commits[0]
         if not commits:
-            raise self._no_commit(short)
+            raise no_commit(self.address, short)
         raise RequestError(
             f"{short} is the beginning of {len(commits)} commits", why=", ".join(commits), hint="write the whole id"
         )
 
-    def _filled(self, like: str) -> None:
-        self._prepare(like)
+    def _beginning(self, short: str) -> list[str]:
+        self._prepare("0" * 40)
         self._all(self._single("HEAD"))
+        found = self.attempt("rev-parse", f"--disambiguate={short}").output.split()
+        return [name for name in found if self.attempt("cat-file", "-t", name).output.strip() == "commit"]
 
     def _prepare(self, commit: str) -> None:
-        """Make the mirror where there is none. Nothing of git's templates is in it: no hook, no configuration."""
-        if not (self.folder / "attnforge").exists():  # it is written last
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir(parents=True)
-            kind = "sha256" if len(commit) == 64 else "sha1"
-            words = ("init", "--quiet", "--bare", "--template=", f"--object-format={kind}", str(self.folder))
-            self.git(words, self.folder, self.address)
-            self._do("config", "remote.origin.url", place(self.address))
-            (self.folder / "info").mkdir(exist_ok=True)
-            # The strongest of git's attributes: files are written as they are committed, whatever .gitattributes says.
-            attributes = "* -text !eol !ident !filter !working-tree-encoding\n"
-            (self.folder / "info" / "attributes").write_text(attributes, encoding="utf-8")
-            (self.folder / "attnforge").touch()
+        """Make the mirror where there is none."""
+        if (self.folder / "attnforge").exists():  # it is written last
+            return
+        shutil.rmtree(self.folder, ignore_errors=True)
+        (self.template / "info").mkdir(parents=True)
+        # The strongest of git's attributes: files are written as they are committed, whatever .gitattributes says.
+        attributes = "* -text !eol !ident !filter !working-tree-encoding\n"
+        (self.template / "info" / "attributes").write_text(attributes, encoding="utf-8")
+        kind = "sha256" if len(commit) == 64 else "sha1"
+        words = ("init", "--quiet", "--bare", f"--template={self.template}", f"--object-format={kind}")
+        self.git((*words, str(self.folder)), self.folder, self.address)
+        self.run("config", "remote.origin.url", place(self.address))
+        (self.folder / "attnforge").touch()
 
     def _single(self, commit: str) -> str:
         """Fetch one commit without its history; return why the server does not do that, "" where it did."""
@@ -282,12 +144,12 @@ class _Mirror:
         return self.address.is_local and self.address.path.is_file()
 
     def _fetch(self, *arguments: str) -> str:
-        """Fetch; where the server has not what was asked for, or does not give it in that way, return its answer."""
-        words = (*self._here, "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force", *arguments)
-        outcome = self.git.attempt(words, self.folder, self.address, FETCH_SECONDS)
+        """Fetch; where the server lacks what was asked for, or does not give it in that way, return its answer."""
+        words = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--force", *arguments)
+        outcome = self.attempt(*words, timeout=FETCH_SECONDS)
         if outcome.ok:
             return ""
-        if _NOT_SINGLY.search(outcome.output):
+        if is_refusal(outcome.output):
             return outcome.output
         raise failure(self.address, outcome.output)
 
@@ -297,15 +159,29 @@ class _Mirror:
         asked = self.git.attempt(words, self.folder, self.address)
         return asked.ok and asked.output.strip() == "commit"
 
-    def _do(self, *arguments: str) -> str:
+    @property
+    def _here(self) -> tuple[str, ...]:
+        # Named, since git may be set to look for no bare repository by itself, or to ask whose the folder is.
+        return (f"--git-dir={self.folder}",)
+
+    def run(self, *arguments: str) -> str:
+        """Run a command of git's on the mirror and return what it printed; its failure raises an error."""
         return self.git((*self._here, *arguments), self.folder, self.address)
 
-    def _try(self, *arguments: str) -> Outcome:
-        return self.git.attempt((*self._here, *arguments), self.folder, self.address)
+    def attempt(self, *arguments: str, timeout: float = LOOK_SECONDS) -> Outcome:
+        """Run a command on the mirror that may fail."""
+        return self.git.attempt((*self._here, *arguments), self.folder, self.address, timeout)
 
-    def _no_commit(self, commit: str) -> RequestError:
-        return RequestError(
-            f"{redact(self.address.url)} has no commit {commit}",
-            why="no branch or tag of it leads there, and the server does not give it",
-            hint=f"git ls-remote '{self.address.url}' lists what it has; a fork's commit is in the fork's repository",
-        )
+
+def is_refusal(output: str) -> bool:
+    """Say whether a server does not give single commits, or no copies without history: it may give all."""
+    return _NOT_SINGLY.search(output) is not None
+
+
+def no_commit(address: GitAddress, commit: str) -> RequestError:
+    """Return the error of a commit that a repository does not have."""
+    return RequestError(
+        f"{redact(address.url)} has no commit {commit}",
+        why="no branch or tag of it leads there, and the server does not give it",
+        hint=f"git ls-remote '{address.url}' lists what it has; a fork's commit is in the fork's repository",
+    )

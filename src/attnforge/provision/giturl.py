@@ -15,7 +15,6 @@ PROTOCOLS = ("https", "ssh", "http", "file")
 """What git may speak. Others are refused: ``ext::`` runs a program, ``git://`` is not authenticated."""
 
 _FORM = "git+https://HOST/OWNER/REPOSITORY@TAG, git+ssh://git@HOST/…, or git+file:///FOLDER"
-_SCP = re.compile(r"(?P<user>[\w.-]+@)?(?P<host>[\w.-]+):(?P<path>[^/:].*)")
 
 # What git check-ref-format refuses, and the option that a leading "-" would be.
 _BAD_REF = re.compile(r"^[-/.]|\.\.|@\{|//|[\x00-\x20\x7f~^:?*\[\\]|(?:\.|/|\.lock)$|^@$")
@@ -90,31 +89,6 @@ def check_ref(ref: str) -> str:
             hint="write the tag, the branch or the commit alone: …@v1.0",
         )
     return ref
-
-
-def submodule_url(parent: str, stated: str) -> str:
-    """Return the URL of a submodule, whose ``.gitmodules`` may state it relative to the repository's own.
-
-    RequestError for a protocol that is not allowed, and for a path of this machine in a repository that came from the
-    network: that is how a repository would have another folder of the machine copied.
-    """
-    if stated.startswith(("./", "../")):
-        return _joined(parent, stated)
-    scp = _SCP.fullmatch(stated) if "://" not in stated else None
-    if scp:
-        stated = f"ssh://{scp['user'] or ''}{scp['host']}/{scp['path']}"
-    if stated.startswith("/"):
-        stated = Path(stated).as_uri()
-    url, _ = _checked(stated, stated)
-    if url.startswith("file:") and not parent.startswith("file:"):
-        raise _bad(stated, "a repository from the network may not name a folder of this machine as its submodule")
-    return url
-
-
-def _joined(parent: str, relative: str) -> str:
-    base = urlsplit(parent)
-    path = posixpath.normpath(posixpath.join(base.path.rstrip("/"), relative))
-    return base._replace(path=path, query="").geturl()
 
 
 def _checked(text: str, url: str) -> tuple[str, str]:

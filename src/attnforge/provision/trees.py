@@ -1,7 +1,7 @@
 """Folders of source: their digest, and copies that upstream's build may write into.
 
 What a build makes is no source and is neither hashed nor copied: ``.git``, ``__pycache__`` and ``*.egg-info`` wherever
-they lie, ``build`` and ``dist`` at the top. A copy has the digest of its original.
+they are, ``build`` and ``dist`` at the top. A copy has the digest of its original.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from attnforge.errors import RequestError
@@ -26,8 +26,17 @@ def tree_sha256(folder: Path) -> str:
     target as text. Empty folders, times, owners and other mode bits do not count. RequestError for a folder that
     holds a device, pipe or socket.
     """
+    return _digest(folder, _entries(folder, folder))
+
+
+def files_sha256(folder: Path) -> str:
+    """Return the digest of all files of a folder, also of those that a build would make; see ``tree_sha256``."""
+    return _digest(folder, (path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()))
+
+
+def _digest(folder: Path, paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
-    for relative, path in sorted((os.fsencode(path.relative_to(folder)), path) for path in _entries(folder, folder)):
+    for relative, path in sorted((os.fsencode(path.relative_to(folder)), path) for path in paths):
         digest.update(relative + b"\0" + _content(path) + b"\n")
     return digest.hexdigest()
 

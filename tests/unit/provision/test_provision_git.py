@@ -18,9 +18,8 @@ from attnforge.model.request import Request
 from attnforge.paths import Folders
 from attnforge.process import Command, Outcome
 from attnforge.provision.git import Git, failure, find_git, git_environment
-from attnforge.provision.gitmirror import resolve_ref
-from attnforge.provision.gittree import measure, parse_modules, parse_tree
-from attnforge.provision.giturl import GitAddress, check_ref, parse_address, submodule_url
+from attnforge.provision.gitrefs import resolve_ref
+from attnforge.provision.giturl import GitAddress, check_ref, parse_address
 from attnforge.provision.source import empty_submodules
 from attnforge.workflow import machine as machines
 from attnforge.workflow.machine import Machine
@@ -138,30 +137,6 @@ def test_usual_refs_are_taken(ref: str) -> None:
 )
 def test_a_repository_is_called_by_the_last_part_of_its_path(url: str, title: str) -> None:
     assert GitAddress(url).title == title
-
-
-@pytest.mark.parametrize(
-    ("parent", "stated", "url"),
-    [
-        ("https://h/o/r", "https://k/o/s.git", "https://k/o/s.git"),
-        ("https://h/o/r", "../s.git", "https://h/o/s.git"),
-        ("https://h/o/r.git/", "../../p/s", "https://h/p/s"),
-        ("ssh://git@h/o/r", "./s", "ssh://git@h/o/r/s"),
-        ("https://h/o/r", "git@k:o/s.git", "ssh://git@k/o/s.git"),
-        ("file:///srv/r", "../s", "file:///srv/s"),
-        ("file:///srv/r", "/srv/s", "file:///srv/s"),
-    ],
-)
-def test_a_submodule_is_found_from_its_parent(parent: str, stated: str, url: str) -> None:
-    assert submodule_url(parent, stated) == url
-
-
-@pytest.mark.parametrize(
-    "stated", ["/etc", "file:///etc", "ext::sh", "-u", "--upload-pack=id", "git://h/o/s", "ssh://-x/o/s", "s"]
-)
-def test_a_repository_from_the_network_can_not_reach_into_this_machine(stated: str) -> None:
-    with pytest.raises(RequestError):
-        submodule_url("https://h/o/r", stated)
 
 
 # --- the program and its environment
@@ -343,43 +318,6 @@ def test_an_empty_repository_has_no_head(tmp_path: Path) -> None:
 
 
 # --- lists and files
-
-
-def test_files_have_gits_own_ids(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "empty").touch()
-    (tmp_path / "run").write_text("what is up, doc?")
-    (tmp_path / "run").chmod(0o755)
-    (tmp_path / "link").symlink_to("run")
-    # The ids are those of the Pro Git book, and of `git hash-object`.
-    assert measure(tmp_path, 40) == {
-        "a/empty": ("file", "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"),
-        "run": ("program", "bd9dbf5aae1a3862dd1526723246b20206e5fc37"),
-        "link": ("link", "e5224d533ef27b001224859a9b36696846a7e7fe"),
-    }
-    assert measure(tmp_path, 64)["a/empty"][1] == "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813"
-
-
-def test_a_tree_is_read_with_names_of_any_kind() -> None:
-    rows = [
-        f"100644 blob {COMMIT}\ta b\tc\n",
-        f"100755 blob {COMMIT}\trun",
-        f"120000 blob {COMMIT}\tlink",
-        f"160000 commit {ANOTHER}\tcsrc/cutlass",
-    ]
-    blobs, links = parse_tree("\0".join(rows) + "\0")
-    assert {path: kind for path, (kind, _) in blobs.items()} == {"a b\tc\n": "file", "run": "program", "link": "link"}
-    assert links == {"csrc/cutlass": ANOTHER}
-
-
-def test_a_list_of_another_form_is_an_error_and_not_an_empty_tree() -> None:
-    with pytest.raises(HostError):
-        parse_tree("fatal: what")
-
-
-def test_submodules_are_read_by_path() -> None:
-    listed = "submodule.a.b.path\nx/y\0submodule.a.b.url\n../s\0submodule.c.url\nz\0core.bare\ntrue\0"
-    assert parse_modules(listed) == {"x/y": ("a.b", "../s")}
 
 
 def test_an_empty_submodule_of_a_clone_is_found(tmp_path: Path) -> None:

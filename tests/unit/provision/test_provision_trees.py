@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from attnforge.errors import RequestError
-from attnforge.provision.trees import copy_tree, tree_sha256
+from attnforge.provision.trees import copy_tree, files_sha256, tree_sha256
 
 
 def grow(folder: Path, files: dict[str, bytes]) -> Path:
@@ -43,6 +43,16 @@ def test_the_format_of_the_digest(tree: Path) -> None:
         b"src/b.cu\0program " + three,
     ]
     assert tree_sha256(tree) == hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest()
+
+
+def test_the_digest_of_all_files_covers_what_a_build_makes_too(tree: Path) -> None:
+    assert files_sha256(tree) == tree_sha256(tree)
+    grow(tree, {"build/a.o": b"4"})
+    (tree / "empty").mkdir()
+    with_build = files_sha256(tree)
+    assert with_build != tree_sha256(tree)
+    (tree / "build/a.o").chmod(0o755)
+    assert files_sha256(tree) != with_build
 
 
 def test_a_digest_from_the_shell(tmp_path: Path) -> None:

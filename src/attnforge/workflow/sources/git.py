@@ -12,7 +12,7 @@ from attnforge.errors import RequestError
 from attnforge.model.plan import UNSTATED, Decision, PlanWarning, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.provision.git import find_git
-from attnforge.provision.gitmirror import Resolved, is_commit, resolve_ref
+from attnforge.provision.gitrefs import Resolved, is_commit, resolve_ref
 from attnforge.provision.giturl import GitAddress, check_ref, is_git, parse_address
 from attnforge.provision.source import own_version, stated
 from attnforge.recipes.catalogue import find_recipe, recipes
