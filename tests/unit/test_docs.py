@@ -49,6 +49,7 @@ SOURCE = Path(attnforge.__file__).parent
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.glob("*.md"), *ROOT.glob("*.md")])
+WIDTH = 120
 
 
 def page(name: str) -> str:
@@ -111,6 +112,13 @@ def test_generated_tables_are_current() -> None:
 def test_every_generated_table_is_on_a_page() -> None:
     named = {name for path in PAGES for name in re.findall(r"<!-- generated: ([\w -]+) -->", path.read_text("utf-8"))}
     assert named == runpy.run_path(str(DOCS / "generate.py"))["BLOCKS"].keys()
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_no_line_is_wider_than_120_columns(path: Path) -> None:
+    """Except code that can't be wrapped, and links."""
+    text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    assert [line for line in text.splitlines() if len(line) > WIDTH and " " in line.strip()] == []
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
