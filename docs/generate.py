@@ -132,8 +132,10 @@ def _package(recipe: Recipe) -> str:
         for version, one in release.carriers.items()
     ]
     pinned += [f"{version} (git)" for release in releases for version in release.commits if version not in pinned]
+    if not any(release.compiled for release in releases):
+        return f"{', '.join(pinned)}. Pure Python."
     code = dict.fromkeys(f"sm_{each}" for release in releases if release.compiled for each in release.architectures)
-    return f"{', '.join(pinned)}. Compiles for: {', '.join(code)}." if code else f"{', '.join(pinned)}. Pure Python."
+    return f"{', '.join(pinned)}. Compiles for: {', '.join(code) or 'each GPU itself'}."
 
 
 def signatures() -> str:

@@ -128,7 +128,7 @@ def finding_lines(finding: Finding) -> Iterator[str]:
     if finding.means:
         yield f"        {finding.means}"
     if finding.hint:
-        yield f"        mend: {finding.hint}"
+        yield f"        hint: {finding.hint}"
     if finding.link:
         yield f"        see: {finding.link}"
 

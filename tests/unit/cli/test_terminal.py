@@ -182,3 +182,11 @@ def test_there_is_one_door() -> None:
         assert path.name in ("terminal.py", "streams.py") or "write" not in named, path.name
         raw = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)} & {"raw"}
         assert not raw or path.name in ("terminal.py", "display.py", "figures.py"), path.name
+
+
+def test_a_finding_is_shown_with_its_meaning_and_hint() -> None:
+    from attnforge.cli.show import finding_lines
+    from attnforge.model.finding import Finding, Severity
+
+    finding = Finding(code="c", severity=Severity.ERROR, subject="s", seen="o", means="m", hint="h", link="l")
+    assert list(finding_lines(finding)) == ["BAD   s: o", "        m", "        hint: h", "        see: l"]
