@@ -29,7 +29,14 @@ KERNELS: Kernels = RECIPE.kernels
 @pytest.fixture
 def make_three(make_resolution: Make) -> Callable[..., BuildPlan]:
     def make(**changes: object) -> BuildPlan:
-        fields = {"package": "flash-attn-3", "version": "3.0.0b1", "gpus": ("H100",), "profile": "", **changes}
+        fields = {
+            "package": "flash-attn-3",
+            "version": "3.0.0b1",
+            "gpus": ("H100",),
+            "profile": "",
+            "groups": "none",
+            **changes,
+        }
         return make_resolution(**fields).plan
 
     return make

@@ -8,7 +8,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-BENCH = Path(__file__).parents[3] / "experiments"
+BENCH = Path(__file__).parents[2] / "experiments"
 
 TESTS = """\
 import os\n\nimport flash_attn_2_cuda, pytest
