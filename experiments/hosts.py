@@ -43,8 +43,8 @@ from attnforge.errors import AttnforgeError, HostError, RequestError
 from attnforge.files import write_whole
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 from attnforge.workflow.answers import answered
-from attnforge.workflow.compiling import passes_of
 from attnforge.workflow.inputs import Inputs
+from attnforge.workflow.passes import passes_of
 from builds import NOTHING, Shape, cuda_13_minors, packages, planned, shapes_of
 from cases import positive, words
 from measure import say

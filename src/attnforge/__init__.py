@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from attnforge.model.benchmark import BenchReport
     from attnforge.model.request import Request
     from attnforge.workflow.benchmarking import BenchOptions
-    from attnforge.workflow.extending import Extension
+    from attnforge.workflow.extension import Extension
     from attnforge.workflow.machine import Machine
     from attnforge.workflow.planning import Planned
     from attnforge.workflow.results import Built
@@ -80,7 +80,7 @@ _HOMES = {
     "BenchReport": "attnforge.model.benchmark",
     "BuildError": "attnforge.errors",
     "Built": "attnforge.workflow.results",
-    "Extension": "attnforge.workflow.extending",
+    "Extension": "attnforge.workflow.extension",
     "HostError": "attnforge.errors",
     "Machine": "attnforge.workflow.machine",
     "Planned": "attnforge.workflow.planning",

@@ -18,8 +18,9 @@ from attnforge.model.comparison import Comparison
 from attnforge.model.events import Observer, ignore
 from attnforge.model.request import Request
 from attnforge.workflow import auditing, benchmarking, building, checking, extending, planning
+from attnforge.workflow import extension as extensions
 from attnforge.workflow.benchmarking import BenchOptions
-from attnforge.workflow.extending import Extension
+from attnforge.workflow.extension import Extension
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.results import Built
@@ -59,7 +60,7 @@ def plan_extension(machine: Machine, wheel: AnyPath, request: Request, recipe_fi
     can't be extended.
     """
     recipe = os.fspath(_path("recipe_file", recipe_file)) if recipe_file else ""
-    return extending.plan_extension(machine, _path("wheel", wheel), request, recipe)
+    return extensions.plan_extension(machine, _path("wheel", wheel), request, recipe)
 
 
 def extend(machine: Machine, extension: Extension, out: AnyPath, observe: Observer = ignore) -> Built:

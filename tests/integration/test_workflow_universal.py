@@ -280,6 +280,8 @@ def test_without_what_compiles_say_of_headers_nothing_is_shared(smithy: Forge) -
 class Asking:
     """An adapter that asks whether the PyTorch is 2.12 or older."""
 
+    crossing = ""
+
     def questions(self) -> dict[str, str]:
         return {"old": "#include <torch/minor.h>\nstatic_assert(STANDIN_TORCH_MINOR <= 12);"}
 

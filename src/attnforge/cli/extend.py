@@ -12,7 +12,8 @@ from attnforge.cli.terminal import Terminal
 from attnforge.config import current_folder, from_environment, from_project
 from attnforge.model.request import Request
 from attnforge.options import OPTIONS, merge
-from attnforge.workflow.extending import Extension, extend, plan_extension
+from attnforge.workflow.extending import extend
+from attnforge.workflow.extension import Extension, plan_extension
 from attnforge.workflow.machine import Machine
 
 # The build options that an extension takes. Everything else comes from the wheel.

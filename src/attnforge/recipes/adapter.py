@@ -9,9 +9,22 @@ from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 
+NAMESPACE = "attnforge"
+"""The C++ namespace of all that generated files define."""
+
+
+def is_generated(symbol: str) -> bool:
+    """Say whether a mangled name is of something that a generated file declares."""
+    return f"{len(NAMESPACE)}{NAMESPACE}" in symbol
+
 
 class Adapter(Protocol):
     """Passes that only this package needs. They are pure; files of ours that units read are part of the graph."""
+
+    @property
+    def crossing(self) -> str:
+        """What the questions are about, in words for an error: what is handed to kernels. "" without questions."""
+        ...
 
     def questions(self) -> Mapping[str, str]:
         """Return C++ texts by name; those that compile against the plan's PyTorch are answered with yes."""
@@ -27,6 +40,8 @@ class Adapter(Protocol):
 
 class PlainAdapter:
     """A package that needs none."""
+
+    crossing = ""
 
     def questions(self) -> Mapping[str, str]:
         """Ask nothing."""

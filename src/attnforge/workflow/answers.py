@@ -36,11 +36,11 @@ def answers_to(
     return frozenset(answered)
 
 
-def other_layout(plan: BuildPlan) -> BuildError:
+def other_layout(plan: BuildPlan, recipe: Recipe) -> BuildError:
     """Return the error for a PyTorch that lays out what crosses to the kernels in another way than the others."""
-    target = plan.target
+    target, crossing = plan.target, find_adapter(recipe).crossing
     return BuildError(
         f"PyTorch {target.torch} can't share kernels with the others of this wheel",
-        why="it lays out what is handed to the kernels (the state of its random number generator) in another way",
-        hint=f"a wheel of its own: attnforge build {plan.package}=={plan.version} --torch {target.torch}",
+        why=f"it lays out what is handed to the kernels{crossing and f' ({crossing})'} in another way",
+        hint=f"build a separate wheel: attnforge build {plan.package}=={plan.version} --torch {target.torch}",
     )

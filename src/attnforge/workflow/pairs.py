@@ -48,6 +48,10 @@ class PairEnvironments:
         """Return the site-packages folder of each pair's environment."""
         return [(pair, self.of(pair).site_packages) for pair in pairs]
 
+    def libraries(self, pairs: Iterable[Pair]) -> tuple[Path, ...]:
+        """Return the shared libraries that the pairs' PyTorch load from elsewhere."""
+        return tuple(dict.fromkeys(path for pair in pairs for path in self.of(pair).libraries))
+
 
 def public(version: str) -> str:
     """Return a version without its local part, in its normal form."""

@@ -11,6 +11,7 @@ import hashlib
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -27,16 +28,16 @@ from attnforge.model.events import Observer, ignore
 from attnforge.model.plan import BuildPlan
 from attnforge.model.sharing import Proof, ProvenUnit, merged
 from attnforge.recipes.proofs import file_name
-from attnforge.resolve.estimate import memory_budget
-from attnforge.workflow.compiling import Job, Means, compile_upstream
-from attnforge.workflow.inputs import Inputs, named_folders
-from attnforge.workflow.layout import lay_out_source
+from attnforge.workflow.buildfolder import working_in
+from attnforge.workflow.compiling import compile_upstream
+from attnforge.workflow.inputs import named_folders
+from attnforge.workflow.job import Context, Job, Limits
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.pipeline import ENVIRONMENT, REQUIREMENTS, SOURCE, TOOLCHAIN
 from attnforge.workflow.planning import Planned
-from attnforge.workflow.requirements import requirements_of as needed_by
+from attnforge.workflow.providing import inputs_of
 from attnforge.workflow.results import opened_cache
-from attnforge.workflow.stages import working_in
-from attnforge.workflow.toolchains import host_compiler_of, provide_pinned
+from attnforge.workflow.stages import follow
 
 Pair = tuple[str, str]
 """The architecture that cicc runs for, and the one whose PTX is to follow (``80``, ``90``)."""
@@ -74,21 +75,29 @@ def prove(
     ``command`` is what made the proof, for people. Steps come from the cache where they are there, objects do not.
     Raises what a build does.
     """
-    plan, located = restricted(planned.plan, units), planned.located
+    plan, request = restricted(planned.plan, units), planned.request
     folder = machine.folders.ensure().builds / f"proof-{plan.slug}"
-    with working_in(folder, observe) as stages, opened_cache(machine, planned.request, stages.warn) as cache:
-        # What is there already would not be compiled, and nothing would be seen.
+    with working_in(folder, observe) as log:
+        # Objects that are there would not be compiled, and nothing would be seen.
         shutil.rmtree(folder / "objects", ignore_errors=True)
-        source = lay_out_source(machine, plan, located, folder / "source", stages.warn)
-        target, compiler = plan.target, host_compiler_of(machine, plan.toolchain)
-        needed = needed_by(plan, located, source)
-        environment = machine.environment(target.python, target.torch, target.cuda, needed)
-        toolchain = provide_pinned(machine, plan.toolchain, compiler, planned.request.cuda_mirror, observe)
-        inputs = Inputs(source, toolchain, environment, compiler)
-        means = Means(planned.request.jobs or machine.host.cpus, memory_budget(planned.request, machine.host), cache)
-        prover = Prover(plan, Prefixes(named_folders(inputs, folder / "generated")), command, tell)
-        job = Job(machine, plan, located.recipe, inputs, folder, means, observe, stages.log, watch=prover.watch)
-        compile_upstream(job, unwanted(source, units) if units and not plan.selection.kept else ())
+        job = Job(
+            machine=machine,
+            plan=plan,
+            located=planned.located,
+            request=request,
+            toolchain=plan.toolchain,
+            folder=folder,
+            out=folder,
+            observe=observe,
+            log=log,
+            limits=Limits.of(machine, request),
+            started=time.monotonic(),
+        )
+        inputs = inputs_of(follow((SOURCE, REQUIREMENTS, ENVIRONMENT, TOOLCHAIN), Context(job)))
+        prover = Prover(plan, Prefixes(named_folders(inputs, job.generated)), command, tell)
+        left = unwanted(inputs.source, units) if units and not plan.selection.kept else ()
+        with opened_cache(machine, request, job.warn) as cache:
+            compile_upstream(job, inputs, cache, left=left, watch=prover.watch)
 
 
 def unwanted(source: Path, pattern: str) -> frozenset[str]:

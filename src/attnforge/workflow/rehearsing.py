@@ -28,7 +28,7 @@ from attnforge.package.sbom import vendored
 from attnforge.package.wheel import package_wheel
 from attnforge.version import BUILDER
 from attnforge.workflow.inputs import Inputs
-from attnforge.workflow.stages import bad_wheel, expected_of
+from attnforge.workflow.verdict import bad_wheel, expected_of
 
 
 @dataclass(frozen=True, slots=True)

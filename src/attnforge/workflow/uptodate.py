@@ -22,10 +22,10 @@ from attnforge.model.events import Finished, Message, Observer
 from attnforge.model.plan import BuildPlan
 from attnforge.paths import Folders
 from attnforge.workflow.before import finished_wheels
+from attnforge.workflow.delivery import deliver
 from attnforge.workflow.report import report_of
 from attnforge.workflow.results import Built
 from attnforge.workflow.space import check_output
-from attnforge.workflow.stages import deliver
 
 
 def finished_wheel(folders: Folders, plan: BuildPlan) -> Path | None:

@@ -16,7 +16,7 @@ from attnforge.model.finding import Finding, Severity
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.model.release import UnitArchitectures
-from attnforge.workflow.stages import expected_of
+from attnforge.workflow.verdict import expected_of
 
 INFO = "demo_kernels-1.0.dist-info"
 

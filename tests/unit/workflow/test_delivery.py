@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from attnforge.model.plan import BuildPlan
-from attnforge.workflow.stages import deliver
+from attnforge.workflow.delivery import deliver
 
 NAME = "it-1.0-cp312-cp312-linux_x86_64.whl"
 

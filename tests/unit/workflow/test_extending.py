@@ -19,7 +19,8 @@ from attnforge.model.universal import DOCUMENT, Pair, Universal, UniversalModule
 from attnforge.provision.source import open_local
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.workflow import machine as machines
-from attnforge.workflow.extending import Extension, extend, plan_extension
+from attnforge.workflow.extending import extend
+from attnforge.workflow.extension import Extension, plan_extension
 from attnforge.workflow.fitting import read_name
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.sources.kinds import Commit, Folder
@@ -316,7 +317,7 @@ def test_a_source_that_changed_since_ends_it_before_anything_is_made(
 def test_a_wheel_whose_library_is_gone(
     machine: Machine, of_folder: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("attnforge.workflow.extending.provide_pinned", lambda *_: None)
+    monkeypatch.setattr("attnforge.workflow.providing.provide_pinned", lambda *_: None)
     extension = plan_extension(machine, of_folder, request(torch="2.13", source=str(source)))
     with pytest.raises(WheelError) as caught:
         extend(machine, extension, tmp_path / "dist")

@@ -94,6 +94,8 @@ void attnforge_split(Flash_fwd_params &params, cudaStream_t stream) {{
 class FlashAttention2:
     """The adapter of FlashAttention 2."""
 
+    crossing = "the state of its random number generator"
+
     def questions(self) -> Mapping[str, str]:
         """Ask how the PyTorch lays out what kernels are given of it."""
         return kernels.questions()

@@ -63,6 +63,8 @@ void attnforge_backward(Flash_bwd_params &params, cudaStream_t stream) {{
 class FlashAttention3:
     """The adapter of FlashAttention 3."""
 
+    crossing = ""
+
     def questions(self) -> Mapping[str, str]:
         """Ask nothing: kernels include nothing of PyTorch."""
         return {}

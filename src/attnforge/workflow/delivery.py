@@ -1,0 +1,60 @@
+"""Puts a finished wheel into the folder that the user named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from attnforge.embedded import read_plan
+from attnforge.files import file_sha256, replacing
+from attnforge.model.plan import BuildPlan
+from attnforge.workflow.report import report_of
+
+
+def deliver(wheel: Path, out: Path, warn: Callable[[str], None]) -> Path:
+    """Copy a finished wheel into ``out``, whole or not at all, and return where it is.
+
+    A file of that name with other content is kept under another name, with its report, and ``warn`` is told: what
+    determines the bytes of a wheel is more than its name says (the compilers, the groups, a folder's content).
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    target = out / wheel.name
+    if os.path.lexists(target):
+        digest = _digest_of(target)
+        if digest == file_sha256(wheel):
+            return target
+        warn(_kept(target, f"{target.name}.{digest[:8]}.old", wheel))
+    with replacing(target) as made:
+        shutil.copyfile(wheel, made)
+    return target
+
+
+def _digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file, or a name for what is no readable file: a link that leads nowhere, a folder."""
+    try:
+        return file_sha256(path)
+    except OSError:
+        return "unreadable"
+
+
+def _kept(target: Path, name: str, wheel: Path) -> str:
+    """Rename a wheel and its report, and return what is to be said of that."""
+    kept = target.with_name(name)
+    differing = _differing(read_plan(target), read_plan(wheel))
+    target.replace(kept)
+    with suppress(FileNotFoundError):
+        report_of(target).replace(report_of(kept))
+    return f"{target} was there with other content ({differing}); it is now {kept.name}"
+
+
+def _differing(old: BuildPlan | None, new: BuildPlan | None) -> str:
+    """Say how the plans of two wheels of one name differ."""
+    if old is None or new is None:
+        return "it says nothing of its plan"
+    fields = [name for name in type(new).model_fields if getattr(old, name) != getattr(new, name)]
+    if not fields:
+        return "of the same plan, packed by another attnforge or changed since"
+    return f"of another plan: {', '.join(fields)} {'differs' if len(fields) == 1 else 'differ'}"
