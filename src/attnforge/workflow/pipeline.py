@@ -81,23 +81,24 @@ def python_and_torch(plan: BuildPlan) -> str:
 class Kind:
     """The stages of one kind of wheel.
 
-    ``provide`` and ``finish`` are for every wheel. ``make`` is left out where an earlier build finished the wheel.
-    ``compiles`` says whether compile results are cached.
+    ``make`` is left out where an earlier build finished the wheel; all else is done for every wheel. ``compiles`` says
+    whether ``make`` uses the cache of compile results.
     """
 
     provide: tuple[Stage, ...]
     make: tuple[Stage, ...]
     finish: tuple[Stage, ...]
+    audit: Stage = AUDIT
     compiles: bool = True
 
     @property
     def stages(self) -> tuple[Stage, ...]:
         """All stages, in order."""
-        return (*self.provide, *self.make, *self.finish)
+        return (*self.provide, *self.make, self.audit, *self.finish)
 
 
 _PROVIDE = (SOURCE, SOURCE_WARNINGS, REQUIREMENTS, ENVIRONMENT)
-_FINISH = (AUDIT, DISCARD_BAD, DELIVER, REPORT)
+_FINISH = (DISCARD_BAD, DELIVER, REPORT)
 
 PURE = Kind(provide=_PROVIDE, make=(COMPILE_PURE, PACKAGE_PURE), finish=_FINISH, compiles=False)
 """A pure Python package: one wheel for every Python and PyTorch."""
@@ -122,7 +123,7 @@ UNIVERSAL_OF_ONE_PAIR = replace(UNIVERSAL, make=tuple(stage for stage in UNIVERS
 EXTENSION = Kind(
     provide=(SOURCE, SOURCE_WARNINGS, LOOK, REQUIREMENTS),
     make=(TOOLCHAIN, TAKE_LIBRARIES, ENVIRONMENTS, MODULES, PACKAGE_EXTENDED, IMPORT),
-    finish=(AUDIT, REFUSE_BAD, DELIVER, REPORT_EXTENSION),
+    finish=(REFUSE_BAD, DELIVER, REPORT_EXTENSION),
 )
 """A universal wheel with more pairs than the one that it is made from."""
 
@@ -148,11 +149,11 @@ def run(kind: Kind, context: Context) -> Built:
     provided = follow(kind.provide, context)
     earlier = provided.find(Packed)
     if earlier is not None:
-        audited = AUDIT.run(provided)
+        audited = kind.audit.run(provided)
         if not verdict.is_bad(audited.of(AuditReport)):
-            return follow(kind.finish[1:], audited).of(Built)
+            return follow(kind.finish, audited).of(Built)
         provided.job.warn(f"the audit finds the wheel of an earlier build bad ({earlier.wheel.name}); it is made again")
-    return follow(kind.finish, _made(kind, provided)).of(Built)
+    return follow((kind.audit, *kind.finish), _made(kind, provided)).of(Built)
 
 
 def _made(kind: Kind, provided: Context) -> Context:

@@ -43,7 +43,7 @@ def add_modules(context: Context) -> Parts:
     """
     job, parts, pairs = context.job, context.of(Parts), context.job.further
     at_once = pairs_at_once(job.limits, len(pairs), kernels=any(module.own for module in parts.universal.modules))
-    running = _Running(job.observe)
+    running = Running(job.observe)
     shared = replace(job, limits=job.limits.divided(at_once), observe=running.tell)
     work = _PairWork(replace(context, job=shared), running)
     # Which warnings are shown is the process's: a thread that turns them off for its backend would turn them on again
@@ -65,7 +65,7 @@ def pairs_at_once(limits: Limits, pairs: int, *, kernels: bool) -> int:
     return 1 if kernels else max(1, min(pairs, limits.slots, limits.budget_bytes // _HOST_BYTES))
 
 
-def _all_or_none(waiting: Sequence[Future[Made]], running: _Running) -> list[Made]:
+def _all_or_none(waiting: Sequence[Future[Made]], running: Running) -> list[Made]:
     try:
         for one in as_completed(waiting):
             one.result()
@@ -78,7 +78,7 @@ def _all_or_none(waiting: Sequence[Future[Made]], running: _Running) -> list[Mad
 
 
 @dataclass
-class _Running:
+class Running:
     """The engines that are at work, for many threads; these report to the observer one at a time."""
 
     observe: Observer
@@ -113,7 +113,7 @@ class _PairWork:
     """Makes the modules of pairs."""
 
     context: Context
-    running: _Running
+    running: Running
 
     def make(self, pair: Pair) -> Made:
         """Make the modules of a pair."""
