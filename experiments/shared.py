@@ -27,7 +27,8 @@ from attnforge import AttnforgeError, Machine, Request, plan
 from attnforge.model.events import Event, Message, UnitFinished
 from attnforge.model.target import Architecture
 from attnforge.options import OPTIONS, merge
-from attnforge.workflow.proving import Verdict, keep, prove, proven
+from attnforge.workflow.prover import Verdict
+from attnforge.workflow.proving import keep, prove, proven
 
 _PASSED_ON = (
     "python",

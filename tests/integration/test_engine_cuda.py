@@ -29,7 +29,7 @@ from attnforge.model.graph import CompileGraph, InParts, Pass, Unit
 from attnforge.model.plan import BuildPlan
 from attnforge.model.sharing import Proof, Shared, merged
 from attnforge.model.target import Architecture
-from attnforge.workflow.proving import Prover, Verdict
+from attnforge.workflow.prover import Prover, Verdict
 
 NVCC = shutil.which("nvcc")
 

@@ -1,4 +1,4 @@
-"""What the stages of a build make: each value has a type of its own, by which later stages ask for it."""
+"""What the stages of a build make: each value has its own type, and later stages ask for it by that type."""
 
 from __future__ import annotations
 

@@ -18,14 +18,14 @@ WHEELS = "wheel"
 def finished_wheels(folder: Path) -> Path:
     """Return where the finished wheel of a plan's folder goes.
 
-    Another attnforge makes its own, since it may have fixed something.
+    Another version of attnforge makes its own, since it may have fixed something.
     """
     return folder / WHEELS / fingerprint()
 
 
 def made_before(folders: Folders, plan: BuildPlan) -> Made:
-    """Return what is stored of a plan. Objects are not checked for this: one that is damaged is compiled again. Of a
-    wheel the end is looked at: one that was cut off is made again.
+    """Return what is stored of a plan. Objects are not checked: one that is damaged is compiled again. The end of
+    a wheel is checked: one that was cut off is made again.
     """
     folder = folders.builds / plan.slug
     wheels = finished_wheels(folder).glob("*.whl")

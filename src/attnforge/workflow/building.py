@@ -15,7 +15,7 @@ from attnforge.workflow.making import check_free_space
 from attnforge.workflow.pipeline import kind_of, run
 from attnforge.workflow.planning import Planned
 from attnforge.workflow.results import Built
-from attnforge.workflow.space import check_output, check_room
+from attnforge.workflow.space import check_environment_space, check_output
 from attnforge.workflow.uptodate import is_whole, up_to_date
 
 
@@ -32,7 +32,7 @@ def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ign
     if done is not None:
         return done
     if planned.installed is None:
-        check_room(machine, plan)
+        check_environment_space(machine, plan)
     with working_in(folder, observe) as log:
         job = Job(
             machine=machine,

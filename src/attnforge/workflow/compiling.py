@@ -1,4 +1,4 @@
-"""Runs upstream's build for one Python and one PyTorch, with the engine in ninja's seat."""
+"""Runs upstream's build for one Python and one PyTorch, with the engine in place of ninja."""
 
 from __future__ import annotations
 

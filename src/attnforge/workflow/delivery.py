@@ -17,8 +17,8 @@ from attnforge.workflow.report import report_of
 def deliver(wheel: Path, out: Path, warn: Callable[[str], None]) -> Path:
     """Copy a finished wheel into ``out``, whole or not at all, and return where it is.
 
-    A file of that name with other content is kept under another name, with its report, and ``warn`` is told: what
-    determines the bytes of a wheel is more than its name says (the compilers, the groups, a folder's content).
+    A file of that name with other content is kept under another name, with its report, and ``warn`` gets a line. A
+    wheel's name does not say all that determines its bytes (the compilers, the groups, a folder's content).
     """
     out.mkdir(parents=True, exist_ok=True)
     target = out / wheel.name
@@ -33,7 +33,7 @@ def deliver(wheel: Path, out: Path, warn: Callable[[str], None]) -> Path:
 
 
 def _digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, or a name for what is no readable file: a link that leads nowhere, a folder."""
+    """Return the SHA-256 of a file, a word where it can't be read: a link to nothing, or a folder."""
     try:
         return file_sha256(path)
     except OSError:
@@ -41,7 +41,7 @@ def _digest_of(path: Path) -> str:
 
 
 def _kept(target: Path, name: str, wheel: Path) -> str:
-    """Rename a wheel and its report, and return what is to be said of that."""
+    """Rename a wheel and its report, and return the warning."""
     kept = target.with_name(name)
     differing = _differing(read_plan(target), read_plan(wheel))
     target.replace(kept)
@@ -53,7 +53,7 @@ def _kept(target: Path, name: str, wheel: Path) -> str:
 def _differing(old: BuildPlan | None, new: BuildPlan | None) -> str:
     """Say how the plans of two wheels of one name differ."""
     if old is None or new is None:
-        return "it says nothing of its plan"
+        return "without a readable plan"
     fields = [name for name in type(new).model_fields if getattr(old, name) != getattr(new, name)]
     if not fields:
         return "of the same plan, packed by another attnforge or changed since"

@@ -1,4 +1,4 @@
-"""Adds pairs of PyTorch and Python to a universal wheel: from it and the package's source, with no kernel compiled."""
+"""Adds pairs of PyTorch and Python to a universal wheel. It needs the package's source, and compiles no kernels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def extend(machine: Machine, extension: Extension, out: Path, observe: Observer 
     if (out / extension.plan.wheel).resolve() == extension.wheel.resolve():
         raise RequestError(
             f"the new wheel would take the place of {extension.wheel}",
-            why="its label does not tell its pairs",
+            why="its label does not name its pairs",
             hint="--out FOLDER, another one",
         )
     started = time.monotonic()

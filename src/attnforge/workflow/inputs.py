@@ -42,7 +42,7 @@ def named_folders(inputs: Inputs, generated: Path) -> dict[str, str]:
 
 
 def link_folder(machine: Machine, inputs: Inputs, generated: Path) -> tuple[Path, tuple[str, ...]]:
-    """Return a folder with what modules link against and never hold, and options for the linker besides (mostly none).
+    """Return a folder of libraries that modules link against, and options for the linker (mostly none).
 
     It has a stand-in for the driver's library and, where the compiler lacks it, a name for the shared C++ library.
     """

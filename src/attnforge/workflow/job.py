@@ -40,7 +40,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is built, where, and who is told of it. A job stays the same from the first stage to the last.
+    """What is built, where, and who observes it. A job stays the same from the first stage to the last.
 
     ``toolchain`` is the one that compiles here: for an extension, that may be another one than the plan's. ``folder``
     is the build's own, ``out`` the folder for the wheel. ``started`` is when the verb began (``time.monotonic``, in

@@ -1,4 +1,4 @@
-"""The recipe and the source that a wheel was built from: its host code is compiled by the same once more."""
+"""The recipe and the source that a wheel was built from. An extension compiles host code by the same."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from attnforge.workflow.sources.kinds import Carried, Commit, Located, Sdist, lo
 
 
 def held_recipe(plan: BuildPlan, recipe_file: str) -> tuple[Recipe, Release | None]:
-    """Return the recipe of a wheel's plan and its release; RequestError where the plan says otherwise than these.
+    """Return the recipe of a wheel's plan and its release. RequestError where the plan differs from these.
 
-    What is installed, run and set in the environment comes of the recipe at hand, not of a file from elsewhere.
+    The installed recipe decides what is installed, run and set in the environment, not a file from elsewhere.
     """
     found = read_recipe(Path(recipe_file).expanduser()) if recipe_file else find_recipe(plan.package)
     recipe = found.at(plan.version)
     release = recipe.release(plan.version)
-    # What the recipe does not know of can't be looked up in it; then its rules are others as well.
+    # A feature that the recipe does not have can't be looked up. Then its rules differ, too.
     without = tuple(name for name in plan.selection.without if name in recipe.features)
     selection = plan.selection.model_copy(update={"without": without})
     settings = tuple(sorted(settings_of(recipe, release, selection).items()))
     known = (recipe.name, recipe.rules_digest(), recipe.requirements, settings)
     if known != (plan.package, plan.recipe, plan.requirements, plan.settings) or selection != plan.selection:
         raise RequestError(
-            f"the recipe for {plan.package} at hand is not the one that the wheel was built with",
+            f"the installed recipe for {plan.package} is not the one that the wheel was built with",
             why="its host code and its kernels would be built by different rules",
             hint="the attnforge that built it (provenance.json inside names it), or --recipe FILE for one of your own",
         )
@@ -39,7 +39,7 @@ def held_recipe(plan: BuildPlan, recipe_file: str) -> tuple[Recipe, Release | No
 
 
 def check_source_pin(plan: BuildPlan, recipe: Recipe, release: Release | None, source: str) -> None:
-    """Hold where a wheel says that its source comes from against the recipe: it will be run."""
+    """Check the source that a wheel names against the recipe, since its setup.py will be run. RequestError."""
     pin = plan.source
     if pin.kind == "git":
         known = bool(source) or not pin.url or (recipe.git is not None and pin.url == recipe.git.url)
@@ -52,7 +52,7 @@ def check_source_pin(plan: BuildPlan, recipe: Recipe, release: Release | None, s
         raise RequestError(
             f"the wheel says that it comes from another source than the recipe for {plan.package} names",
             why=f"it names {pin.url or pin.name}, {pin.pinned_by[:30]}; its setup.py would be run",
-            hint="if you trust it: --source git+URL" if pin.kind == "git" else "build the wheel anew",
+            hint="if you trust it: --source git+URL" if pin.kind == "git" else "build the wheel again",
         )
 
 
@@ -64,7 +64,7 @@ def held_source(plan: BuildPlan, recipe: Recipe, source: str) -> Located:
     pin = plan.source
     if pin.kind == "git" and not (source or pin.url):
         raise RequestError(
-            f"the wheel was built from a git repository {pin.name} that lies on its builder's machine",
+            f"the wheel was built from a git repository {pin.name} on its builder's machine",
             why="host code is compiled from the very same source",
             hint=f"--source git+file:///FOLDER of a clone that has the commit {pin.commit}",
         )

@@ -1,4 +1,4 @@
-"""Says before anything is compiled by which other program a source's build compiles, as far as its files show it."""
+"""Finds the program by which a source's build compiles, where that is not PyTorch's BuildExtension."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ _BUILDERS = {
 _PROGRAMS = {"cmake": "CMake", "make": "make", "meson": "Meson", "bazel": "Bazel"}
 
 
-# CMake makes Ninja files where it is told so; what the others write, ninja does not read. Of several that are seen, the
-# first one here counts.
+# CMake can write files for ninja, the others can't. Of several that are seen, the first one here is taken.
 _BY_WEIGHT = ("make", "Bazel", "Meson", "CMake")
 
 
@@ -46,7 +45,7 @@ def generator(builder: str) -> dict[str, str]:
 
 
 def outside_warning(builder: str, *, chosen: bool = False) -> str:
-    """Return what is to be said of a build that compiles by such a program.
+    """Return the warning for a build that compiles by such a program.
 
     ``chosen`` says that its recipe has ``outside = true``; then CMake is not told which program to call.
     """

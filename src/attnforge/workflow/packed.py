@@ -1,4 +1,4 @@
-"""Refuses a wheel of upstream's that holds something else than what was compiled now, before it is packed."""
+"""Refuses a wheel of upstream's that contains compiled code from before its build, or none at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from attnforge.provision.trees import tree_names
 
 
 def compiled_files(source: Path) -> dict[str, str]:
-    """Return the compiled code that lies in an unpacked source before it is built: names by SHA-256."""
+    """Return the compiled code in an unpacked source before its build: names by SHA-256."""
     found = (source / name for name in compiled_before(tree_names(source)))
     return {file_sha256(path): path.name for path in found if path.is_file()}
 
@@ -28,8 +28,8 @@ def refuse_packed(wheel: Path, before: Mapping[str, str]) -> None:
         more = f" and {len(packed) - 1} more" if len(packed) > 1 else ""
         raise WheelError(
             f"upstream's wheel holds code that was compiled before this build: {packed[0]}{more}",
-            why="it lies in the source like that: nobody here knows what it was made of, and neither the plan's"
-            " architectures nor its PyTorch reached it",
+            why="the source contains it: it is not known what it was made of, and it does not follow the plan's"
+            " architectures or PyTorch",
             hint="a recipe of your own with `outside = true` says that this is wanted (docs/recipes.md)",
         )
 

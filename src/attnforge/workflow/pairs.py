@@ -17,7 +17,7 @@ from attnforge.workflow.machine import Machine
 
 @dataclass(frozen=True, slots=True)
 class PairEnvironments:
-    """The environments of a wheel's pairs: each module is built in one, and looked at and loaded against it.
+    """The environments of a wheel's pairs. A module is built, audited and loaded in that of its pair.
 
     ``installed`` is an environment of the user's whose PyTorch serves its pair, None where there is none.
     """

@@ -28,8 +28,8 @@ def build_pure(
 ) -> Path:
     """Build the wheel of an unpacked source and return its path, in ``folder``/upstream.
 
-    Raises BuildError where upstream's build fails, and where it made a wheel for one Python or platform: then the
-    recipe is wrong, since what it compiled was compiled by whatever lay here.
+    Raises BuildError where upstream's build fails. Also where it made a wheel for one Python or platform: then the
+    recipe is wrong, since the build compiled something, with a compiler that no plan pins.
     """
     installers = refuse_installers(folder / "programs")
     searched = (str(installers), str(environment.python.parent), "/usr/bin", "/bin")

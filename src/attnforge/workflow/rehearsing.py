@@ -2,7 +2,7 @@
 
 Upstream's build runs twice in the same folder. The first run is a rehearsal: its calls of ninja are answered when host
 code is compiled, with objects without content where kernels are missing (``compile.rehearsal``). It links and packs,
-and the wheel is looked at as far as it can be without kernels. In the second run the calls are answered when all of the
+and the wheel is audited as far as it can be without kernels. In the second run the calls are answered when all of the
 objects are there. Where little is left to compile no call is answered early, and the first run is the only one.
 """
 
@@ -35,9 +35,10 @@ from attnforge.workflow.verdict import bad_wheel, expected_of
 class Rehearsing:
     """What a rehearsal needs beside upstream's build.
 
-    ``folder`` is where the source was laid out, ``lay_out`` does it again. ``check`` looks at the rehearsal's wheel,
+    ``folder`` is where the source was laid out, ``lay_out`` does it again. ``check`` audits the rehearsal's wheel,
     whose modules lack kernels: BuildError or WheelError where it is bad. ``trusted`` says that upstream's build is
-    known (it has a recipe): what fails in its rehearsal would fail later. Of others that is so for few failures.
+    known (it has a recipe): what fails in its rehearsal would fail later. Of other packages,
+    only few failures prove that.
     """
 
     folder: Path

@@ -40,7 +40,7 @@ def opened_cache(machine: Machine, request: Request, warn: Callable[[str], None]
 
 
 def examine_store(url: str, environ: Mapping[str, str]) -> tuple[Finding, ...]:
-    """Say whether a shared store can be written and read, and whether what lies there is sealed; "" is no store."""
+    """Say whether a shared store can be written and read, and whether its results are sealed; "" is no store."""
     if not url:
         return ()
     try:

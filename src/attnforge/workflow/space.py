@@ -1,4 +1,4 @@
-"""What a build writes, and whether there is room for it: looked at before anything is compiled."""
+"""What a build writes, and whether there is space for it. This is checked before anything is compiled."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from attnforge.model.plan import BuildPlan
 from attnforge.workflow.machine import Machine
 
 # Of a kernel for one architecture: the least that was seen, of flash-attn 2.8.3 (forward, head dimension 64, without
-# features, nvcc 13.0, sm_90: 644 kB for four in one object, compressed). A build that has room must not be refused.
+# features, nvcc 13.0, sm_90: 644 kB for four in one object, compressed). A build that has space must not be refused.
 _KERNEL_BYTES = 160_000
 
-# The same code lies in the object, in the results for other plans, in upstream's module and wheel, and in our wheel.
+# The same code is in the object, in the results for other plans, in upstream's module and wheel, and in our wheel.
 _COPIES_IN_CACHE = 5
 
 # What one nvcc has in its temporary folder at once (docs/performance.md: about 70 MB a unit; 20 of it preprocessed).
@@ -29,7 +29,7 @@ _ENVIRONMENT = 4_500_000_000
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What is written to a folder at the least, in bytes; ``move`` is the setting that puts it elsewhere."""
+    """What is written to a folder at least, in bytes; ``move`` is the setting that puts it elsewhere."""
 
     folder: Path
     size: int
@@ -68,14 +68,14 @@ def check_space(needs: Iterable[Need], look: Callable[[Path], tuple[int, int]] =
         if wanted > free[device]:
             parts = ", ".join(f"{_mb(need.size)} in {need.folder}" for need in held if need.size)
             raise HostError(
-                f"no space left for the build: it needs {_mb(wanted)} at the least, and {_mb(free[device])} are free",
+                f"no space left for the build: it needs {_mb(wanted)} at least, and {_mb(free[device])} are free",
                 why=parts,
                 hint=f"free some space, or use another disk: {', '.join(need.move for need in held if need.size)}",
             )
 
 
-def check_room(machine: Machine, plan: BuildPlan) -> None:
-    """Raise HostError where no environment was made yet and the cache's disk has no room for the first one."""
+def check_environment_space(machine: Machine, plan: BuildPlan) -> None:
+    """Raise HostError where no environment was made yet and the cache's disk has no space for the first one."""
     free = next((disk.free_bytes for disk in machine.host.disks if disk.purpose == "build"), None)
     there = any(folder.is_dir() for folder in (machine.folders.environments, *_caches_of_uv(machine)))
     if plan.is_compiled and not there and free is not None and free < _ENVIRONMENT:
@@ -104,7 +104,7 @@ def _caches_of_uv(machine: Machine) -> list[Path]:
 
 def _existing(path: Path) -> Path:
     absolute = path.absolute()
-    # A link to nothing is there all the same, and can't become a folder.
+    # A link to nothing exists, and can't become a folder.
     return next(one for one in (absolute, *absolute.parents) if one.exists() or one.is_symlink())
 
 

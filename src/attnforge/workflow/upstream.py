@@ -46,7 +46,7 @@ _NONE = re.compile(r"Precompiled wheel not found|[Bb]uilding from source")
 def prebuilt(log: str, *, compiled: bool) -> str:
     """Return the line of a successful build's log that says that it packed a prebuilt wheel, "" for none.
 
-    ``compiled`` says whether it compiled something: then asking for a wheel alone proves nothing.
+    ``compiled`` says whether it compiled something: then a question for a wheel proves nothing.
     """
     got = _GOT.search(log)
     if got is not None:
@@ -95,7 +95,7 @@ def build_wheel(
     runner = _LoggedRunner(environment, log)
     try:
         with warnings.catch_warnings():
-            # The backend's warnings, which `build` repeats; they are for upstream and stand in the log.
+            # The backend's warnings, which `build` repeats; they are for upstream, and are in the log.
             warnings.simplefilter("ignore")
             builder = ProjectBuilder(source, python_executable=str(python), runner=runner)
             wheel = Path(builder.build("wheel", out))

@@ -1,4 +1,4 @@
-"""The environment variables of upstream's build: nothing of the user's except what a build needs."""
+"""The environment variables of upstream's build: of the user's, only those that a build needs."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def build_environment(
         **stated_version(plan),
         "PATH": os.pathsep.join(map(str, searched)),
         "CUDA_HOME": str(inputs.toolchain.home),
-        # PyTorch writes the path of nvcc into build.ninja as it is, where a space would end it.
+        # PyTorch writes the path of nvcc into build.ninja unchanged, where a space would end it.
         "PYTORCH_NVCC": shlex.quote(str(inputs.toolchain.nvcc)),
         "CXX": str(compiler),
         "CC": str(c_compiler if c_compiler.exists() else compiler),

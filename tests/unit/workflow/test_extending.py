@@ -165,7 +165,7 @@ def test_a_wheel_that_is_not_there(machine: Machine, tmp_path: Path) -> None:
 def test_a_plain_wheel(machine: Machine, tmp_path: Path, make_plan: Callable[..., BuildPlan]) -> None:
     plain = write(tmp_path / "plain.whl", make_plan(), universal=False)
     error = refused(machine, plain, torch="2.13")
-    assert error.what == "plain.whl is no universal wheel"
+    assert error.what == "plain.whl is not a universal wheel"
     assert "--universal" in error.hint
 
 
@@ -188,7 +188,7 @@ def test_a_wheel_of_someone_else(machine: Machine, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs.whl"
     with zipfile.ZipFile(theirs, "w") as archive:
         archive.writestr("flash_attn/__init__.py", "")
-    assert refused(machine, theirs, torch="2.13").what == "theirs.whl is no universal wheel"
+    assert refused(machine, theirs, torch="2.13").what == "theirs.whl is not a universal wheel"
 
 
 def test_nothing_named(machine: Machine, wheel: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_pytorch_of_another_cuda(machine: Machine, wheel: Path) -> None:
 def test_a_recipe_with_other_rules(machine: Machine, tmp_path: Path, plan: BuildPlan) -> None:
     other = write(tmp_path / NAME, plan.model_copy(update={"recipe": "f" * 64}))
     error = refused(machine, other, torch="2.13")
-    assert error.what == "the recipe for flash-attn at hand is not the one that the wheel was built with"
+    assert error.what == "the installed recipe for flash-attn is not the one that the wheel was built with"
     assert "provenance.json" in error.hint and "--recipe FILE" in error.hint
 
 
@@ -287,7 +287,7 @@ def test_a_repository_of_ones_own_has_to_be_named(machine: Machine, tmp_path: Pa
     local = GIT.model_copy(update={"url": ""})
     wheel = write(tmp_path / NAME, plan.model_copy(update={"source": local}))
     error = refused(machine, wheel, torch="2.13")
-    assert error.what == "the wheel was built from a git repository flash-attention that lies on its builder's machine"
+    assert error.what == "the wheel was built from a git repository flash-attention on its builder's machine"
     assert error.hint == f"--source git+file:///FOLDER of a clone that has the commit {COMMIT}"
     located = plan_extension(machine, wheel, request(torch="2.13", source=f"git+{tmp_path.as_uri()}")).located
     assert isinstance(located.source, Commit)

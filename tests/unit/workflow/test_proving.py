@@ -14,7 +14,8 @@ from attnforge.compile.run.work import Batch, begin
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.plan import BuildPlan
 from attnforge.model.sharing import Proof
-from attnforge.workflow.proving import Prover, Verdict, keep, proven, restricted, unwanted
+from attnforge.workflow.prover import Prover, Verdict
+from attnforge.workflow.proving import keep, proven, restricted, unwanted
 
 PTX = """\
 // Cuda compilation tools, release 13.0, V13.0.88

@@ -11,7 +11,7 @@ from attnforge.errors import HostError, RequestError
 from attnforge.model.host import Disk, Host
 from attnforge.model.plan import BuildPlan, Resolution
 from attnforge.workflow.machine import Machine
-from attnforge.workflow.space import Need, check_output, check_room, check_space, free_in, needs_of
+from attnforge.workflow.space import Need, check_environment_space, check_output, check_space, free_in, needs_of
 
 MB = 1_000_000
 
@@ -33,7 +33,7 @@ NEEDS = (
         ({"/cache": (1, 50 * MB), "/tmp": (2, 30 * MB), "/out": (3, 10 * MB)}, ""),
         ({"/cache": (1, 90 * MB), "/tmp": (1, 90 * MB), "/out": (1, 90 * MB)}, ""),
         # Each has room by itself, not both.
-        ({"/cache": (1, 79 * MB), "/tmp": (1, 79 * MB), "/out": (2, 10 * MB)}, "needs 80 MB at the least, and 79 MB"),
+        ({"/cache": (1, 79 * MB), "/tmp": (1, 79 * MB), "/out": (2, 10 * MB)}, "needs 80 MB at least, and 79 MB"),
         ({"/cache": (1, 50 * MB), "/tmp": (2, 29 * MB), "/out": (3, 10 * MB)}, "30 MB in /tmp"),
         ({"/cache": (1, 50 * MB), "/tmp": (2, 30 * MB), "/out": (3, 9 * MB)}, "--out FOLDER"),
     ],
@@ -94,6 +94,6 @@ def test_the_first_environment_needs_room(
     plan = make_resolution().plan
     if refused:
         with pytest.raises(HostError, match=r"4\.0 GB are free, and it needs 4\.5 GB"):
-            check_room(machine, plan)
+            check_environment_space(machine, plan)
     else:
-        check_room(machine, plan)
+        check_environment_space(machine, plan)
