@@ -9,7 +9,7 @@ from attnforge.model.events import Observer, ignore
 from attnforge.workflow.artifacts import Packed
 from attnforge.workflow.before import finished_wheels
 from attnforge.workflow.buildfolder import working_in
-from attnforge.workflow.job import Context, Job, Limits
+from attnforge.workflow.job import Context, Job
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.making import check_free_space
 from attnforge.workflow.pipeline import kind_of, run
@@ -34,22 +34,7 @@ def build(machine: Machine, planned: Planned, out: Path, observe: Observer = ign
     if planned.installed is None:
         check_environment_space(machine, plan)
     with working_in(folder, observe) as log:
-        job = Job(
-            machine=machine,
-            plan=plan,
-            located=planned.located,
-            request=planned.request,
-            toolchain=plan.toolchain,
-            folder=folder,
-            out=out,
-            observe=observe,
-            log=log,
-            limits=Limits.of(machine, planned.request),
-            started=started,
-            installed=planned.installed,
-            pairs=plan.pairs,
-            further=plan.pairs[1:],
-        )
+        job = Job.of(machine, planned, folder, out, observe, log, started)
         context = Context(job).having(planned.resolution)
         earlier = _earlier(job)
         if earlier is None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from attnforge.errors import RequestError
 from attnforge.model.events import Observer, ignore
 from attnforge.workflow.buildfolder import working_in
 from attnforge.workflow.extension import Extension
-from attnforge.workflow.job import Context, Job, Limits
+from attnforge.workflow.job import Context, Job
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.pipeline import EXTENSION, run
 from attnforge.workflow.results import Built
@@ -32,20 +33,6 @@ def extend(machine: Machine, extension: Extension, out: Path, observe: Observer 
     check_output(out)
     folder = machine.folders.ensure().builds / extension.plan.slug
     with working_in(folder, observe) as log:
-        job = Job(
-            machine=machine,
-            plan=extension.plan,
-            located=extension.located,
-            request=extension.request,
-            toolchain=extension.toolchain,
-            folder=folder,
-            out=out,
-            observe=observe,
-            log=log,
-            limits=Limits.of(machine, extension.request),
-            started=started,
-            installed=extension.installed,
-            pairs=extension.pairs,
-            further=extension.pairs,
-        )
-        return run(EXTENSION, Context(job).having(HeldWheel(extension.wheel, extension.universal)))
+        job = Job.of(machine, extension, folder, out, observe, log, started)
+        added = replace(job, toolchain=extension.toolchain, pairs=extension.pairs, further=extension.pairs)
+        return run(EXTENSION, Context(added).having(HeldWheel(extension.wheel, extension.universal)))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 from attnforge.model.events import Message, Observer
 from attnforge.model.host import Installed
@@ -38,6 +38,30 @@ class Limits:
         return Limits(max(1, self.slots // by), self.budget_bytes // by)
 
 
+class Order(Protocol):
+    """What is to be made: a planned build, or an extension of a wheel."""
+
+    @property
+    def plan(self) -> BuildPlan:
+        """The plan of the wheel."""
+        ...
+
+    @property
+    def located(self) -> Located:
+        """The package and its source."""
+        ...
+
+    @property
+    def request(self) -> Request:
+        """What the user asked for."""
+        ...
+
+    @property
+    def installed(self) -> Installed | None:
+        """The environment whose PyTorch is compiled against."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is built, where, and who observes it. A job stays the same from the first stage to the last.
@@ -64,6 +88,29 @@ class Job:
     installed: Installed | None = None
     pairs: tuple[Pair, ...] = ()
     further: tuple[Pair, ...] = ()
+
+    @classmethod
+    def of(
+        cls, machine: Machine, order: Order, folder: Path, out: Path, observe: Observer, log: IO[str], started: float
+    ) -> Job:
+        """Return the job that makes all that an order's plan asks for, by the plan's toolchain."""
+        plan = order.plan
+        return cls(
+            machine=machine,
+            plan=plan,
+            located=order.located,
+            request=order.request,
+            toolchain=plan.toolchain,
+            folder=folder,
+            out=out,
+            observe=observe,
+            log=log,
+            limits=Limits.of(machine, order.request),
+            started=started,
+            installed=order.installed,
+            pairs=plan.pairs,
+            further=plan.pairs[1:],
+        )
 
     @property
     def recipe(self) -> Recipe:

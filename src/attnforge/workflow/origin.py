@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from attnforge.errors import RequestError
-from attnforge.model.plan import BuildPlan
+from attnforge.model.plan import BuildPlan, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.model.release import Release
-from attnforge.provision.giturl import parse_address
-from attnforge.provision.source import open_local
+from attnforge.provision.giturl import GitAddress, parse_address
+from attnforge.provision.source import LocalSource, open_local
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.recipes.own import read_recipe
 from attnforge.resolve.selection import settings_of
@@ -62,18 +62,27 @@ def held_source(plan: BuildPlan, recipe: Recipe, source: str) -> Located:
     RequestError where that is another source, or where the plan does not say where it is.
     """
     pin = plan.source
-    if pin.kind == "git" and not (source or pin.url):
+    if pin.kind == "git":
+        return Located(recipe, plan.version, Commit(pin, _address(pin, source)))
+    if pin.kind == "sdist":
+        own = Sdist(pin, plan.package, plan.version)
+        return Located(recipe, plan.version, Carried(pin, pin.carrier) if pin.carrier else own)
+    return Located(recipe, plan.version, local_source(_local(pin, source), pin))
+
+
+def _address(pin: SourcePin, source: str) -> GitAddress:
+    """Return where a commit is fetched from."""
+    if not (source or pin.url):
         raise RequestError(
             f"the wheel was built from a git repository {pin.name} on its builder's machine",
             why="host code is compiled from the very same source",
             hint=f"--source git+file:///FOLDER of a clone that has the commit {pin.commit}",
         )
-    if pin.kind == "git":
-        address = parse_address(source or f"git+{pin.url}@{pin.commit}")
-        return Located(recipe, plan.version, Commit(pin, address))
-    if pin.kind == "sdist":
-        own = Sdist(pin, plan.package, plan.version)
-        return Located(recipe, plan.version, Carried(pin, pin.carrier) if pin.carrier else own)
+    return parse_address(source or f"git+{pin.url}@{pin.commit}")
+
+
+def _local(pin: SourcePin, source: str) -> LocalSource:
+    """Return the user's folder or archive, which has to be the one that the wheel was built from."""
     if not source:
         raise RequestError(
             f"the wheel was built from the {pin.kind} {pin.name}, which only you have",
@@ -87,4 +96,4 @@ def held_source(plan: BuildPlan, recipe: Recipe, source: str) -> Located:
             why=f"its sha256 is {local.sha256[:16]}…, the wheel's {pin.sha256[:16]}…",
             hint=f"--source PATH of the same {pin.name}",
         )
-    return Located(recipe, plan.version, local_source(local, pin))
+    return local

@@ -6,6 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from attnforge.compile.nvcc.prefixes import Prefixes
@@ -17,7 +18,7 @@ from attnforge.recipes.proofs import file_name
 from attnforge.workflow.buildfolder import working_in
 from attnforge.workflow.compiling import compile_upstream
 from attnforge.workflow.inputs import named_folders
-from attnforge.workflow.job import Context, Job, Limits
+from attnforge.workflow.job import Context, Job
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.pipeline import ENVIRONMENT, REQUIREMENTS, SOURCE, TOOLCHAIN
 from attnforge.workflow.planning import Planned
@@ -49,28 +50,17 @@ def prove(
     ``command`` is what made the proof, for people. Steps come from the cache where they are there, objects do not.
     Raises what a build does.
     """
-    plan, request = restricted(planned.plan, units), planned.request
+    plan = restricted(planned.plan, units)
     folder = machine.folders.ensure().builds / f"proof-{plan.slug}"
     with working_in(folder, observe) as log:
         # Objects that are there would not be compiled, and nothing would be seen.
         shutil.rmtree(folder / "objects", ignore_errors=True)
-        job = Job(
-            machine=machine,
-            plan=plan,
-            located=planned.located,
-            request=request,
-            toolchain=plan.toolchain,
-            folder=folder,
-            out=folder,
-            observe=observe,
-            log=log,
-            limits=Limits.of(machine, request),
-            started=time.monotonic(),
-        )
+        whole = Job.of(machine, planned, folder, folder, observe, log, time.monotonic())
+        job = replace(whole, plan=plan, installed=None)
         inputs = inputs_of(follow((SOURCE, REQUIREMENTS, ENVIRONMENT, TOOLCHAIN), Context(job)))
         prover = Prover(plan, Prefixes(named_folders(inputs, job.generated)), command, tell)
         left = unwanted(inputs.source, units) if units and not plan.selection.kept else ()
-        with opened_cache(machine, request, job.warn) as cache:
+        with opened_cache(machine, job.request, job.warn) as cache:
             compile_upstream(job, inputs, cache, left=left, watch=prover.watch)
 
 

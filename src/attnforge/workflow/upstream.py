@@ -87,24 +87,12 @@ def build_wheel(
     compiles nothing has no ``engine``. Raises the engine's error where compiling failed, HostError where the disk is
     full, BuildError where anything else of its build failed, or where it packed a prebuilt wheel that it downloaded.
     """
-    from build import BuildBackendException, BuildException, ProjectBuilder
-
     out = folder / "upstream"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
-    runner = _LoggedRunner(environment, log)
-    try:
-        with warnings.catch_warnings():
-            # The backend's warnings, which `build` repeats; they are for upstream, and are in the log.
-            warnings.simplefilter("ignore")
-            builder = ProjectBuilder(source, python_executable=str(python), runner=runner)
-            wheel = Path(builder.build("wheel", out))
-    except (BuildException, BuildBackendException) as error:
-        if engine is not None and engine.error is not None:
-            raise engine.error from None
-        raise _failed(runner, error) from error
-    told(runner.output)
-    downloaded = prebuilt(runner.output, compiled=engine is not None and bool(engine.summary.units))
+    wheel, output = _built(source, python, out, _LoggedRunner(environment, log), engine)
+    told(output)
+    downloaded = prebuilt(output, compiled=engine is not None and bool(engine.summary.units))
     if downloaded:
         raise BuildError(
             "upstream's setup.py downloaded a prebuilt wheel and built nothing",
@@ -112,6 +100,22 @@ def build_wheel(
             hint="set the variable of its setup.py that forces a build under [settings] of a recipe (docs/recipes.md)",
         )
     return wheel
+
+
+def _built(source: Path, python: Path, out: Path, runner: _LoggedRunner, engine: Engine | None) -> tuple[Path, str]:
+    """Return the wheel that upstream's backend makes, and what it printed."""
+    from build import BuildBackendException, BuildException, ProjectBuilder
+
+    try:
+        with warnings.catch_warnings():
+            # The backend's warnings, which `build` repeats; they are for upstream, and are in the log.
+            warnings.simplefilter("ignore")
+            builder = ProjectBuilder(source, python_executable=str(python), runner=runner)
+            return Path(builder.build("wheel", out)), runner.output
+    except (BuildException, BuildBackendException) as error:
+        if engine is not None and engine.error is not None:
+            raise engine.error from None
+        raise _failed(runner, error) from error
 
 
 class _UpstreamFailedError(Exception):
