@@ -1,6 +1,6 @@
 #!/bin/sh
-# The reference build: look at the machine, say what will be built, build it, audited, into $1 (default: dist).
-# Packages may be named after the folder; all three are built otherwise.
+# The reference build: check the machine, show what will be built, build and audit it into $1 (default: dist).
+# Name packages after the folder to build only these; the default is all three.
 set -eu
 out=${1:-dist}
 [ $# -eq 0 ] || shift
