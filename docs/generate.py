@@ -202,7 +202,9 @@ def _event(kind: type[Event]) -> str:
 
 def api() -> str:
     """Return what ``attnforge`` exports: signatures and docstrings."""
-    return "\n\n".join(_api_entry(name) for name in attnforge.__all__ if not name.startswith("__"))
+    names = [name for name in attnforge.__all__ if not name.startswith("__")]
+    functions_first = sorted(names, key=lambda name: isinstance(getattr(attnforge, name), type))
+    return "\n\n".join(map(_api_entry, functions_first))
 
 
 def _api_entry(name: str) -> str:
@@ -221,17 +223,22 @@ def _signature_of(name: str, subject: Any) -> str:
     texts = [_parameter(one) for one in parameters]
     keyword = next((at for at, one in enumerate(parameters) if one.kind is one.KEYWORD_ONLY), 0)
     texts[keyword:keyword] = ["*"] if keyword else []
-    line = f"{name}({', '.join(texts)})"
-    return line if len(line) <= WIDTH else f"{name}(\n" + "".join(f"    {text},\n" for text in texts) + ")"
+    returned = "" if isinstance(subject, type) else f" -> {_annotation(inspect.signature(subject).return_annotation)}"
+    line = f"{name}({', '.join(texts)}){returned}"
+    return line if len(line) <= WIDTH else f"{name}(\n" + "".join(f"    {text},\n" for text in texts) + f"){returned}"
 
 
 def _parameter(one: inspect.Parameter) -> str:
-    kind = one.annotation if isinstance(one.annotation, str) else inspect.formatannotation(one.annotation)
-    kind = re.sub(r"\b(?:attnforge|pathlib|collections)\.[\w.]*\b(?=\w)", "", kind)
-    default = (
-        "" if one.default is one.empty else " = ..." if not isinstance(one.default, _PLAIN) else f" = {one.default!r}"
-    )
-    return f"{one.name}: {kind}{default}"
+    start = f"{one.name}: {_annotation(one.annotation)}"
+    if one.default is one.empty:
+        return start
+    return f"{start} = {one.default!r}" if isinstance(one.default, _PLAIN) else f"{start} = ..."
+
+
+def _annotation(kind: Any) -> str:
+    """Return a type as text, without the modules of its names."""
+    text = kind if isinstance(kind, str) else inspect.formatannotation(kind)
+    return re.sub(r"\b(?:attnforge|pathlib|collections)\.[\w.]*\b(?=\w)", "", text)
 
 
 _PLAIN = (str, int, float, bool, tuple, type(None))
@@ -239,9 +246,11 @@ _PLAIN = (str, int, float, bool, tuple, type(None))
 
 def _members(kind: type) -> Iterator[tuple[str, str]]:
     """Yield the public methods and properties of a class with the first paragraph of their docstrings."""
+    fields = getattr(kind, "__dataclass_fields__", ())
     for key, member in vars(kind).items():
         is_method = inspect.isfunction(member)
-        if not key.startswith("_") and (is_method or isinstance(member, property | cached_property)) and member.__doc__:
+        is_ours = is_method or isinstance(member, property | cached_property)
+        if is_ours and member.__doc__ and not key.startswith("_") and key not in fields:
             yield f"{key}()" if is_method else key, markdown(member.__doc__).split("\n\n")[0]
 
 

@@ -54,10 +54,10 @@ def build(machine: Machine, planned: Planned, out: AnyPath, observe: Observer = 
 def plan_extension(machine: Machine, wheel: AnyPath, request: Request, recipe_file: AnyPath = "") -> Extension:
     """Plan to add pairs of PyTorch and Python to a universal wheel.
 
-    The request's ``torch`` and ``python`` name the versions to add, as in a universal build; the wheel's own are taken
-    where one is empty. ``source``, ``toolchain``, ``jobs``, ``memory``, ``store`` and ``env`` count too, other fields
-    do not. ``recipe_file`` is your own recipe if the wheel was built with one. Raises RequestError where the wheel
-    can't be extended.
+    The request's ``torch`` and ``python`` name the versions to add, as in a universal build. Where one is empty, the
+    versions in the wheel are used. ``env``, ``source``, ``toolchain``, ``cuda_mirror``, ``jobs``, ``memory``, ``store``
+    and ``cache_limit`` are used too; other fields come from the wheel. ``recipe_file`` is your own recipe if the wheel
+    was built with one. Raises RequestError where the wheel can't be extended.
     """
     recipe = os.fspath(_path("recipe_file", recipe_file)) if recipe_file else ""
     return extensions.plan_extension(machine, _path("wheel", wheel), request, recipe)
