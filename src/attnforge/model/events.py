@@ -37,7 +37,7 @@ class StageFinished(Event):
 class GraphReceived(Event):
     """Upstream's build asked for ``units`` objects.
 
-    ``compile`` are to be compiled, ``merged`` are part of another one, ``empty`` left out, ``reused`` at hand.
+    ``compile`` are to be compiled, ``merged`` are part of another one, ``empty`` left out, ``reused`` available.
     """
 
     units: int
@@ -90,7 +90,7 @@ class JobFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class UnitFinished(Event):
-    """An object is there: ``how`` is compiled, or cached (of a cache of earlier builds, of other plans too)."""
+    """An object is there: ``how`` is compiled, or cached (from earlier builds, also of other plans)."""
 
     name: str
     how: str

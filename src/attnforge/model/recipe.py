@@ -21,14 +21,14 @@ SCHEMA = 1
 class Feature(Value):
     """Something that a user may leave out."""
 
-    summary: str = Field(description="what it is; stands in the error of a call that asks for it")
+    summary: str = Field(description="what it is; part of the error of a call that asks for it")
     macro: str = Field(default="", description="the compiler macro that drops it from kernels")
     setting: str = Field(
         default="", description="the environment variable that drops it from upstream's build where it is `TRUE`"
     )
-    kinds: tuple[str, ...] = Field(default=(), description="kinds of kernel that exist for it alone")
+    kinds: tuple[str, ...] = Field(default=(), description="kinds of kernel that exist only for it")
     variants: tuple[str, ...] = Field(
-        default=(), description="words of variants: a kernel with one of them exists for this feature alone"
+        default=(), description="words of variants: a kernel with one of them exists only for this feature"
     )
     head_dims: tuple[int, ...] = Field(
         default=(), description="the head dimensions that it comes with; it goes with the last of them"

@@ -123,12 +123,12 @@ class Release(Value):
     )
     limited_api: str = Field(
         default="",
-        description="the tag of the first Python (`cp39`) where the modules use Python's limited API alone: one wheel "
+        description="the tag of the first Python (`cp39`) if the modules use only Python's limited API: one wheel "
         "for it and each later one",
     )
     stable_abi: Specifier = Field(
         default="",
-        description="the PyTorch versions for which upstream's build uses PyTorch's stable ABI alone: the wheel serves "
+        description="the PyTorch versions for which upstream's build uses only PyTorch's stable ABI: the wheel serves "
         "the target's PyTorch and later ones",
     )
     modules: tuple[ImportName, ...] | None = Field(
@@ -140,7 +140,7 @@ class Release(Value):
     module_architectures: dict[ImportName, tuple[ArchitectureText, ...]] = Field(
         default_factory=dict,
         description="modules that the build makes only for a target with one of these architectures, and whose code is "
-        "for these alone",
+        "only for these",
     )
     remedies: tuple[Remedy, ...] = Field(default=(), description="definitions that some CUDA versions need, see below")
     source: str = Field(default="", description="where these facts come from")
