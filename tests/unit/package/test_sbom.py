@@ -3,12 +3,11 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from cyclonedx.schema import SchemaVersion
-from cyclonedx.validation.json import JsonStrictValidator
 from packageurl import PackageURL
 
 from attnforge.model.plan import UNSTATED, BuildPlan, SourcePin
@@ -17,6 +16,9 @@ from attnforge.model.universal import Pair
 from attnforge.package.archive import Member, write_wheel
 from attnforge.package.sbom import PLACE, Vendored, bill, vendored
 from attnforge.package.wheel import package_wheel
+
+if TYPE_CHECKING:
+    from cyclonedx.validation.json import JsonStrictValidator
 
 METADATA = "Metadata-Version: 2.4\nName: flash_attn\nVersion: 2.8.3+cu130\n"
 WHEEL = "flash_attn-2.8.3+cu130-cp312-cp312-linux_x86_64.whl"
@@ -45,12 +47,21 @@ SOURCES = [
 ]
 
 
+@cache
+def validator() -> JsonStrictValidator:
+    """Return what knows CycloneDX's schema. Importing it takes seconds, which not every process of the tests needs."""
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    return JsonStrictValidator(SchemaVersion.V1_6)
+
+
 def document(
     plan: BuildPlan, *, metadata: str = METADATA, runtime: bool = False, parts: tuple[Vendored, ...] = ()
 ) -> Any:
     """The document, which has to be valid, with each package URL in the one way in which it is written."""
     text = bill(plan, "attnforge 0.1.0", WHEEL, metadata, parts, static_runtime=runtime).decode()
-    fault = JsonStrictValidator(SchemaVersion.V1_6).validate_str(text)
+    fault = validator().validate_str(text)
     assert fault is None, fault
     made = json.loads(text)
     for component in (made["metadata"]["component"], *made["components"]):
