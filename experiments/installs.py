@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from attnforge import AttnforgeError, Machine
-from attnforge.embedded import read_universal
 from attnforge.model.universal import Pair
+from attnforge.wheelfile.embedded import read_universal
 
 _IMPORT = "import importlib, sys; print([importlib.import_module(name).__file__ for name in sys.argv[1:]][-1])"
 

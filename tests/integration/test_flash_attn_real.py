@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.embedded import read_universal
+from attnforge.wheelfile.embedded import read_universal
 from standins.independent import confirm
 from standins.real import PYTHON, attnforge, install, printed
 

@@ -12,7 +12,7 @@ import attnforge
 
 ROOT = Path(attnforge.__file__).parent
 VERBS = {"audit", "bench", "check", "compile", "host", "link", "package", "provision", "recipes", "resolve"}
-GROUND = {"model", "errors", "process", "paths", "version", "elf", "embedded", "files", "schedule"}
+GROUND = {"model", "errors", "process", "paths", "version", "elf", "files", "schedule", "wheelfile"}
 
 
 def imports(path: Path) -> set[str]:
@@ -46,9 +46,9 @@ def test_arrows_go_one_way(path: Path) -> None:
         "version": set(),
         "elf": {"errors"},
         "files": {"errors"},
-        "embedded": {"model", "errors"},
+        "wheelfile": {"model", "errors", "files"},
         "schedule": {"model"},
-        "knowledge": {"model", "errors"},
+        "knowledge": {"model", "errors", "wheelfile"},
         "options": {"errors"},
         "config": {"errors", "options"},
         "ongpu": set(),

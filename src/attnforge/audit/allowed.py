@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from email.parser import HeaderParser
 
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.requirements import Requirement
 
-from attnforge.audit.metadata import WheelName
 from attnforge.model.finding import Finding, Severity
+from attnforge.model.versions import as_version
+from attnforge.wheelfile.metadata import torch_requirements
+from attnforge.wheelfile.name import WheelName
 
 
 def refused(metadata: str, name: WheelName | None, torch: str) -> tuple[Requirement, ...]:
     """Return what a wheel asks of torch (``torch==2.11.*``) that this version (``2.12.0+cu130``) does not meet."""
-    try:
-        version = Version(torch)
-    except InvalidVersion:
+    version = as_version(torch)
+    if version is None:
         return ()
-    asked = _torch_requirements(HeaderParser().parsestr(metadata).get_all("Requires-Dist") or (), _python(name))
+    asked = torch_requirements(metadata, name.python if name else "")
     return tuple(one for one in asked if not one.specifier.contains(version, prereleases=True))
 
 
@@ -41,21 +39,3 @@ def without_blame(findings: Iterable[Finding]) -> Iterator[Finding]:
     for finding in findings:
         error = finding.severity is Severity.ERROR
         yield finding.model_copy(update={"severity": Severity.WARNING}) if error else finding
-
-
-def _torch_requirements(lines: Iterable[str], python: str) -> Iterator[Requirement]:
-    there = {"extra": "", **({"python_version": python, "python_full_version": f"{python}.0"} if python else {})}
-    for line in lines:
-        try:
-            asked = Requirement(str(line))
-        except InvalidRequirement:
-            continue
-        if canonicalize_name(asked.name) == "torch" and (asked.marker is None or asked.marker.evaluate(there)):
-            yield asked
-
-
-def _python(name: WheelName | None) -> str:
-    """Return the Python (``3.12``) that a wheel is for, "" where it is for several."""
-    tags = {tag.interpreter for tag in name.tags if tag.abi != "abi3"} if name else set()
-    (tag,) = tags if len(tags) == 1 else ("",)
-    return f"3.{tag.removeprefix('cp3')}" if tag.startswith("cp3") and tag[3:].isdecimal() else ""

@@ -14,17 +14,18 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
 
-from attnforge.audit.archive import Archive, open_archive
 from attnforge.audit.cubin import read_cubin
 from attnforge.audit.demangle import demangle
 from attnforge.audit.device import architecture_of, find_fatbin
 from attnforge.audit.fatbin import Entry, Kind
 from attnforge.audit.machinecode import Shape, plain_name, read_functions
-from attnforge.audit.metadata import SHARED_OBJECT, import_name
+from attnforge.audit.metadata import import_name
 from attnforge.audit.site import open_elf
 from attnforge.errors import WheelError
 from attnforge.model.comparison import Comparison, ComparisonVerdict, FunctionDifference, ModuleComparison, Sameness
 from attnforge.model.target import Architecture
+from attnforge.wheelfile.archive import Archive, open_archive
+from attnforge.wheelfile.name import SHARED_OBJECT
 
 # The shapes that functions of one name have, with a symbol of each. A kernel that several units instantiate is in the
 # module several times, and functions of internal linkage share their names but for the module id.

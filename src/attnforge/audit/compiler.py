@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from typing import Any
 
-from attnforge.audit.archive import Archive
-from attnforge.audit.contents import Contents
-from attnforge.embedded import PLAN
 from attnforge.model.finding import Finding, Severity
 
 
-def check_compiler(archive: Archive, contents: Contents) -> Iterator[Finding]:
-    """State the compiler by the plan in the wheel. Nothing for a wheel without one, or with one that can't be read."""
-    path = f"{contents.dist_info}/{PLAN}"
-    if path not in contents.files:
-        return
+def check_compiler(plan: Any) -> Iterator[Finding]:
+    """State the compiler by the plan in the wheel, as JSON has it. Nothing where there is no plan, or no such field."""
     try:
-        plan = json.loads(archive.text(path))
         nvcc, cuda, own = plan["toolchain"]["nvcc"], plan["toolchain"]["cuda"], plan["target"]["cuda"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError):
         return
     if cuda and own and cuda != own:
         yield Finding(

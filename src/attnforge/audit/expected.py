@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from attnforge.audit.metadata import WheelName, import_name, serves
+from attnforge.audit.metadata import import_name
 from attnforge.model.audit import Expected, ModuleReport
 from attnforge.model.finding import Finding, Severity
+from attnforge.wheelfile.name import WheelName
 
 
 def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: WheelName | None) -> Iterator[Finding]:
@@ -22,7 +23,7 @@ def check_expected(expected: Expected, modules: Sequence[ModuleReport], name: Wh
     absent = set(expected.modules) - {import_name(module.path) for module in modules}
     if absent:
         yield _different("modules", f"no {_listed(absent)}", "the plan says that these modules are built")
-    if expected.python and name is not None and not serves(name, expected.python):
+    if expected.python and name is not None and not name.serves(expected.python):
         tags = _listed({f"{tag.interpreter}-{tag.abi}" for tag in name.tags})
         yield _different("python", tags, f"the plan says {expected.python}")
 

@@ -1,53 +1,26 @@
-"""Holds a wheel's name against its METADATA, its WHEEL file and the suffixes of its modules."""
+"""Compares a wheel's name with its METADATA, its WHEEL file and the suffixes of its modules."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Iterator
-from dataclasses import dataclass
 from email import message_from_string
-from email.message import Message
 from pathlib import PurePosixPath
 
 from packaging.tags import Tag, parse_tag
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
-from packaging.version import InvalidVersion, Version
+from packaging.utils import canonicalize_name
 
 from attnforge.audit.record import LINK
 from attnforge.elf import EM_AARCH64, EM_X86_64, Elf
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.universal import LIBRARY, pair_of
+from attnforge.model.versions import as_version
+from attnforge.wheelfile.metadata import fields_of
+from attnforge.wheelfile.name import WheelName
 
-SHARED_OBJECT = re.compile(r"\.so(?:\.\d+)*$")
 _TAGGED = re.compile(r"\.(?P<implementation>cpython|pypy)-?(?P<digits>\d+)(?P<flags>[a-z]*)(?:-[\w-]+)?\.so$")
 MACHINES = {EM_X86_64: "x86_64", EM_AARCH64: "aarch64"}
 _HINT = "build the wheel again, or rename it with `python -m wheel tags`, which keeps name and contents together"
-
-
-@dataclass(frozen=True, slots=True)
-class WheelName:
-    """What a wheel's file name says: normalized project name, version, and the tags that it stands for."""
-
-    project: str
-    version: Version
-    tags: frozenset[Tag]
-
-    @classmethod
-    def parse(cls, file_name: str) -> WheelName | None:
-        """Read a file name, None where it is not a wheel's."""
-        try:
-            project, version, _, tags = parse_wheel_filename(file_name)
-        except InvalidWheelFilename:
-            return None
-        return cls(project, version, tags)
-
-
-_KNOWN_PLATFORM = re.compile(r"any|(?:linux|manylinux[\w.]*)_(?:x86_64|aarch64)")
-
-
-def is_foreign(name: WheelName) -> bool:
-    """Say whether a wheel is for other systems alone than Linux with glibc on x86-64 or ARM."""
-    return bool(name.tags) and not any(_KNOWN_PLATFORM.fullmatch(tag.platform) for tag in name.tags)
 
 
 def check_name(file_name: str, name: WheelName | None) -> Iterator[Finding]:
@@ -59,8 +32,8 @@ def check_name(file_name: str, name: WheelName | None) -> Iterator[Finding]:
 
 def check_metadata(name: WheelName, dist_info: str, text: str) -> Iterator[Finding]:
     """Compare project name and version of the file name, the dist-info folder and METADATA."""
-    metadata = message_from_string(text)
-    project, version = str(metadata.get("Name", "")), str(metadata.get("Version", ""))
+    metadata = fields_of(text)
+    project, version = metadata.get("name", ""), metadata.get("version", "")
     if not _same(name, project, version):
         seen = f"{project or 'no name'} {version or 'no version'}"
         yield _error("metadata-name", "METADATA", seen, f"the file name says {name.project} {name.version}")
@@ -71,7 +44,7 @@ def check_metadata(name: WheelName, dist_info: str, text: str) -> Iterator[Findi
 
 def check_tags(name: WheelName, text: str, *, compiled: bool) -> Iterator[Finding]:
     """Compare the tags of the file name with those of the WHEEL file."""
-    wheel: Message = message_from_string(text)
+    wheel = message_from_string(text)
     tags = frozenset(tag for line in wheel.get_all("Tag", []) for tag in _expand(str(line)))
     if tags != name.tags:
         seen = ", ".join(sorted(map(str, tags))) or "no tags"
@@ -88,9 +61,8 @@ def check_module(name: WheelName, path: str, elf: Elf, pythons: Container[str] =
     ``pythons`` are those of a universal wheel's pairs (``3.12``): it is for any Python, and each module for one.
     """
     machine = MACHINES.get(elf.machine, f"machine {elf.machine}")
-    if not any(tag.platform.endswith(machine) for tag in name.tags):
-        platforms = ", ".join(sorted({tag.platform for tag in name.tags}))
-        yield _error("module-machine", path, f"made for {machine}", f"the file name says {platforms}")
+    if not any(platform.endswith(machine) for platform in name.platforms):
+        yield _error("module-machine", path, f"made for {machine}", f"the file name says {', '.join(name.platforms)}")
     tags = module_tags(path)
     if _is_of_a_pair(name, path, pythons):
         return
@@ -134,21 +106,6 @@ def import_name(path: str) -> str:
 _SCHEMES = ("platlib", "purelib")
 
 
-def serves(name: WheelName, python: str) -> bool:
-    """Say whether a wheel installs on a Python: by its own tag, or by a stable ABI from below it.
-
-    ``python`` is ``cp312``, or ``cp314t`` for one without the global interpreter lock, which loads no stable ABI.
-    """
-    free = python.endswith("t")
-    interpreter = python.removesuffix("t")
-    return any(
-        tag.interpreter == "py3"
-        or (tag.interpreter == interpreter and tag.abi.endswith("t") == free)
-        or (not free and tag.abi == "abi3" and _minor(tag.interpreter) <= _minor(python))
-        for tag in name.tags
-    )
-
-
 def _imports(tag: Tag, interpreter: str, abi: str) -> bool:
     """Say whether an interpreter of a tag finds a module: CPython 3 with its global lock also takes ``.abi3.so``."""
     if abi == "abi3":
@@ -156,16 +113,8 @@ def _imports(tag: Tag, interpreter: str, abi: str) -> bool:
     return tag.interpreter == interpreter and tag.abi in (abi, "none")
 
 
-def _minor(interpreter: str) -> int:
-    digits = re.sub(r"\D", "", interpreter)
-    return int(digits[1:] or 0)
-
-
 def _same(name: WheelName, project: str, version: str) -> bool:
-    try:
-        return canonicalize_name(project) == name.project and Version(version) == name.version
-    except InvalidVersion:
-        return False
+    return canonicalize_name(project) == name.project and as_version(version) == name.version
 
 
 def _expand(line: str) -> Iterable[Tag]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name
 
-from attnforge.audit.record import Row, listed, parse_record
+from attnforge.audit.record import listed
 from attnforge.model.finding import Finding, Severity
+from attnforge.wheelfile.archive import UNREADABLE, document_in
+from attnforge.wheelfile.name import WheelName
+from attnforge.wheelfile.record import Row, parse_record
 
 _LINK = "https://github.com/Dao-AILab/flash-attention/issues/2310"
 _IN_SITE = ("purelib", "platlib")
-_NO_ROW = Row("", "", "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +34,15 @@ class Owner:
 
 def owner_of_wheel(path: Path) -> Owner | None:
     """Return what a wheel would own once installed, None where it is no whole wheel: its own audit says so."""
+    name = WheelName.parse(path.name)
     try:
-        project = parse_wheel_filename(path.name)[0]
         with zipfile.ZipFile(path) as archive:
-            names = [info.filename for info in archive.infolist() if not info.is_dir()]
-            record = next((name for name in names if name.endswith(".dist-info/RECORD")), "")
-            rows, _ = parse_record(archive.read(record).decode(errors="replace") if record else "")
-    except (InvalidWheelFilename, OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError):
+            members = [info.filename for info in archive.infolist() if not info.is_dir()]
+            rows, _ = parse_record((document_in(archive, "RECORD") or b"").decode(errors="replace"))
+    except UNREADABLE:
         return None
-    places = ((_installed(name), rows.get(name, _NO_ROW)) for name in names)
-    return Owner(path.name, project, {place: _hash(row) for place, row in places if place})
+    places = ((_installed(member), rows.get(member, Row())) for member in members)
+    return Owner(path.name, name.project, {place: _hash(row) for place, row in places if place}) if name else None
 
 
 def owners_in(site: Path) -> tuple[Owner, ...]:

@@ -1,57 +1,17 @@
-"""Holds a wheel's files against its RECORD (PyPA's "Recording installed projects" and binary distribution format)."""
+"""Compares a wheel's files with its RECORD."""
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from attnforge.model.finding import Finding, Severity
+from attnforge.wheelfile.record import Row
 
 LINK = "https://packaging.python.org/en/latest/specifications/binary-distribution-format/"
 
 _UNRECORDED = ("RECORD", "RECORD.jws", "RECORD.p7s")  # the specification leaves these out
-_STRONG = frozenset({"sha256", "sha384", "sha512"})  # it allows nothing weaker than the first
 _SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What RECORD says of a file: hash algorithm and digest, and size in bytes; empty where it says nothing."""
-
-    algorithm: str
-    digest: str
-    size: str
-
-    @property
-    def strong(self) -> bool:
-        """Whether the hash is one that the specification allows."""
-        return self.algorithm in _STRONG and self.algorithm in hashlib.algorithms_available
-
-
-def parse_record(text: str) -> tuple[dict[str, Row], tuple[str, ...]]:
-    """Return the rows by path, and the lines that are no rows or come twice."""
-    rows: dict[str, Row] = {}
-    bad = []
-    try:
-        lines = [line for line in csv.reader(text.splitlines()) if line]
-    except csv.Error as error:
-        return {}, (str(error),)
-    for line in lines:
-        if len(line) != 3 or line[0] in rows:
-            bad.append(",".join(line))
-            continue
-        algorithm, _, digest = line[1].partition("=")
-        rows[line[0]] = Row(algorithm, digest, line[2])
-    return rows, tuple(bad)
-
-
-def encode(digest: bytes) -> str:
-    """Return a digest as RECORD writes it: URL-safe base64 without padding."""
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def check_record(
@@ -102,7 +62,7 @@ def _problem(code: str, paths: list[str], means: str) -> Finding:
         subject="RECORD",
         seen=listed(paths),
         means=f"{means}: the wheel was changed after it was made, or badly packed",
-        hint="build the wheel again, or pack it with `python -m wheel pack`, which writes RECORD anew",
+        hint="build the wheel again, or pack it with `python -m wheel pack`, which writes RECORD again",
         link=LINK,
     )
 

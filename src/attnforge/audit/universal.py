@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import PurePosixPath
 from posixpath import normpath
+from typing import Any
 
 from attnforge.audit import machine
-from attnforge.audit.archive import Archive
 from attnforge.audit.contents import Contents
 from attnforge.audit.demangle import demangle
-from attnforge.audit.metadata import MACHINES, SHARED_OBJECT
+from attnforge.audit.metadata import MACHINES
 from attnforge.audit.record import listed
 from attnforge.elf import Elf, Reference
-from attnforge.embedded import PLAN, parse_universal
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.universal import DOCUMENT, Pair, Universal, UniversalModule, numbers, pair_of, sorted_pairs
+from attnforge.wheelfile.embedded import parse_universal
+from attnforge.wheelfile.name import SHARED_OBJECT
 
 _REBUILD = "build the wheel again"
 
@@ -46,21 +46,18 @@ class Described:
     planned: tuple[Pair, ...] | None
 
 
-def describe(archive: Archive, contents: Contents) -> Described | None:
+def describe(contents: Contents) -> Described | None:
     """Return what a universal wheel says of itself; None for any other wheel, WheelError where it is unreadable."""
-    path = f"{contents.dist_info}/{DOCUMENT}"
-    if path not in contents.files:
+    if f"{contents.dist_info}/{DOCUMENT}" not in contents.files:
         return None
-    return Described(parse_universal(archive.text(path), archive.path.name), _planned(archive, contents))
+    universal = parse_universal(contents.text(DOCUMENT), contents.archive.path.name)
+    return Described(universal, _planned(contents.plan()))
 
 
-def _planned(archive: Archive, contents: Contents) -> tuple[Pair, ...] | None:
-    path = f"{contents.dist_info}/{PLAN}"
-    if path not in contents.files:
-        return None
+def _planned(plan: Any) -> tuple[Pair, ...] | None:
     try:
-        return tuple(Pair.model_validate(pair) for pair in json.loads(archive.text(path))["pairs"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return tuple(Pair.model_validate(pair) for pair in plan["pairs"])
+    except (ValueError, KeyError, TypeError):
         return None
 
 

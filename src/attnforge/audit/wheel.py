@@ -6,16 +6,17 @@ import errno
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from attnforge.audit.allowed import check_allowed, refused, without_blame
-from attnforge.audit.archive import Archive, open_archive
 from attnforge.audit.compiler import check_compiler
-from attnforge.audit.contents import Contents, check_contents, read_contents, read_coverage, read_metadata
+from attnforge.audit.contents import Contents, check_contents, read_contents
 from attnforge.audit.demangle import demangle
 from attnforge.audit.expected import check_coverage, check_expected, check_outside
 from attnforge.audit.manylinux import Platform, platform_of, satisfied_by
-from attnforge.audit.metadata import WheelName, check_module, is_foreign
+from attnforge.audit.metadata import check_module
 from attnforge.audit.module import (
     Module,
     check_code,
@@ -25,15 +26,18 @@ from attnforge.audit.module import (
     check_readable,
     read_module,
 )
-from attnforge.audit.pairs import Sites, resolve_all, resolve_pairs
+from attnforge.audit.pairs import Resolved, Sites, resolve_all, resolve_pairs
 from attnforge.audit.site import open_elf
-from attnforge.audit.universal import check_universal, describe, holds_kernels
+from attnforge.audit.universal import Described, check_universal, describe, holds_kernels
+from attnforge.elf import Elf
 from attnforge.errors import HostError, WheelError
-from attnforge.model.audit import AuditReport, Expected, verdict_of
+from attnforge.model.audit import AuditReport, Expected, ModuleReport, verdict_of
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.kernels import Kernels
 from attnforge.model.recipe import Recipe
 from attnforge.model.universal import Pair, Universal, pair_of
+from attnforge.wheelfile.archive import open_archive
+from attnforge.wheelfile.name import WheelName
 
 
 def audit_wheel(
@@ -49,58 +53,117 @@ def audit_wheel(
     """Read a wheel and say what is in it and what is wrong with it.
 
     ``torch_site`` is a site-packages folder with the PyTorch that the wheel is for; without one the report says that
-    its symbols are unchecked. Of a universal wheel, the modules for that PyTorch are looked at, for all Pythons; or
-    ``sites`` has the folder for each pair, and others are not looked at. ``torch`` is the version that was chosen where
-    there is no folder with it, since the wheel has no module for it. ``libraries`` are those that PyTorch has from
-    elsewhere than its own folder: from a system's CUDA, from conda. ``recipe`` tells kernels by head dimension and
-    dtype, ``expected`` what was planned. Raises RequestError where there is no such file, WheelError where it is no
-    whole archive, and HostError where there is no room to unpack its modules.
+    its symbols are unchecked. Of a universal wheel, the modules for that PyTorch are checked, for all Pythons; or
+    ``sites`` has the folder for each pair, and other pairs are not checked. ``torch`` is the version that was chosen if
+    the wheel has no module for it, so that there is no folder. ``libraries`` are those that PyTorch has from elsewhere
+    than its own folder: from a system's CUDA, from conda. ``recipe`` names kernels by head dimension and dtype,
+    ``expected`` says what was planned. Raises RequestError where there is no such file, WheelError where it is no
+    whole archive, and HostError where the disk has no space for its modules.
     """
+    against = Sites(torch_site, torch, sites, libraries)
     with _enough_memory(path), ExitStack() as stack:
         archive = stack.enter_context(open_archive(path))
         # Modules stay mapped until the stack unwinds, and only then may their folder go.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnforge-audit-")))
-        contents = read_contents(archive, folder)
-        name = WheelName.parse(path.name)
-        if name is not None and is_foreign(name):
-            return _audit_foreign(archive, contents, name)
-        described = describe(archive, contents)
-        universal = described.universal if described else None
-        modules, unreadable = _read_modules(contents.modules, recipe.kernels if recipe else None, universal, stack)
-        images = {module.path: module.elf for module in modules}
-        reports = tuple(module.report for module in modules)
-        against, platform = Sites(torch_site, torch, sites, libraries), platform_of(images)
-        resolved = (
-            resolve_pairs(images, universal.pairs, against, path.name) if universal else resolve_all(images, against)
-        )
-        coverage = read_coverage(archive, contents)
-        not_allowed = refused(read_metadata(archive, contents), name, resolved.torch)
-        # A plan is compared in more detail; and what could not be read says nothing of what is there.
-        seen_whole = not unreadable and not any(module.code.damaged for module in modules)
-        findings = (
-            *check_contents(archive, contents, name),
-            *check_compiler(archive, contents),
-            *unreadable,
-            *(finding for module in modules for finding in _check_module(module, name, universal)),
-            *(check_universal(described, contents.files.keys(), images) if described else ()),
-            *check_allowed(not_allowed, resolved.torch),
-            *(without_blame(resolved.findings) if not_allowed else resolved.findings),
-            *_check_platform(platform, name),
-            *(check_expected(expected, reports, name) if expected else ()),
-            *(check_coverage(coverage or {}, reports) if seen_whole and not expected else ()),
-            *check_outside(coverage or {}, expected),
-        )
-        return AuditReport(
-            wheel=path.name,
-            modules=reports,
-            undefined=tuple(demangle(symbol) for symbol in resolved.undefined),
-            glibc=platform.glibc,
-            glibcxx=platform.glibcxx,
-            platform_tag=platform.tag,
-            coverage=coverage,
-            findings=findings,
-            verdict=verdict_of(findings),
-        )
+        contents, name = read_contents(archive, folder), WheelName.parse(path.name)
+        if name is not None and name.is_foreign:
+            return _audit_foreign(contents, name)
+        return _report(_read(contents, name, recipe.kernels if recipe else None, stack), against, expected)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wheel:
+    """A wheel as it is read: ``unreadable`` are findings on the modules that are not in ``modules``."""
+
+    contents: Contents
+    name: WheelName | None
+    described: Described | None
+    modules: tuple[Module, ...]
+    unreadable: tuple[Finding, ...]
+
+    @property
+    def file_name(self) -> str:
+        return self.contents.archive.path.name
+
+    @property
+    def universal(self) -> Universal | None:
+        return self.described.universal if self.described else None
+
+    @property
+    def images(self) -> dict[str, Elf]:
+        return {module.path: module.elf for module in self.modules}
+
+    @property
+    def reports(self) -> tuple[ModuleReport, ...]:
+        return tuple(module.report for module in self.modules)
+
+    @property
+    def is_seen_whole(self) -> bool:
+        return not self.unreadable and not any(module.code.damaged for module in self.modules)
+
+
+def _read(contents: Contents, name: WheelName | None, kernels: Kernels | None, stack: ExitStack) -> _Wheel:
+    """Read each shared object. One that can't be read is a finding, and the others are still read."""
+    described = describe(contents)
+    modules, unreadable = [], []
+    for path, file in contents.modules.items():
+        try:
+            modules.append(read_module(path, open_elf(file, stack), kernels, _slug(path) if described else ""))
+        except WheelError as error:
+            unreadable.append(_unreadable(path, error))
+    return _Wheel(contents, name, described, tuple(modules), tuple(unreadable))
+
+
+def _report(wheel: _Wheel, against: Sites, expected: Expected | None) -> AuditReport:
+    platform, resolved, coverage = platform_of(wheel.images), _resolve(wheel, against), wheel.contents.coverage()
+    findings = (
+        *check_contents(wheel.contents, wheel.name),
+        *check_compiler(wheel.contents.plan()),
+        *wheel.unreadable,
+        *_check_modules(wheel),
+        *_check_symbols(wheel, resolved),
+        *_check_platform(platform, wheel.name),
+        *_check_plan(wheel, coverage or {}, expected),
+    )
+    return AuditReport(
+        wheel=wheel.file_name,
+        modules=wheel.reports,
+        undefined=tuple(demangle(symbol) for symbol in resolved.undefined),
+        glibc=platform.glibc,
+        glibcxx=platform.glibcxx,
+        platform_tag=platform.tag,
+        coverage=coverage,
+        findings=findings,
+        verdict=verdict_of(findings),
+    )
+
+
+def _resolve(wheel: _Wheel, against: Sites) -> Resolved:
+    if wheel.universal:
+        return resolve_pairs(wheel.images, wheel.universal.pairs, against, wheel.file_name)
+    return resolve_all(wheel.images, against)
+
+
+def _check_modules(wheel: _Wheel) -> Iterator[Finding]:
+    for module in wheel.modules:
+        yield from _check_module(module, wheel.name, wheel.universal)
+    if wheel.described:
+        yield from check_universal(wheel.described, wheel.contents.files.keys(), wheel.images)
+
+
+def _check_symbols(wheel: _Wheel, resolved: Resolved) -> Iterator[Finding]:
+    not_allowed = refused(wheel.contents.text("METADATA"), wheel.name, resolved.torch)
+    yield from check_allowed(not_allowed, resolved.torch)
+    yield from without_blame(resolved.findings) if not_allowed else resolved.findings
+
+
+def _check_plan(wheel: _Wheel, coverage: Mapping[str, Any], expected: Expected | None) -> Iterator[Finding]:
+    # A plan is compared in more detail than coverage; and what could not be read says nothing of what is there.
+    if expected:
+        yield from check_expected(expected, wheel.reports, wheel.name)
+    elif wheel.is_seen_whole:
+        yield from check_coverage(coverage, wheel.reports)
+    yield from check_outside(coverage, expected)
 
 
 @contextmanager
@@ -112,23 +175,10 @@ def _enough_memory(path: Path) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno != errno.ENOMEM:
             raise
         raise HostError(
-            f"memory ran out while {path.name} was looked at",
+            f"memory ran out during the audit of {path.name}",
             why="the wheel was neither found good nor bad",
             hint="a larger limit (ulimit -v, the container's memory), or run it on another machine",
         ) from error
-
-
-def _read_modules(
-    files: Mapping[str, Path], kernels: Kernels | None, universal: Universal | None, stack: ExitStack
-) -> tuple[list[Module], list[Finding]]:
-    """Read each shared object; one that can't be read is a finding, and the others are still looked at."""
-    modules, unreadable = [], []
-    for path, file in files.items():
-        try:
-            modules.append(read_module(path, open_elf(file, stack), kernels, _slug(path) if universal else ""))
-        except WheelError as error:
-            unreadable.append(_unreadable(path, error))
-    return modules, unreadable
 
 
 def _slug(path: str) -> str:
@@ -160,8 +210,7 @@ def _check_module(module: Module, name: WheelName | None, universal: Universal |
 
 
 def _check_platform(platform: Platform, name: WheelName | None) -> Iterator[Finding]:
-    claimed = sorted({tag.platform for tag in name.tags}) if name else []
-    wrong = [tag for tag in claimed if not satisfied_by(platform.tag, tag)]
+    wrong = [tag for tag in (name.platforms if name else ()) if not satisfied_by(platform.tag, tag)]
     if wrong:
         yield _promises_too_much(platform, wrong)
         return
@@ -182,9 +231,9 @@ def _promises_too_much(platform: Platform, claimed: list[str]) -> Finding:
     )
 
 
-def _audit_foreign(archive: Archive, contents: Contents, name: WheelName) -> AuditReport:
-    """Look at what is the same on every system: archive, metadata and RECORD."""
-    platforms = ", ".join(sorted({tag.platform for tag in name.tags}))
+def _audit_foreign(contents: Contents, name: WheelName) -> AuditReport:
+    """Check what is the same on every system: archive, metadata and RECORD."""
+    platforms = ", ".join(name.platforms)
     unchecked = Finding(
         code="platform-unchecked",
         severity=Severity.UNCHECKED,
@@ -193,12 +242,12 @@ def _audit_foreign(archive: Archive, contents: Contents, name: WheelName) -> Aud
         means="not checked: modules are looked into for Linux with glibc, on x86-64 and 64-bit ARM",
         hint="audit it with the tools of that system",
     )
-    findings = (*check_contents(archive, contents, name), unchecked)
+    findings = (*check_contents(contents, name), unchecked)
     return AuditReport(
-        wheel=archive.path.name,
+        wheel=contents.archive.path.name,
         modules=(),
         platform_tag=platforms,
-        coverage=read_coverage(archive, contents),
+        coverage=contents.coverage(),
         findings=findings,
         verdict=verdict_of(findings),
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from packaging.markers import Marker, UndefinedComparison, UndefinedEnvironmentName
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from attnforge.model.versions import applies, as_requirement
+from attnforge.wheelfile.name import WheelName
 
 # What stands for the toolkit among the requirements, best first: cuda-toolkit since PyTorch 2.12, the runtime before.
 _TOOLKIT = re.compile(r"cuda-toolkit|nvidia-cuda-runtime(?:-cu\d+)?")
@@ -21,7 +22,6 @@ _TARGET = {
     "os_name": "posix",
     "platform_python_implementation": "CPython",
     "implementation_name": "cpython",
-    "extra": "",
 }
 
 
@@ -36,24 +36,13 @@ def cuda_in(requirements: Iterable[str]) -> str:
 
 def _toolkit(line: str) -> tuple[str, str]:
     """Return the name and the CUDA of a requirement that is a toolkit, two empty texts for any other."""
-    try:
-        requirement = Requirement(line)
-    except (InvalidRequirement, RecursionError):
-        return "", ""
-    name = canonicalize_name(requirement.name)
-    if not _TOOLKIT.fullmatch(name) or not _holds(requirement.marker):
+    requirement = as_requirement(line)
+    name = canonicalize_name(requirement.name) if requirement else ""
+    if not requirement or not _TOOLKIT.fullmatch(name) or not applies(requirement, _TARGET):
         return "", ""
     pinned = [one.version.removesuffix(".*") for one in requirement.specifier if one.operator == "=="]
     numbers = Version(pinned[0]).release if pinned else ()
     return name, f"{numbers[0]}.{numbers[1]}" if len(numbers) > 1 else ""
-
-
-def _holds(marker: Marker | None) -> bool:
-    """Say whether a marker holds on Linux, x86-64; what it asks of the Python, any will do."""
-    try:
-        return marker is None or marker.evaluate(_TARGET)
-    except (UndefinedComparison, UndefinedEnvironmentName):
-        return False
 
 
 def pythons_in(file_names: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -72,13 +61,10 @@ def is_for_linux(file_name: str) -> bool:
 
 
 def _pythons(file_name: str) -> set[str]:
-    try:
-        tags = parse_wheel_filename(file_name)[3]
-    except InvalidWheelFilename:
-        return set()
+    name = WheelName.parse(file_name)
     return {
         f"3.{match['minor']}" + ("t" if tag.abi.endswith("t") else "")
-        for tag in tags
+        for tag in (name.tags if name else ())
         if (match := _CPYTHON.fullmatch(tag.interpreter)) and _LINUX.fullmatch(tag.platform)
     }
 

@@ -1,7 +1,11 @@
-"""Versions and specifiers in texts that come from outside: users, indexes, sources, wheels."""
+"""Versions, specifiers and requirements in texts that come from outside: users, indexes, sources, wheels."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
+from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
@@ -28,6 +32,25 @@ def as_specifier(text: str) -> SpecifierSet | None:
         return SpecifierSet(text, prereleases=True)
     except (InvalidSpecifier, ValueError):
         return None
+
+
+def as_requirement(text: str) -> Requirement | None:
+    """Return a text as a requirement (``torch>=2.4``), None where it is none by PEP 508 or nested too deep."""
+    try:
+        return Requirement(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def applies(asked: Requirement, environment: Mapping[str, str] | None = None) -> bool:
+    """Say whether a requirement is meant for an environment and for no extra; no for a marker that makes no sense.
+
+    ``environment`` has the values that differ from those of the Python that runs this (``python_version``).
+    """
+    try:
+        return asked.marker is None or asked.marker.evaluate({"extra": "", **(environment or {})})
+    except (UndefinedComparison, UndefinedEnvironmentName):
+        return False
 
 
 def shortened(text: str) -> str:

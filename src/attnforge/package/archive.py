@@ -1,11 +1,7 @@
-"""Writes a wheel whose bytes follow from its members alone: sorted, one date, two permissions, one compression."""
+"""Writes a wheel whose bytes follow from its members only: sorted, one date, two permissions, one compression."""
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
-import io
 import stat
 import zipfile
 from collections.abc import Mapping
@@ -13,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnforge.files import replacing
+from attnforge.wheelfile.record import record_of
 
 # The first date that a zip file can hold. A wheel's own date says nothing: the plan inside it does.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -36,17 +33,6 @@ def read_members(path: Path) -> dict[str, Member]:
         }
 
 
-def record(members: Mapping[str, Member], record_name: str) -> bytes:
-    """Return the text of RECORD (PyPA's binary distribution format): name, hash and size of each member."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for name in sorted(members):
-        digest = base64.urlsafe_b64encode(hashlib.sha256(members[name].data).digest()).rstrip(b"=").decode()
-        writer.writerow((name, f"sha256={digest}", len(members[name].data)))
-    writer.writerow((record_name, "", ""))
-    return text.getvalue().encode()
-
-
 def write_wheel(path: Path, members: Mapping[str, Member], dist_info: str) -> None:
     """Write a wheel whole or not at all: to a temporary name beside ``path``, then renamed. RECORD is made here."""
     record_name = f"{dist_info}/RECORD"
@@ -56,7 +42,10 @@ def write_wheel(path: Path, members: Mapping[str, Member], dist_info: str) -> No
     with replacing(path) as made, zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
         for name in ordered:
             archive.writestr(_info(name, files[name].executable), files[name].data)
-        archive.writestr(_info(record_name, executable=False), record(files, record_name))
+        archive.writestr(
+            _info(record_name, executable=False),
+            record_of({name: one.data for name, one in files.items()}, record_name),
+        )
 
 
 def _info(name: str, executable: bool) -> zipfile.ZipInfo:

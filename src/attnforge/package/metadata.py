@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.specifiers import Specifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from attnforge.model.minors import specifier
 from attnforge.model.universal import Pair, numbers
+from attnforge.model.versions import as_requirement
+from attnforge.wheelfile.metadata import fields_of
 
 # A requirement of ours in a wheel whose Pythons have modules for different PyTorch versions.
 _OF_ONE_PYTHON = re.compile(r'python_version == "3\.\d+"')
@@ -78,17 +80,14 @@ def _requirement(line: str) -> Requirement:
 def _is_url_of_torch(line: str) -> bool:
     if _field(line) != "requires-dist":
         return False
-    try:
-        parsed = _requirement(line)
-    except InvalidRequirement:
-        return False
-    return canonicalize_name(parsed.name) == "torch" and bool(parsed.url)
+    parsed = as_requirement(line.partition(":")[2])
+    return parsed is not None and canonicalize_name(parsed.name) == "torch" and bool(parsed.url)
 
 
 def rebind(metadata: str, version: str, pairs: Collection[Pair]) -> str:
     """Return METADATA of a wheel for these pairs, from upstream's or from that of a wheel for other pairs.
 
-    Version, Pythons and PyTorch are anew; all else stays. Where upstream does not ask for torch, the wheel does.
+    Version, Pythons and PyTorch are new. The rest stays. Where upstream does not ask for torch, the wheel does.
     """
     head, separator, body = metadata.partition("\n\n")
     end = "\n" if head.endswith("\n") else ""
@@ -119,9 +118,8 @@ def retag(wheel: str, tag: str) -> str:
 
 def name_and_version(metadata: str) -> tuple[str, str]:
     """Return the name and version that METADATA states."""
-    head = metadata.partition("\n\n")[0]
-    fields = dict(re.findall(r"(?m)^(Name|Version):\s*(.+?)\s*$", head))
-    return fields.get("Name", ""), fields.get("Version", "")
+    fields = fields_of(metadata)
+    return fields.get("name", ""), fields.get("version", "")
 
 
 def _line(line: str, version: str) -> str:
@@ -145,9 +143,8 @@ def _asks_for_torch(line: str) -> bool:
 
 
 def _is_torch(requirement: str, marker: re.Pattern[str] | None = None) -> bool:
-    try:
-        parsed = Requirement(requirement.strip())
-    except InvalidRequirement:
+    parsed = as_requirement(requirement)
+    if parsed is None:
         return False
     marked = parsed.marker is not None and not (marker and marker.fullmatch(str(parsed.marker)))
     return canonicalize_name(parsed.name) == "torch" and not marked and not parsed.url

@@ -10,7 +10,6 @@ import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from email import message_from_string
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +20,7 @@ from attnforge.model.base import digest_of
 from attnforge.model.plan import UNSTATED, BuildPlan, SourcePin
 from attnforge.package.metadata import name_and_version
 from attnforge.package.provenance import as_json
+from attnforge.wheelfile.metadata import fields_of
 
 PLACE = "sboms/attnforge.cdx.json"
 """Where in dist-info it lies. PEP 770 has the folder; METADATA does not name it."""
@@ -96,13 +96,13 @@ def _subject(plan: BuildPlan, wheel: str, metadata: str) -> dict[str, Any]:
 
 def _licenses(metadata: str) -> list[dict[str, Any]]:
     """Return what METADATA says of the license: an SPDX expression, else names as they are written."""
-    fields = message_from_string(metadata.partition("\n\n")[0])
-    if expression := fields.get("License-Expression", "").strip():
+    fields = fields_of(metadata)
+    if expression := fields.get("license_expression", "").strip():
         return [{"expression": expression}]
-    named = fields.get("License", "").strip()
+    named = fields.get("license", "").strip()
     if named and named != "UNKNOWN" and "\n" not in named:
         return [{"license": {"name": named}}]
-    classifiers = [line.split(" :: ") for line in fields.get_all("Classifier", [])]
+    classifiers = [line.split(" :: ") for line in fields.get("classifiers", [])]
     return [{"license": {"name": parts[-1]}} for parts in classifiers if parts[0] == "License" and len(parts) > 2]
 
 

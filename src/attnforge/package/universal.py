@@ -18,8 +18,7 @@ from attnforge.package.metadata import name_and_version, rebind, retag
 from attnforge.package.provenance import FOLDER, documents
 from attnforge.package.sbom import PLACE, Vendored, bill
 from attnforge.package.unpacked import Named, Unpacked, labelled, unpack
-
-_SHARED_OBJECT = re.compile(r"\.so(?:\.\d+)*$")
+from attnforge.wheelfile.name import SHARED_OBJECT
 
 
 def package_universal(
@@ -126,7 +125,7 @@ def _without_modules(old: Unpacked, universal: Universal) -> dict[str, Member]:
     kept = {
         path: member for path, member in old.files.items() if not any(_is(module, path) for module in universal.modules)
     }
-    left = [path for path in kept if _SHARED_OBJECT.search(path)]
+    left = [path for path in kept if SHARED_OBJECT.search(path)]
     if left:
         raise BuildError(
             f"upstream's wheel {old.name} has {left[0]}, which the universal wheel has no counterpart of",

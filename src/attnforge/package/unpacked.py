@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from attnforge.errors import AttnforgeError, BuildError
 from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.package.archive import Member, read_members, write_wheel
 from attnforge.package.metadata import name_and_version
+from attnforge.wheelfile.archive import UNREADABLE
+from attnforge.wheelfile.name import WheelName, data_folder, dist_info_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Unpacked:
     @property
     def data(self) -> str:
         """The name of the folder with what installs outside of site-packages: that of dist-info with another ending."""
-        return f"{self.dist_info.removesuffix('.dist-info')}.data"
+        return data_folder(self.dist_info)
 
     @property
     def metadata(self) -> str:
@@ -46,21 +46,22 @@ def unpack(wheel: Path, plan: BuildPlan, fault: type[AttnforgeError] = BuildErro
     """Read a wheel whole. Raises ``fault`` where it is none, and BuildError where it is of another version than was
     planned.
     """
+    if WheelName.parse(wheel.name) is None:
+        raise fault(f"{wheel.name} is no wheel", why="its name is not NAME-VERSION-PYTHON-ABI-PLATFORM.whl")
     try:
-        parse_wheel_filename(wheel.name)
         members = read_members(wheel)
-    except (InvalidWheelFilename, zipfile.BadZipFile, zlib.error, OSError) as error:
+    except UNREADABLE as error:
         raise fault(f"{wheel.name} is no wheel, or a damaged one", why=str(error)) from error
-    folders = {path.split("/")[0] for path in members if path.split("/")[0].endswith(".dist-info")}
-    if len(folders) != 1:
-        raise fault(f"the wheel {wheel.name} has {len(folders)} dist-info folders and not one")
-    inside = f"{folders.pop()}/"
+    folder = dist_info_in(members)
+    if not folder:
+        raise fault(f"the wheel {wheel.name} has not exactly one dist-info folder")
+    inside = f"{folder}/"
     information = {path.removeprefix(inside): one for path, one in members.items() if path.startswith(inside)}
     files = {path: member for path, member in members.items() if not path.startswith(inside)}
     missing = [name for name in ("METADATA", "WHEEL") if name not in information]
     if missing:
         raise fault(f"the wheel {wheel.name} has no {missing[0]}")
-    unpacked = Unpacked(wheel.name, inside.rstrip("/"), files, information)
+    unpacked = Unpacked(wheel.name, folder, files, information)
     _expect(plan, *name_and_version(unpacked.metadata))
     return unpacked
 
@@ -90,8 +91,7 @@ class Named:
         Scripts and headers are in NAME-VERSION.data, which installers look for under the wheel's own version.
         """
         inside = {f"{self.dist_info}/{path}": member for path, member in information.items()}
-        data = f"{self.dist_info.removesuffix('.dist-info')}.data"
-        placed = {_moved(path, self.old_data, data): member for path, member in files.items()}
+        placed = {_moved(path, self.old_data, data_folder(self.dist_info)): member for path, member in files.items()}
         wheel = folder / self.file
         write_wheel(wheel, {**placed, **inside}, self.dist_info)
         return wheel

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,7 @@ from attnforge.package.provenance import documents
 from attnforge.package.runpath import without_build_paths
 from attnforge.package.sbom import PLACE, Vendored, bill
 from attnforge.package.unpacked import Named, labelled, unpack
-
-_SHARED_OBJECT = re.compile(r"\.so(?:\.\d+)*$")
+from attnforge.wheelfile.name import SHARED_OBJECT
 
 
 def package_wheel(
@@ -37,7 +35,7 @@ def package_wheel(
     old = unpack(upstream, plan)
     version = labelled(name_and_version(old.metadata)[1], plan.label)
     named = Named.like(old, version, old.tags)
-    modules = {path for path in old.files if _SHARED_OBJECT.search(path)}
+    modules = {path for path in old.files if SHARED_OBJECT.search(path)}
     compiled = bool(modules)
     files = {path: _portable(member) if path in modules else member for path, member in old.files.items()}
     metadata = relabel(old.metadata, version, plan.requires_torch if compiled else "", plan.target.torch)

@@ -7,12 +7,13 @@ import configparser
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from email.parser import HeaderParser
 from typing import Any
 
-from packaging.markers import UndefinedComparison, UndefinedEnvironmentName
-from packaging.requirements import InvalidRequirement, Requirement
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from attnforge.model.versions import applies, as_requirement
+from attnforge.wheelfile.metadata import fields_of
 
 FILES = ("PKG-INFO", "pyproject.toml", "setup.cfg", "setup.py")
 """The files that tell something, the most trustworthy first."""
@@ -49,7 +50,7 @@ def torch_bounds(files: Mapping[str, str]) -> tuple[Requirement, ...]:
 
     What is asked for an extra, or on another platform, is left out, and what is no requirement.
     """
-    asked = (one for text in _stated(files) if (one := _requirement(text)) is not None)
+    asked = (one for text in _stated(files) if (one := as_requirement(text)) is not None)
     bounds = (one for one in asked if canonicalize_name(one.name) == "torch" and one.specifier)
     return tuple({str(one.specifier): one for one in bounds if applies(one)}.values())
 
@@ -62,27 +63,12 @@ def _stated(files: Mapping[str, str]) -> Iterator[str]:
         project = tomllib.loads(text).get("project", {})
         depends = project.get("dependencies", []) if isinstance(project, dict) else []
         yield from filter(None, map(_text, depends if isinstance(depends, list) else ()))
-    yield from HeaderParser().parsestr(files.get("PKG-INFO", "")).get_all("Requires-Dist") or ()
-
-
-def _requirement(text: str) -> Requirement | None:
-    try:
-        return Requirement(str(text))
-    except (InvalidRequirement, ValueError, RecursionError):
-        return None
-
-
-def applies(asked: Requirement) -> bool:
-    """Say whether a requirement is meant for this platform and for no extra; no for a marker that makes no sense."""
-    try:
-        return asked.marker is None or asked.marker.evaluate({"extra": ""})
-    except (UndefinedComparison, UndefinedEnvironmentName):
-        return False
+    yield from fields_of(files.get("PKG-INFO", "")).get("requires_dist", ())
 
 
 def _pkg_info(text: str) -> Named:
-    headers = HeaderParser().parsestr(text)
-    return str(headers.get("Name", "")).strip(), str(headers.get("Version", "")).strip()
+    fields = fields_of(text)
+    return fields.get("name", "").strip(), fields.get("version", "").strip()
 
 
 def _pyproject(text: str) -> Named:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,11 +16,11 @@ from typing import IO, TYPE_CHECKING, Any
 
 from attnforge.errors import HostError
 from attnforge.provision.indexes import IndexSettings, find_packages, local_path, network_errors, session
+from attnforge.wheelfile.archive import UNREADABLE, document
 
 if TYPE_CHECKING:
     from unearth import Package
 
-_METADATA = re.compile(r"[^/]+\.dist-info/METADATA")
 _BLOCK = 1 << 16  # bytes asked for at once: a table of contents has some hundred kB
 _WHOLE = {"Accept-Encoding": "identity"}
 
@@ -127,12 +126,14 @@ class _Ranged(io.RawIOBase):
 
 def _metadata_in(archive: IO[bytes], filename: str) -> str:
     try:
-        with zipfile.ZipFile(archive) as opened:
-            name = next((name for name in opened.namelist() if _METADATA.fullmatch(name)), "")
-            return opened.read(name).decode(errors="replace")
-    except (zipfile.BadZipFile, KeyError, OSError, EOFError, NotImplementedError) as error:
+        found = document(archive, "METADATA")
+        why = "it has no METADATA"
+    except UNREADABLE as error:
+        found, why = None, str(error) or type(error).__name__
+    if found is None:
         raise HostError(
             f"{filename} on the package index can't be read as a wheel",
-            why=str(error) or type(error).__name__,
+            why=why,
             hint="download it again where it is kept, or take another index",
-        ) from error
+        )
+    return found.decode(errors="replace")

@@ -7,13 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
-
 from attnforge import process
-from attnforge.audit.metadata import WheelName, is_foreign, serves
 from attnforge.audit.owners import check_owners, owner_of_wheel, owners_in
 from attnforge.audit.wheel import audit_wheel
-from attnforge.embedded import read_plan
 from attnforge.errors import HostError, RequestError
 from attnforge.host.active import interpreter_of
 from attnforge.knowledge.torch import TorchRelease
@@ -23,6 +19,8 @@ from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
 from attnforge.model.universal import Pair
 from attnforge.recipes.catalogue import recipes
+from attnforge.wheelfile.embedded import read_plan
+from attnforge.wheelfile.name import WheelName
 from attnforge.workflow.beside import environment_beside
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.torchindex import release_for
@@ -83,11 +81,8 @@ def audit_against(wheel: Path, site: Path, libraries: Sequence[str] = ()) -> Aud
 
 
 def _recipe(wheel: Path) -> Recipe | None:
-    try:
-        name = parse_wheel_filename(wheel.name)[0]
-    except InvalidWheelFilename:
-        return None
-    return recipes().get(name)
+    name = WheelName.parse(wheel.name)
+    return recipes().get(name.project) if name else None
 
 
 def _site_of(machine: Machine, python: str) -> Path:
@@ -139,7 +134,7 @@ def _site_for(machine: Machine, wheel: Path, plan: BuildPlan | None, torch: str)
     wanted = torch or (plan.target.torch if plan else "")
     name = WheelName.parse(wheel.name)
     of_own = plan is not None and plan.installed is not None and not plan.installed.official
-    if not wanted or (of_own and not torch) or (name is not None and is_foreign(name)):
+    if not wanted or (of_own and not torch) or (name is not None and name.is_foreign):
         return None
     release = release_for(wanted, plan, machine.settings)
     there = [".".join(found.version.split(".")[:2]) for found in machine.host.interpreters]
@@ -160,7 +155,7 @@ def python_for(name: WheelName | None, plan: BuildPlan | None, offered: Sequence
     that is there.
     """
     exact = plan.target.python if plan else ""
-    fitting = [python for python in offered if name is None or serves(name, f"cp{python.replace('.', '')}")]
+    fitting = [python for python in offered if name is None or name.serves(f"cp{python.replace('.', '')}")]
     usable = [exact] if exact in fitting else fitting or list(offered)
     mine = [python for python in usable if python in there]
     others = [python for python in fitting if python in there]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from attnforge.audit.metadata import WheelName, serves
-from attnforge.embedded import read_plan
 from attnforge.errors import RequestError
 from attnforge.model.host import Installed
 from attnforge.model.request import INSTALLED
 from attnforge.resolve.installed import no_active
-from attnforge.workflow.asking import torch_requirements
+from attnforge.wheelfile.embedded import read_plan
+from attnforge.wheelfile.metadata import read_metadata, torch_requirements
+from attnforge.wheelfile.name import WheelName
 from attnforge.workflow.machine import Machine
 
 
@@ -42,9 +42,9 @@ def environment_beside(
 def _unsuited(wheel: Path, found: Installed) -> str:
     """Return why a wheel is not for the Python and PyTorch of an environment, "" where it is."""
     name = WheelName.parse(wheel.name)
-    if name is not None and not serves(name, f"cp{found.minor.replace('.', '')}"):
+    if name is not None and not name.serves(f"cp{found.minor.replace('.', '')}"):
         return f"{wheel.name} is not for Python {found.minor}"
-    for asked in torch_requirements(wheel, found.version):
+    for asked in torch_requirements(read_metadata(wheel), found.version):
         if not asked.specifier.contains(found.calls_itself, prereleases=True):
             return f"{wheel.name} asks for torch{asked.specifier}"
     plan = read_plan(wheel)

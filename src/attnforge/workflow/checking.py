@@ -13,7 +13,6 @@ from attnforge.audit.metadata import import_name
 from attnforge.check import observations
 from attnforge.check.cases import cases_for, subject_of
 from attnforge.check.verdicts import findings_of, is_fatal, not_run, result_of
-from attnforge.embedded import read_coverage, read_plan
 from attnforge.errors import HostError
 from attnforge.files import file_sha256, write_whole
 from attnforge.knowledge.behaviour import Behaviour, find_behaviour
@@ -21,7 +20,8 @@ from attnforge.model.audit import ModuleReport, verdict_of
 from attnforge.model.check import Case, CaseResult, CheckReport, GpuSeen
 from attnforge.model.finding import Finding, Severity, Topic
 from attnforge.ongpu.protocol import Failed, Loaded, Look, Opened, Signatures
-from attnforge.workflow.asking import torch_requirements
+from attnforge.wheelfile.embedded import read_coverage, read_plan
+from attnforge.wheelfile.metadata import read_metadata, torch_requirements
 from attnforge.workflow.auditing import audit_against
 from attnforge.workflow.beside import environment_beside
 from attnforge.workflow.child import START_SECONDS, Child
@@ -119,7 +119,7 @@ class _Check:
         if self.behaviour is None:
             self.findings.append(observations.no_cases(self.wheel.package, modules))
             return
-        requirements = torch_requirements(self.wheel.path, here["python"])
+        requirements = torch_requirements(read_metadata(self.wheel.path), here["python"])
         self.findings += observations.another_torch(requirements, here["torch"])
         self.findings += self._signatures(self.behaviour)
         absent = self._without_gpu()

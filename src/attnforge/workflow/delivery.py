@@ -8,9 +8,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from attnforge.embedded import read_plan
 from attnforge.files import file_sha256, replacing
 from attnforge.model.plan import BuildPlan
+from attnforge.wheelfile.embedded import read_plan
 from attnforge.workflow.report import report_of
 
 

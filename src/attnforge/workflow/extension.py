@@ -7,7 +7,6 @@ from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
-from attnforge.embedded import read_plan, read_universal
 from attnforge.errors import RequestError, WheelError
 from attnforge.model.host import Installed
 from attnforge.model.plan import BuildPlan, PlanWarning, ToolchainPin
@@ -20,6 +19,7 @@ from attnforge.resolve.pairs import with_pairs
 from attnforge.resolve.releases import check_release
 from attnforge.resolve.spans import torches_of
 from attnforge.resolve.toolchain import choose_toolkit, with_compiler
+from attnforge.wheelfile.embedded import read_plan, read_universal
 from attnforge.workflow.addedpairs import held_torches, installed_pair, new_pairs
 from attnforge.workflow.installed import environment_for
 from attnforge.workflow.machine import Machine

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
-from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from attnforge.audit.universal import told_pairs
-from attnforge.embedded import no_wheel, read_plan
 from attnforge.errors import RequestError, WheelError
 from attnforge.knowledge.torch import default_torch, find_torch, is_listed
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
 from attnforge.model.versions import as_version
-from attnforge.workflow.asking import torch_requirements
+from attnforge.wheelfile.archive import no_wheel
+from attnforge.wheelfile.embedded import read_plan
+from attnforge.wheelfile.metadata import read_metadata, torch_requirements
+from attnforge.wheelfile.name import WheelName
 from attnforge.workflow.auditing import cuda_of
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.torchindex import release_for
@@ -36,11 +37,11 @@ def read_name(wheel: Path) -> WheelFile:
     """Read a wheel's name. RequestError where there is no such file, WheelError where that is no wheel's name."""
     if not wheel.is_file():
         raise no_wheel(wheel)
-    try:
-        name, version, _, tags = parse_wheel_filename(wheel.name)
-    except InvalidWheelFilename as error:
-        raise WheelError(f"{wheel.name} is no wheel's name", why=str(error), hint="give it back its name") from error
-    return WheelFile(wheel.resolve(), str(name), str(version), tuple(sorted({tag.interpreter for tag in tags})))
+    name = WheelName.parse(wheel.name)
+    if name is None:
+        why = "a wheel's name is NAME-VERSION-PYTHON-ABI-PLATFORM.whl"
+        raise WheelError(f"{wheel.name} is no wheel's name", why=why, hint="give it back its name")
+    return WheelFile(wheel.resolve(), name.project, str(name.version), name.interpreters)
 
 
 def wanted(machine: Machine, wheel: WheelFile, torch: str) -> tuple[str, str, tuple[str, ...]]:
@@ -106,6 +107,6 @@ def _torch_requirement(wheel: Path, python: str) -> str:
     """Return the PyTorch that attnforge takes by default, unless the wheel's metadata asks for another there."""
     default = default_torch().version
     wanted = SpecifierSet()
-    for asked in torch_requirements(wheel, python):
+    for asked in torch_requirements(read_metadata(wheel), python):
         wanted &= asked.specifier
     return f"torch=={default}" if wanted.contains(default) else f"torch{wanted}"

@@ -9,7 +9,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from attnforge.model.plan import BuildPlan
-from attnforge.provision.metadata import applies
+from attnforge.model.versions import applies
 from attnforge.recipes.catalogue import UNKNOWN_REQUIREMENTS
 from attnforge.workflow.sources.kinds import Located
 from attnforge.workflow.upstream import build_requirements

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from email.parser import HeaderParser
 
 from packaging.version import Version
 
@@ -17,6 +16,7 @@ from attnforge.model.universal import numbers
 from attnforge.model.versions import as_version
 from attnforge.provision.indexes import NETWORK_HINT, IndexSettings
 from attnforge.provision.wheelmetadata import WheelOnIndex, read_metadata, wheels_of
+from attnforge.wheelfile.metadata import fields_of
 
 _MINOR = re.compile(r"\d+\.\d+")
 
@@ -140,8 +140,7 @@ def _cuda(wheel: WheelOnIndex, settings: IndexSettings) -> str:
     local = Version(wheel.version).local or ""
     if local:
         return cuda_of_local(local)
-    required = HeaderParser().parsestr(read_metadata(wheel, settings)).get_all("Requires-Dist") or ()
-    return cuda_in(map(str, required))
+    return cuda_in(fields_of(read_metadata(wheel, settings)).get("requires_dist", ()))
 
 
 def _nearest(text: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 import zipfile
-import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from attnforge.model.audit import AuditReport
 from attnforge.model.events import Finished, Message, Observer
 from attnforge.model.plan import BuildPlan
 from attnforge.paths import Folders
+from attnforge.wheelfile.archive import UNREADABLE
 from attnforge.workflow.before import finished_wheels
 from attnforge.workflow.delivery import deliver
 from attnforge.workflow.report import report_of
@@ -44,7 +44,7 @@ def is_whole(wheel: Path) -> bool:
     try:
         with zipfile.ZipFile(wheel) as archive:
             return archive.testzip() is None
-    except (OSError, ValueError, EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error):
+    except UNREADABLE:
         return False
 
 

@@ -6,19 +6,19 @@ from audit_writers import Sym, library
 from attnforge.audit.expected import check_expected
 from attnforge.audit.manylinux import platform_of, satisfied_by
 from attnforge.audit.metadata import (
-    WheelName,
     check_metadata,
     check_module,
     check_name,
     check_tags,
     import_name,
     module_tags,
-    serves,
 )
-from attnforge.audit.record import check_record, encode, listed, parse_record
+from attnforge.audit.record import check_record, listed
 from attnforge.elf import Elf
 from attnforge.model.audit import Expected, ModuleReport
 from attnforge.model.finding import Severity
+from attnforge.wheelfile.name import WheelName
+from attnforge.wheelfile.record import encode, parse_record
 
 X86, ARM = 62, 183
 
@@ -140,7 +140,7 @@ def test_import_names(path: str, name: str) -> None:
     ],
 )
 def test_which_python_a_wheel_serves(tags: str, python: str, good: bool) -> None:
-    assert serves(_name(tags), python) is good
+    assert _name(tags).serves(python) is good
 
 
 MODULE = ModuleReport(

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from audit_writers import Sym, library, machine_code, metadata, torch_site, write_wheel
 
-from attnforge.audit.metadata import WheelName, is_foreign
 from attnforge.audit.wheel import audit_wheel
 from attnforge.cli.main import main
 from attnforge.cli.show import audit_lines, grouped
@@ -18,6 +17,7 @@ from attnforge.errors import HostError
 from attnforge.knowledge.torch import find_torch
 from attnforge.model.finding import Finding, Severity
 from attnforge.model.plan import BuildPlan
+from attnforge.wheelfile.name import WheelName
 from attnforge.workflow.auditing import python_for
 
 SET_DEVICE = "_ZN3c104cuda9SetDeviceEa"
@@ -60,7 +60,13 @@ def test_a_damaged_pytorch_is_exit_3_of_the_command(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    "where", ["archive.Archive.digest", "site.open_elf", "wheel.open_elf", "module.read_device_code"]
+    "where",
+    [
+        "wheelfile.archive.Archive.digest",
+        "audit.site.open_elf",
+        "audit.wheel.open_elf",
+        "audit.module.read_device_code",
+    ],
 )
 @pytest.mark.parametrize("error", [MemoryError(), OSError(12, "Cannot allocate memory")])
 def test_memory_that_ran_out_is_no_verdict(
@@ -70,7 +76,7 @@ def test_memory_that_ran_out_is_no_verdict(
         raise error
 
     path, site = wheel(tmp_path), torch_site(tmp_path / "site", [SET_DEVICE])
-    monkeypatch.setattr(f"attnforge.audit.{where}", fail)
+    monkeypatch.setattr(f"attnforge.{where}", fail)
     with pytest.raises(HostError, match="memory ran out"):
         audit_wheel(path, torch_site=site)
 
@@ -108,7 +114,7 @@ def test_memory_that_runs_out_anywhere_is_exit_3(tmp_path: Path, monkeypatch: py
 )
 def test_which_wheels_are_of_another_system(tmp_path: Path, tags: str, foreign: bool) -> None:
     name = WheelName.parse(f"demo_kernels-1.0-{tags}.whl")
-    assert name is not None and is_foreign(name) is foreign
+    assert name is not None and name.is_foreign is foreign
     if not foreign:
         return
     # A module that is no ELF file: nothing of the kind is said of it.

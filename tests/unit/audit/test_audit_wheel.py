@@ -20,13 +20,13 @@ from audit_writers import (
     write_wheel,
 )
 
-from attnforge.audit.archive import Member, unsafe
 from attnforge.audit.wheel import audit_wheel
 from attnforge.errors import AttnforgeError, RequestError, WheelError
 from attnforge.model.audit import AuditReport, Expected, KernelCount
 from attnforge.model.finding import Severity
 from attnforge.model.kernels import Kernels
 from attnforge.model.recipe import Recipe
+from attnforge.wheelfile.archive import Member, unsafe
 
 SET_DEVICE = "_ZN3c104cuda9SetDeviceEa"
 MODULE = "demo_cuda.cpython-311-x86_64-linux-gnu.so"
@@ -229,7 +229,7 @@ def test_coverage_is_reported(audit: Callable[..., AuditReport]) -> None:
 @pytest.mark.parametrize("text", [b"{", b"[]", b"[" * 100_000])
 def test_unreadable_coverage(text: bytes, audit: Callable[..., AuditReport]) -> None:
     with pytest.raises(WheelError, match=r"coverage\.json"):
-        audit(info={**metadata(), f"{INFO}/coverage.json": text})
+        audit(info={**metadata(), f"{INFO}/attnforge/coverage.json": text})
 
 
 @pytest.mark.parametrize(

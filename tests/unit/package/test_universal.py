@@ -15,7 +15,6 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from attnforge.audit.wheel import audit_wheel
-from attnforge.embedded import parse_universal, read_universal
 from attnforge.errors import BuildError, RequestError, WheelError
 from attnforge.model.minors import specifier as minors_specifier
 from attnforge.model.plan import BuildPlan
@@ -24,6 +23,7 @@ from attnforge.package.archive import Member, read_members, write_wheel
 from attnforge.package.metadata import rebind, retag, torch_requirements
 from attnforge.package.sbom import Vendored
 from attnforge.package.universal import extend_wheel, loader, package_universal
+from attnforge.wheelfile.embedded import parse_universal, read_universal
 
 LIBRARY = "libflash_attn_2_cuda-0123456789abcdef.so"
 CUTLASS = (Vendored("cutlass", "4.0.0", "BSD-3-Clause"),)

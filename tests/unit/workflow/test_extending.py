@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from attnforge.audit.archive import open_archive
 from attnforge.errors import AttnforgeError, HostError, RequestError, WheelError
 from attnforge.model.host import Host, HostCompiler
 from attnforge.model.plan import BuildPlan, Selection, SourcePin, ToolchainPin
@@ -18,6 +17,7 @@ from attnforge.model.request import Request
 from attnforge.model.universal import DOCUMENT, Pair, Universal, UniversalModule
 from attnforge.provision.source import open_local
 from attnforge.recipes.catalogue import find_recipe
+from attnforge.wheelfile.archive import open_archive
 from attnforge.workflow import machine as machines
 from attnforge.workflow.extending import extend
 from attnforge.workflow.extension import Extension, plan_extension

@@ -13,11 +13,10 @@ from typing import Any
 
 import pytest
 
-from attnforge.embedded import read_coverage
 from attnforge.errors import HostError, RequestError, WheelError
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
-from attnforge.workflow.asking import torch_requirements
+from attnforge.wheelfile.metadata import read_metadata, torch_requirements
 from attnforge.workflow.child import Child
 from attnforge.workflow.fitting import chosen_pair, read_name
 from attnforge.workflow.machine import Machine
@@ -270,5 +269,5 @@ def test_what_a_wheel_asks_for_with_this_python_decides(
 )
 def test_markers_are_those_of_the_python_that_is_asked_of(wheel: Path, python: str, specifiers: list[str]) -> None:
     lines = ('torch<2.14; python_version == "3.10"', 'torch<2.15; python_version == "3.11"', "not a requirement!")
-    found: list[Any] = list(torch_requirements(with_requirements(wheel, *lines), python))
+    found: list[Any] = list(torch_requirements(read_metadata(with_requirements(wheel, *lines)), python))
     assert [str(one.specifier) for one in found] == specifiers

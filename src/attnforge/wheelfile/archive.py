@@ -11,14 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
-from attnforge.embedded import no_wheel
-from attnforge.errors import HostError, WheelError
+from attnforge.errors import HostError, RequestError, WheelError
 from attnforge.files import disk_errors
+from attnforge.wheelfile.name import is_in_dist_info
 
 _CHUNK = 1 << 20
 _LONGEST_TEXT = 1 << 26  # a RECORD of this size would name half a million files
-_UNREADABLE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, ValueError)
+_DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError)
+UNREADABLE = (OSError, *_DAMAGED)
+"""What ``document`` raises for a file that is missing, is no whole wheel, or has a text that is too long."""
+
 _HINT = "download or build the wheel again; `python -m zipfile -t WHEEL` tests it alone"
 
 
@@ -42,14 +46,12 @@ class Archive:
     def text(self, member: str) -> str:
         """Return a small file's text; WheelError where it is damaged or too large for one."""
         with self._reading(member):
-            if self.zip.getinfo(member).file_size > _LONGEST_TEXT:
-                raise ValueError(f"it has more than {_LONGEST_TEXT} bytes")
-            return self.zip.read(member).decode("utf-8", errors="replace")
+            return _text(self.zip, self.zip.getinfo(member)).decode("utf-8", errors="replace")
 
     def digest(self, member: str, algorithm: str, copy: Path | None = None) -> bytes:
         """Return the hash of a file, whose own checksum is checked too; write it to ``copy`` on the way.
 
-        Raises WheelError where the file is damaged, and HostError where there is no room for the copy.
+        Raises WheelError where the file is damaged, and HostError where the disk has no space for the copy.
         """
         digest = hashlib.new(algorithm)
         with self._reading(member), self.zip.open(member) as source, _writing(copy) as write:
@@ -62,7 +64,7 @@ class Archive:
     def _reading(self, member: str) -> Iterator[None]:
         try:
             yield
-        except _UNREADABLE as error:
+        except _DAMAGED as error:
             raise WheelError(f"{self.path.name}: {member} can't be read", why=str(error), hint=_HINT) from error
 
 
@@ -75,7 +77,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         archive = zipfile.ZipFile(path)
     except PermissionError as error:
         raise HostError(f"{path} can't be read", why=str(error), hint=f"chmod u+r {path}") from error
-    except (*_UNREADABLE, OSError) as error:
+    except UNREADABLE as error:
         raise WheelError(
             f"{path.name} is not a whole zip archive",
             why=f"{error}: it is truncated, or no wheel at all ({path.stat().st_size} bytes)",
@@ -84,6 +86,33 @@ def open_archive(path: Path) -> Iterator[Archive]:
     with archive:
         infos = [info for info in archive.infolist() if not info.is_dir()]
         yield Archive(path, archive, tuple(Member(i.filename, i.file_size, i.external_attr >> 16) for i in infos))
+
+
+def no_wheel(path: Path) -> RequestError:
+    """Return the error for a path that is no file, and so no wheel."""
+    if path.is_dir():
+        what = f"{path} is a folder"
+    else:
+        what = f"{path} is no ordinary file" if path.exists() else f"there is no file {path}"
+    return RequestError(what, hint="name a wheel: dist/NAME.whl")
+
+
+def document(wheel: Path | IO[bytes], place: str) -> bytes | None:
+    """Return a file of a wheel's dist-info folder by its path there (``METADATA``), None for none. UNREADABLE."""
+    with zipfile.ZipFile(wheel) as archive:
+        return document_in(archive, place)
+
+
+def document_in(archive: zipfile.ZipFile, place: str) -> bytes | None:
+    """Return the same of a wheel that is open."""
+    found = next((info for info in archive.infolist() if is_in_dist_info(info.filename, place)), None)
+    return _text(archive, found) if found else None
+
+
+def _text(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+    if info.file_size > _LONGEST_TEXT:
+        raise ValueError(f"it has more than {_LONGEST_TEXT} bytes")
+    return archive.read(info)
 
 
 def unsafe(member: Member) -> str:
