@@ -88,7 +88,7 @@ def test_memory_that_runs_out_anywhere_is_exit_3(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("attnforge.cli.main._dispatch", fail)
     err = io.StringIO()
     assert main(["plan", "x"], {"HOME": str(tmp_path)}, io.StringIO(), err) == 3
-    assert "no memory is left" in err.getvalue()
+    assert "ran out of memory" in err.getvalue()
 
 
 # --- F15
