@@ -16,6 +16,7 @@ import pytest
 from attnforge.errors import HostError, RequestError, WheelError
 from attnforge.model.plan import BuildPlan
 from attnforge.model.universal import Pair
+from attnforge.wheelfile.embedded import read_coverage
 from attnforge.wheelfile.metadata import read_metadata, torch_requirements
 from attnforge.workflow.child import Child
 from attnforge.workflow.fitting import chosen_pair, read_name
