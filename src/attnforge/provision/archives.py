@@ -1,6 +1,7 @@
-"""Unpacks source archives without trusting them: what an archive may do is checked here, for tar and zip alike.
+"""Unpacks source archives that are not trusted. One set of rules holds for tar and zip.
 
-tarfile's own data filter would not do: Python 3.11 before 3.11.4 lacks it, and it knows nothing of zip.
+tarfile's data filter is not enough. It strips the slash of an absolute path, writes through links, and does not know
+zip. Before Python 3.11.13 a chain of long links leads it out of the folder (CVE-2025-4517; tried with 3.11.7).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from enum import Enum
 from lzma import LZMAError
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Self
 
 from attnforge.errors import RequestError
 from attnforge.files import disk_errors, replacing_folder
@@ -28,10 +29,18 @@ from attnforge.files import disk_errors, replacing_folder
 MAX_BYTES = 20 * 10**9
 MAX_MEMBERS = 200_000
 _MAX_LINK = 4096  # PATH_MAX on Linux
+_MAX_HEADER = 1 << 20  # of a long name or of pax records: tarfile reads them whole into memory
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
 _OLDEST = calendar.timegm((1980, 1, 2, 0, 0, 0))  # zip archives, so wheels, can't say an earlier time
 _NEWEST = calendar.timegm((2100, 1, 1, 0, 0, 0))
 _BAD_NAMES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.EILSEQ}
-# What the readers of formats say of a header that is damaged.
+# What the readers raise for a damaged header.
 _DAMAGED = (EOFError, zlib.error, LZMAError, NotImplementedError, struct.error, LookupError, OverflowError, TypeError)
 _TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 SUFFIXES = (*_TAR, ".zip")
@@ -61,10 +70,10 @@ class _Member:
 def unpack(archive: Path, into: Path) -> Path:
     """Unpack a source archive (.tar.gz, .tar.bz2, .tar.xz, .tar or .zip) and return its single top folder.
 
-    ``into`` is replaced whole once all is unpacked, never left half done; where the archive has no single top folder,
-    ``into`` itself is returned. Of a file's mode only its executable bit is kept, and its time is the archive's.
-    RequestError for an archive that is damaged, of another kind, larger than MAX_BYTES or MAX_MEMBERS, or that has
-    absolute paths, paths or links that leave the folder, devices or pipes. HostError where the disk is full.
+    ``into`` is replaced when everything is unpacked. Without a single top folder ``into`` itself is returned. A file
+    keeps its executable bit and its time, and no other bit of its mode. RequestError for an archive that is damaged, of
+    another kind, larger than MAX_BYTES or MAX_MEMBERS, or that has absolute paths, paths or links that leave the
+    folder, devices or pipes. HostError where the disk is full.
     """
     with disk_errors(into.parent), replacing_folder(into) as made, _damage(archive):
         _extract(archive, made)
@@ -73,7 +82,7 @@ def unpack(archive: Path, into: Path) -> Path:
 
 
 def read_files(archive: Path, names: Collection[str], limit: int = 10**6) -> dict[str, str]:
-    """Return the text of those files in the archive's top folder that are named, up to ``limit`` characters each.
+    """Return the text of the named files in the archive's top folder, up to ``limit`` bytes each.
 
     RequestError for an archive that is damaged or of another kind.
     """
@@ -104,7 +113,7 @@ def _refused(archive: str, why: str) -> RequestError:
 
 @contextmanager
 def _damage(archive: Path) -> Iterator[None]:
-    """Turn whatever the readers say of a broken archive into one error; errors of the disk pass."""
+    """Turn each error of the readers about a broken archive into a RequestError. Errors of the disk pass."""
     try:
         yield
     except RequestError as error:
@@ -180,7 +189,7 @@ def _make_room(place: Path, name: str) -> None:
 def _checked_target(member: _Member, path: PurePosixPath) -> str:
     """Return a link's target; it may climb at its start only, and not above the top.
 
-    A ``..`` further on would be taken from wherever another link leads, which text alone does not tell.
+    A ``..`` further on starts where another link leads, which the text does not show.
     """
     target = PurePosixPath(member.target)
     climbs = 0
@@ -219,10 +228,22 @@ def _members(archive: Path) -> Iterator[Iterator[_Member]]:
         with zipfile.ZipFile(archive) as bundle:
             yield (_zip_member(bundle, info) for info in bundle.infolist())
     elif name.endswith(_TAR):
-        with tarfile.open(archive, "r:*") as bundle:
+        with tarfile.open(archive, "r:*", tarinfo=_Header) as bundle:
             yield _tar_members(bundle)
     else:
         raise RequestError("not a source archive", hint=f"its name has to end in one of {', '.join(SUFFIXES)}")
+
+
+class _Header(tarfile.TarInfo):
+    """A header of a tar archive; RequestError for one whose text is longer than any name or record."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a header of 512 bytes."""
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _HEADERS and found.size > _MAX_HEADER:
+            raise _refused("it", f"a header of it has {found.size:,} bytes")
+        return found
 
 
 def _tar_members(bundle: tarfile.TarFile) -> Iterator[_Member]:

@@ -273,6 +273,31 @@ def test_a_claimed_size_is_believed_before_it_is_written(tmp_path: Path) -> None
     assert "20,000,000,000 bytes" in caught.value.why
 
 
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_is_not_read_whatever_its_size(tmp_path: Path, kind: bytes) -> None:
+    """tarfile would read 30 GB of zeros, which gzip packs into 30 MB, into memory."""
+    header = member("a/bomb", kind, size=30 * 10**9).tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(header))
+    for read in (lambda path: unpack(path, tmp_path / "out"), lambda path: read_files(path, ["setup.py"])):
+        with pytest.raises(RequestError) as caught:
+            read(tmp_path / "a.tar.gz")
+        assert "a header of it has 30,000,000,000 bytes" in caught.value.why
+
+
+def test_a_chain_of_long_links_does_not_lead_out(tmp_path: Path) -> None:
+    """CVE-2025-4517: with it tarfile's data filter writes beside the folder before Python 3.11.13."""
+    long, steps, path, members = "d" * 247, "abcdefghijklmnop", "", []
+    for step in steps:
+        members += [member(f"{path}{long}", tarfile.DIRTYPE), member(f"{path}{step}", LINK, long)]
+        path += f"{long}/"
+    climbing = f"{'/'.join(steps)}/{'l' * 254}"
+    members += [member(climbing, LINK, "../" * len(steps)), member("escape", LINK, f"{climbing}/../")]
+    archive = tar_of(tmp_path / "a.tar.gz", *members, member("escape/written", size=1))
+    with pytest.raises(RequestError, match="refused"):
+        unpack(archive, tmp_path / "room" / "out")
+    assert not list(tmp_path.rglob("written"))
+
+
 def test_a_zip_that_says_another_size_than_it_has(tmp_path: Path) -> None:
     archive = make(tmp_path / "a.zip", {"a/f": b"content"})
     data = bytearray(archive.read_bytes())
