@@ -18,8 +18,8 @@ from typing import Any
 
 from attnforge import Machine
 from attnforge.model.kernels import JOINT, Kernels
+from attnforge.provision.archives import unpack
 from attnforge.provision.environment import site_include_dirs
-from attnforge.provision.source import unpack
 from cases import Case, Ground, clean_environ, compiler_of
 from measure import Run, command, measured
 

@@ -13,10 +13,11 @@ from attnforge.errors import HostError
 from attnforge.model.host import Interpreter
 from attnforge.paths import Folders
 from attnforge.process import Command, run
+from attnforge.provision.archives import unpack
 from attnforge.provision.configuration import read_settings
 from attnforge.provision.environment import EnvironmentPins, provide_environment
 from attnforge.provision.indexes import IndexSettings, offered
-from attnforge.provision.source import fetch_sdist, open_local, unpack
+from attnforge.provision.source import fetch_sdist, open_local
 from attnforge.provision.toolchain import provide_toolchain
 from attnforge.provision.uv import Uv
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,25 +14,12 @@ from attnforge.files import disk_errors, file_sha256, unfinished
 from attnforge.model.versions import as_version
 from attnforge.paths import Folders
 from attnforge.process import redact
-from attnforge.provision.archives import SUFFIXES, read_files, unpack
+from attnforge.provision.archives import SUFFIXES, read_files
 from attnforge.provision.indexes import IndexSettings, SdistRelease, local_path, network_errors, releases, session
 from attnforge.provision.metadata import FILES, static_metadata
 from attnforge.provision.store import locked
-from attnforge.provision.trees import copy_tree, tree_sha256
+from attnforge.provision.trees import tree_sha256
 
-__all__ = [
-    "LocalSource",
-    "copy_tree",
-    "empty_submodules",
-    "fetch_sdist",
-    "open_local",
-    "own_version",
-    "stated",
-    "tree_sha256",
-    "unpack",
-]
-
-_CHUNK = 1 << 20
 _ATTEMPTS = 3
 
 Lookup = Callable[[str, IndexSettings], tuple[SdistRelease, ...]]
@@ -53,7 +40,7 @@ class LocalSource:
 
 
 def open_local(path: Path) -> LocalSource:
-    """Look at a folder or archive that is to be built; RequestError for anything that is neither."""
+    """Inspect a folder or archive that is to be built; RequestError for anything that is neither."""
     path = path.absolute()
     if path.is_dir():
         return _open_folder(path)
@@ -80,7 +67,7 @@ def stated(folder: Path) -> tuple[str, str]:
 
 
 def empty_submodules(folder: Path) -> tuple[str, ...]:
-    """Return the submodules that a clone's .gitmodules names and of which nothing lies in it."""
+    """Return the submodules that a clone's .gitmodules names and whose folders are empty or absent."""
     file = folder / ".gitmodules"
     text = file.read_text("utf-8", "replace") if file.is_file() else ""
     paths = re.findall(r"^\s*path\s*=\s*(\S.*?)\s*$", text, re.MULTILINE)
@@ -118,9 +105,9 @@ def fetch_sdist(
 ) -> Path:
     """Return the source archive of a release, downloaded once and kept by its hash.
 
-    An archive that is kept already is hashed again and needs no network. With ``sha256`` "" whatever the index has is
-    taken and kept by the hash that it turns out to have. RequestError where the release does not exist; HostError
-    where the network fails or the disk is full, and for an archive of another hash, of which nothing is kept.
+    An archive that is kept already is hashed again and needs no network. With ``sha256`` "" the index's archive is
+    accepted whatever its hash is. RequestError where the release does not exist. HostError where the network fails or
+    the disk is full, and for an archive with another hash, which is removed.
     """
     kept = _kept(folders, sha256)
     if kept:
@@ -166,8 +153,8 @@ def _wrong_hash(filename: str, wanted: str, actual: str) -> HostError:
 
 def _download(release: SdistRelease, sha256: str, folders: Folders, settings: IndexSettings) -> Path:
     with unfinished(folders.sources) as staged:
-        with staged.open("xb") as sink:
-            actual = _receive(release, sink, settings)
+        _receive(release, staged, settings)
+        actual = file_sha256(staged)
         wanted = sha256 or release.sha256 or actual
         if actual != wanted:
             raise _wrong_hash(release.filename, wanted, actual)
@@ -176,37 +163,25 @@ def _download(release: SdistRelease, sha256: str, folders: Folders, settings: In
         return staged.replace(place)
 
 
-def _receive(release: SdistRelease, sink: Any, settings: IndexSettings) -> str:
-    """Write a release's archive to ``sink`` and return its hash; a connection that breaks is tried again."""
+def _receive(release: SdistRelease, place: Path, settings: IndexSettings) -> None:
+    """Write a release's archive to ``place``; a connection that breaks is tried again."""
     if release.url.startswith("file:"):
-        return _copy(Path(local_path(release.url)), sink)
+        shutil.copyfile(local_path(release.url), place)
+        return
     with session(settings) as client:
         for left in reversed(range(_ATTEMPTS)):
             try:
                 with network_errors(f"{release.filename} could not be downloaded from {redact(release.url)}"):
-                    return _stream(client, release.url, sink)
+                    _stream(client, release.url, place)
+                break
             except HostError:
                 if not left:
                     raise
-    raise AssertionError("unreachable")
 
 
-def _stream(client: Any, url: str, sink: Any) -> str:
-    sink.seek(0)
-    sink.truncate()
-    digest = hashlib.sha256()
-    with client.stream("GET", url, headers={"Accept-Encoding": "identity"}) as response:  # or it comes unpacked
+def _stream(client: Any, url: str, place: Path) -> None:
+    identity = {"Accept-Encoding": "identity"}  # or it comes unpacked
+    with place.open("wb") as sink, client.stream("GET", url, headers=identity) as response:
         response.raise_for_status()
-        for chunk in response.iter_raw(_CHUNK):
-            digest.update(chunk)
+        for chunk in response.iter_raw():
             sink.write(chunk)
-    return digest.hexdigest()
-
-
-def _copy(path: Path, sink: Any) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as source:
-        while chunk := source.read(_CHUNK):
-            digest.update(chunk)
-            sink.write(chunk)
-    return digest.hexdigest()

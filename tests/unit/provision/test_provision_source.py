@@ -16,7 +16,8 @@ import pytest
 from attnforge.errors import HostError, RequestError
 from attnforge.paths import Folders
 from attnforge.provision.indexes import IndexSettings, SdistRelease
-from attnforge.provision.source import fetch_sdist, open_local, tree_sha256
+from attnforge.provision.source import fetch_sdist, open_local
+from attnforge.provision.trees import tree_sha256
 
 CONTENT = b"an archive"
 HASH = hashlib.sha256(CONTENT).hexdigest()

@@ -13,10 +13,12 @@ from attnforge.files import file_sha256
 from attnforge.model.plan import Decision, PlanWarning, SourcePin
 from attnforge.model.recipe import Recipe
 from attnforge.model.release import Carrier
+from attnforge.provision.archives import unpack
 from attnforge.provision.carrier import lay_out_carrier
 from attnforge.provision.gittree import copy_checkout
 from attnforge.provision.giturl import GitAddress
-from attnforge.provision.source import LocalSource, copy_tree, fetch_sdist, tree_sha256, unpack
+from attnforge.provision.source import LocalSource, fetch_sdist
+from attnforge.provision.trees import copy_tree, tree_sha256
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.sources.checkouts import built_folder, check_out
 
