@@ -399,7 +399,7 @@ def test_the_password_of_an_address_reaches_the_server_and_its_submodules_and_is
 def test_a_server_that_gives_no_access_is_told_from_one_that_is_away(
     git: Git, folders: Folders, served: str, user: str
 ) -> None:
-    with pytest.raises(HostError, match="gives no access") as caught:
+    with pytest.raises(HostError, match="refuses access") as caught:
         resolve_ref(git, folders, parse_address(f"git+http://{user}{served}@main"))
     assert "git ls-remote" in caught.value.hint and "wrong" not in str(caught.value)
 

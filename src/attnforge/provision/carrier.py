@@ -1,4 +1,4 @@
-"""Lays out the source of a package that lies in the archive of another one."""
+"""Lays out the source of a package that is in the archive of another one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from attnforge.model.release import Carrier
 def lay_out_carrier(top: Path, carrier: Carrier) -> Path:
     """Add the files that upstream's build reads and the archive lacks, and return the folder that is built.
 
-    Nothing that is there is changed. BuildError where the archive is not laid out as the recipe says.
+    No file of the archive is changed. BuildError where the archive is not laid out as the recipe says.
     """
     for path, text in carrier.files.items():
         if (top / path).exists():

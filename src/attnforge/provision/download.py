@@ -1,4 +1,4 @@
-"""Downloads files whose size and SHA-256 are known: several at once, resumed where a download broke off."""
+"""Downloads files of known size and SHA-256: several at once, resumed where a download was interrupted."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from attnforge.provision.store import locked
 _AT_ONCE = 4
 _ATTEMPTS = 4  # in a row that bring no byte
 _CHUNK = 1 << 18
-_LOOK = 0.5  # seconds between two looks at what the downloads do
+_LOOK = 0.5  # seconds between two reports of progress
 _FINAL = {400, 401, 403, 404, 405, 407, 410, 451}  # asking again would bring the same answer
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A file: its name for people, its URL or path, its size in bytes, its SHA-256 in hex."""
+    """A file: its name in messages, its URL or path, its size in bytes, its SHA-256 in hex."""
 
     name: str
     url: str = field(repr=False)
@@ -40,11 +40,11 @@ class _StoppedError(Exception):
 
 
 class _RestartError(Exception):
-    """The server does not go on where the last download broke off."""
+    """The server does not resume the download."""
 
 
 class _RefusedError(HostError):
-    """The file can't be had from there, however often it is asked for."""
+    """The server does not have the file: another attempt would fail, too."""
 
 
 def download(
@@ -56,7 +56,7 @@ def download(
     hint: str = "",
     pause: float = 1.0,
 ) -> dict[str, Path]:
-    """Return the files by SHA-256, each in ``folder`` under its hash; what is there already is not fetched again.
+    """Return the files by SHA-256, each in ``folder`` under its hash; a file that is there is not fetched again.
 
     A file is there whole or not at all. Of one that broke off, also in a process that was killed, the part is kept and
     the rest is asked for. ``pause`` is the time in seconds before a server that failed is asked again, ``hint`` what
@@ -77,7 +77,7 @@ def download(
 
 
 def _follow(work: dict[Future[Downloaded], Wanted], run: _Run, observe: Observer) -> None:
-    """Tell of the downloads until all are done; events come from this thread alone. Raise what the first one raised."""
+    """Report progress until all downloads are done, from this thread only. Raise what the first one raised."""
     total = sum(one.size for one in work.values())
     waiting: set[Future[Downloaded]] = set(work)
     while waiting:
@@ -109,7 +109,7 @@ class _Run:
             self._received[wanted.sha256] = count
 
     def fetch(self, wanted: Wanted) -> Downloaded:
-        """Fetch a file, in a thread of its own."""
+        """Fetch a file. Each one is fetched in its own thread."""
         began = time.monotonic()
         place = self.folder / wanted.sha256
         with locked(place), disk_errors(self.folder):
@@ -123,7 +123,7 @@ class _Run:
 
     @staticmethod
     def _kept(place: Path, wanted: Wanted) -> int:
-        """Return how many bytes are there from earlier; a whole file that is not what is wanted is taken away."""
+        """Return how many bytes an earlier download left; a whole file with another hash is removed."""
         part = place.with_name(f"{place.name}.part")
         if place.is_file():
             if file_sha256(place) == wanted.sha256:
@@ -132,7 +132,7 @@ class _Run:
         return _size(part) if _size(part) <= wanted.size else 0
 
     def _fetch_checked(self, wanted: Wanted, part: Path, *, resumed: bool) -> None:
-        """Fetch a file and check its hash. What was kept of it may be what is wrong: then it is fetched again whole."""
+        """Fetch a file and check its hash. A resumed file with another hash is fetched again from its beginning."""
         self._fetch_whole(wanted, part)
         actual = file_sha256(part)
         if actual == wanted.sha256:
@@ -149,7 +149,7 @@ class _Run:
         idle, most = 0, _size(part)
         while _size(part) < wanted.size:
             failed = self._attempt(wanted, part)
-            # What counts is to get further than ever: a server that always breaks off at one place does not.
+            # Only new bytes count as progress: a server may stop at the same place each time.
             idle, most = (0, _size(part)) if _size(part) > most else (idle + 1, most)
             if idle >= _ATTEMPTS:
                 raise failed or _truncated(wanted, _size(part), self.hint)
@@ -158,7 +158,7 @@ class _Run:
             self._note(wanted, _size(part))
 
     def _attempt(self, wanted: Wanted, part: Path) -> HostError | None:
-        """Ask once for what is missing; return what went wrong, if something did. HostError where all is in vain."""
+        """Ask once for what is missing; return the error, if any. HostError where another attempt can't help."""
         try:
             with network_errors(f"{wanted.name} could not be fetched from {redact(wanted.url)}"):
                 self._receive(wanted, part)
@@ -171,7 +171,7 @@ class _Run:
         return None
 
     def _receive(self, wanted: Wanted, part: Path) -> None:
-        """Add to ``part`` what one answer brings."""
+        """Append the bytes of one answer to ``part``."""
         have = _size(part)
         with part.open("ab") as sink:
             for chunk in self._chunks(wanted, have):
@@ -188,7 +188,7 @@ class _Run:
         asked = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
         with session(self.settings) as client, client.stream("GET", wanted.url, headers=asked) as response:
             self._check_answer(response, wanted, have)
-            # As it comes: what httpx gathers to pieces of one size is lost when the connection breaks.
+            # Unbuffered: httpx would lose what it has gathered when the connection breaks.
             yield from response.iter_raw()
 
     def _copied(self, wanted: Wanted, have: int) -> Iterator[bytes]:
@@ -207,11 +207,11 @@ class _Run:
                 yield chunk
 
     def _check_answer(self, response: Any, wanted: Wanted, have: int) -> None:
-        """Raise HostError for an answer that has not the file, _RestartError for one that has not the rest of it."""
+        """Raise HostError for an answer without the file, _RestartError for one without the rest of it."""
         status = response.status_code
         if status in _FINAL:
             raise _RefusedError(
-                f"{wanted.name} is not to be had: the server answers {status} {response.reason_phrase}",
+                f"{wanted.name} can't be downloaded: the server answers {status} {response.reason_phrase}",
                 why=redact(wanted.url),
                 hint=self.hint,
             )
@@ -219,8 +219,8 @@ class _Run:
             raise _RestartError
         response.raise_for_status()
         if status == 206:
-            told = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-            if told is None or int(told[1]) != have:
+            answered = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+            if answered is None or int(answered[1]) != have:
                 raise _RestartError
             return
         length = response.headers.get("Content-Length", "")
@@ -231,7 +231,7 @@ class _Run:
 
     def _other_size(self, wanted: Wanted, seen: str) -> HostError:
         return _RefusedError(
-            f"{wanted.name} is refused: it has another size than the one that is pinned",
+            f"{wanted.name} is refused: its size is not the pinned one",
             why=f"{wanted.size:,} bytes are wanted, {redact(wanted.url)} has {seen}",
             hint=self.hint,
         )
@@ -243,9 +243,9 @@ def _size(path: Path) -> int:
 
 def _wrong_hash(wanted: Wanted, actual: str) -> HostError:
     return HostError(
-        f"{wanted.name} is refused: its SHA-256 is not the one that is pinned",
+        f"{wanted.name} is refused: its SHA-256 is not the pinned one",
         why=f"wanted {wanted.sha256}, {redact(wanted.url)} has {actual}",
-        hint="check the mirror and the proxy between; the file may have been tampered with",
+        hint="check the mirror and the proxy; the file may have been tampered with",
     )
 
 

@@ -1,6 +1,6 @@
-"""The git program: found, new enough, with an environment in which nothing of the user's changes what is checked out.
+"""The git program: found, new enough, and run so that the user's settings do not change the files of a checkout.
 
-Credentials, proxies, certificates and rewritten URLs stay git's own: its configuration, helpers and ssh keys are used.
+The user's credentials, proxies, certificates and rewritten URLs are used: git reads its configuration as always.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from attnforge.process import Command, Outcome, Runner, base_environment, redact
 from attnforge.provision.giturl import PROTOCOLS, GitAddress
 
 MINIMUM = (2, 31)
-"""The first git that takes configuration from its environment (GIT_CONFIG_COUNT), where no process list shows it."""
+"""The first git that reads configuration from its environment (GIT_CONFIG_COUNT), where no process list shows it."""
 
 LOOK_SECONDS = 120.0
 FETCH_SECONDS = 3600.0
 
-# What of the user's GIT_ variables says how to reach a server. Others name another repository, or write traces into
-# what we read.
+# The user's GIT_ variables that say how to reach a server. Others name another repository, or add traces to the output.
 _KEEP = re.compile(
     r"GIT_(?:ASKPASS|SSH|SSH_COMMAND|SSH_VARIANT|SSL_\w+|HTTP_\w+|PROXY_\w+|EXEC_PATH"
     r"|CONFIG_(?:GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+))"
@@ -41,7 +40,7 @@ _CONFIG = (
     ("core.sparseCheckout", "false"),
     ("fetch.recurseSubmodules", "false"),
     ("submodule.recurse", "false"),
-    # No process of git's goes on in the background after a command, where it would hold files of the mirror.
+    # No process of git stays in the background after a command, where it would hold files of the mirror.
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     # A connection that stalls is given up.
@@ -61,7 +60,7 @@ class Git:
     def __call__(
         self, arguments: Sequence[str], folder: Path, address: GitAddress, timeout: float = LOOK_SECONDS
     ) -> str:
-        """Run a command of git's in ``folder`` and return what it printed; its failure raises what ``failure`` says."""
+        """Run a git command in ``folder`` and return its output; raise the error of ``failure`` where it fails."""
         outcome = self.attempt(arguments, folder, address, timeout)
         if not outcome.ok:
             raise failure(address, outcome.output)
@@ -70,7 +69,7 @@ class Git:
     def attempt(
         self, arguments: Sequence[str], folder: Path, address: GitAddress, timeout: float = LOOK_SECONDS
     ) -> Outcome:
-        """Run a command that may fail; HostError where git is gone or does not answer in ``timeout`` seconds."""
+        """Run a command that may fail; HostError where git is missing or does not answer within ``timeout`` seconds."""
         return self._run(arguments, folder, address, timeout, git_environment(self.environ, address))
 
     def attempt_submodules(self, arguments: Sequence[str], work_tree: Path, address: GitAddress) -> Outcome:
@@ -110,7 +109,7 @@ def find_git(environ: Mapping[str, str], runner: Runner = run) -> Git:
     if found is None or tuple(map(int, found.groups())) < MINIMUM:
         raise HostError(
             f"{program} is too old: {printed.strip() or 'it does not state its version'}",
-            why=f"git {MINIMUM[0]}.{MINIMUM[1]} is the first that takes configuration by its environment",
+            why=f"git {MINIMUM[0]}.{MINIMUM[1]} is the first that reads configuration from its environment",
             hint="apt-get install git (dnf install git), or give a folder or archive: --source PATH",
         )
     return Git(program, environ, runner)
@@ -156,12 +155,15 @@ def _configuration(address: GitAddress) -> tuple[tuple[str, str], ...]:
 
 
 def _credentials(address: GitAddress) -> tuple[tuple[str, str], ...]:
-    """Have git give the credentials of the URL to that host and to no other."""
+    """Have git give the credentials of the URL to its host and to no other."""
     if not address.credentials:
         return ()
     parts = urlsplit(address.url)
     key = f"credential.{parts.scheme}://{parts.netloc}.helper"
-    return ((key, ""), (key, _HELPER))  # the first takes the user's own helpers away: they would store what worked
+    return (
+        (key, ""),
+        (key, _HELPER),
+    )  # the empty one removes the user's own helpers, which would store these credentials
 
 
 def _secrets(address: GitAddress) -> dict[str, str]:
@@ -191,12 +193,12 @@ _PREREQUISITES = re.compile(r"lacks these prerequisite commits", re.IGNORECASE)
 
 
 def failure(address: GitAddress, output: str) -> AttnforgeError:
-    """Return the error that git's messages tell of."""
+    """Return the error that git's messages mean."""
     why = redact("; ".join(_told(output)))
     if "dubious ownership" in output:
         return HostError(
             f"git does not read {address.path}: it belongs to another user",
-            why="a repository's settings can run programs, so git asks to be told that it is trusted",
+            why="a repository's settings can run programs, so git needs to know that you trust it",
             hint=f"git config --global --add safe.directory {_repository(address.path)}",
         )
     if re.search(r"no space left on device|disk quota exceeded|read-only file system", output, re.IGNORECASE):
@@ -205,7 +207,7 @@ def failure(address: GitAddress, output: str) -> AttnforgeError:
         return RequestError(f"git may not use that protocol for {address.url}", why=why, hint="see url.*.insteadOf")
     if _PREREQUISITES.search(output):
         return RequestError(
-            f"{address.path.name} is a part of a history and not the whole of it",
+            f"{address.path.name} has a part of a history and not the whole",
             why=why,
             hint=f"git bundle create {address.path.name} --all",
         )
@@ -223,7 +225,7 @@ def failure(address: GitAddress, output: str) -> AttnforgeError:
 
 
 def _told(output: str) -> list[str]:
-    """Return the lines that say what is wrong, at most three; else the last line."""
+    """Return the lines with errors, at most three; else the last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"(?:fatal|error|remote|ssh): ", line)]
     return (errors or lines[-1:])[:3]
@@ -235,7 +237,7 @@ def _repository(path: Path) -> Path:
 
 def _denied(address: GitAddress, why: str) -> HostError:
     return HostError(
-        f"{redact(address.url)} gives no access: it is private, or it is not there",
+        f"{redact(address.url)} refuses access: it is private, or it does not exist",
         why=why,
         hint=f"give git credentials (a helper, ~/.netrc, an ssh key) until this works: git ls-remote '{address.url}'",
     )
@@ -245,6 +247,6 @@ def _offline(address: GitAddress, why: str) -> HostError:
     return HostError(
         f"{redact(address.url)} can't be reached",
         why=why,
-        hint="check the network and its proxy, or give a clone or bundle that you have: "
+        hint="check the network and the proxy, or use a clone or bundle that you have: "
         f"--source git+file:///FOLDER@{address.ref or 'COMMIT'}",
     )

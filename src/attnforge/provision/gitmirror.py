@@ -21,13 +21,13 @@ from attnforge.provision.store import locked
 
 T = TypeVar("T")
 
-# Answers of servers that give commits only from the tips of refs, or know nothing of shallow copies.
+# Answers of servers that give commits only from the tips of refs, or do not support shallow copies.
 _NOT_SINGLY = re.compile(
     r"not our ref|unadvertised object|does not allow request|could(?:n't| not) find remote ref|no such remote ref"
     r"|does not support shallow|not a valid object|bad object|not a tree object|dumb http|rejected .*shallow",
     re.IGNORECASE,
 )
-# What a git that was killed leaves, and a disk.
+# Messages about a mirror that a killed git or a bad disk has damaged.
 _BROKEN = re.compile(
     r"\.lock': file exists|object file .* is empty|loose object .* is corrupt|packfile .* (?:cannot be|is) "
     r"|bad config|unable to (?:read|find) [0-9a-f]{40}|not a git repository: |missing blob|is corrupt",
@@ -78,9 +78,9 @@ class Mirror:
     def hold(self, commit: str) -> None:
         """Fetch a commit that is not there. Called under the lock.
 
-        Where the server gives single commits, only that commit comes, without its history. Else all branches and tags
-        do, without files' contents where the server can leave them out; those of the commit come when it is checked
-        out. RequestError where the repository has no such commit; HostError where it can't be reached.
+        Only that commit is fetched, without its history, where the server allows it. Else all branches and tags are
+        fetched, without the contents of files where the server can leave them out; a checkout fetches those it needs.
+        RequestError where the repository has no such commit; HostError where it can't be reached.
         """
         self._prepare(commit)
         if self._has(commit):
@@ -92,7 +92,7 @@ class Mirror:
                 raise no_commit(self.address, commit)
 
     def whole(self, short: str) -> str:
-        """Return the commit whose id begins so."""
+        """Return the commit whose id begins with ``short``; RequestError where there is none, or several."""
         commits = self.working(lambda: self._beginning(short))
         if len(commits) == 1:
             return commits[0]
@@ -124,13 +124,13 @@ class Mirror:
         (self.folder / "attnforge").touch()
 
     def _single(self, commit: str) -> str:
-        """Fetch one commit without its history; return why the server does not do that, "" where it did."""
+        """Fetch one commit without its history; return why the server refuses that, "" where it does not."""
         if self._is_bundle:
             return "a bundle"
         return self._fetch("--depth=1", "origin", f"+{commit}:refs/attnforge/{commit}")
 
     def _all(self, refusal: str) -> None:
-        """Fetch all branches and tags; ``refusal`` is what the server answered to the wish for one commit."""
+        """Fetch all branches and tags; ``refusal`` is the server's answer to the request for one commit."""
         deepen = ["--unshallow"] if (self.folder / "shallow").exists() else []
         # A server of plain files can leave nothing out: git 2.39 would ask it for what is missing without end.
         plain = self._is_bundle or "dumb http" in refusal
@@ -165,7 +165,7 @@ class Mirror:
         return (f"--git-dir={self.folder}",)
 
     def run(self, *arguments: str) -> str:
-        """Run a command of git's on the mirror and return what it printed; its failure raises an error."""
+        """Run a git command on the mirror and return its output; raise the error of ``failure`` where it fails."""
         return self.git((*self._here, *arguments), self.folder, self.address)
 
     def attempt(self, *arguments: str, timeout: float = LOOK_SECONDS) -> Outcome:

@@ -1,4 +1,4 @@
-"""What a tag, a branch or the beginning of a commit id names in a repository, and whether a tag has moved."""
+"""The commit that a tag, a branch or the beginning of a commit id names, and whether a tag has moved."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _NEAR = 4
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A commit, and what it was found by: ``kind`` tag, branch, head or commit.
+    """A commit, and how it was found: ``kind`` tag, branch, head or commit.
 
-    ``before`` is the commit that the same tag had when it was last asked for here, "" where it is the same or new.
+    ``before`` is the commit that the tag had when it was last asked for here, "" where it is the same or new.
     """
 
     commit: str
@@ -40,7 +40,7 @@ def is_commit(text: str) -> bool:
 
 
 def resolve_ref(git: Git, folders: Folders, address: GitAddress) -> Resolved:
-    """Return the commit that a tag or branch, HEAD or a short commit id has now. A whole commit id asks nobody.
+    """Return the commit of a tag, a branch, HEAD or a short commit id. A whole commit id is returned unchanged.
 
     RequestError where the repository has no such name, or a tag and a branch of that name; HostError where it can't be
     reached.
@@ -108,7 +108,7 @@ def _seen(folders: Folders, address: GitAddress) -> dict[str, str]:
 
 
 def _remember(folders: Folders, address: GitAddress, tag: str, commit: str) -> str:
-    """Note which commit a tag has, and return the other one that it had when it was asked for last."""
+    """Record the commit of a tag; return the one that it had when it was last asked for, "" where that is the same."""
     folder = repository_folder(folders, address)
     with locked(folder), disk_errors(folder):
         folder.mkdir(exist_ok=True)

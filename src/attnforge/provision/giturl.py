@@ -12,7 +12,7 @@ from attnforge.errors import RequestError
 from attnforge.process import redact
 
 PROTOCOLS = ("https", "ssh", "http", "file")
-"""What git may speak. Others are refused: ``ext::`` runs a program, ``git://`` is not authenticated."""
+"""The protocols that git may use. Others are refused: ``ext::`` runs a program, ``git://`` is not authenticated."""
 
 _FORM = "git+https://HOST/OWNER/REPOSITORY@TAG, git+ssh://git@HOST/…, or git+file:///FOLDER"
 
@@ -22,10 +22,10 @@ _BAD_REF = re.compile(r"^[-/.]|\.\.|@\{|//|[\x00-\x20\x7f~^:?*\[\\]|(?:\.|/|\.lo
 
 @dataclass(frozen=True, slots=True)
 class GitAddress:
-    """A repository and what of it is wanted.
+    """A repository, and which part of it is wanted.
 
     ``url`` has no password in it; ``credentials`` are those that the user wrote into the URL, ``name:token``. ``ref``
-    is a tag, a branch or a commit, "" for what HEAD says. ``subdirectory`` is the folder that is built,
+    is a tag, a branch or a commit, "" for HEAD. ``subdirectory`` is the folder that is built,
     "" for the top. ``name`` is the package's, where the address says it (``#egg=NAME``).
     """
 
@@ -43,12 +43,12 @@ class GitAddress:
 
     @property
     def is_local(self) -> bool:
-        """Whether it lies on this machine: a folder or a bundle."""
+        """Whether it is on this machine: a folder or a bundle."""
         return self.url.startswith("file:")
 
     @property
     def path(self) -> Path:
-        """Where a local one lies."""
+        """The path of a local one."""
         return Path(unquote(urlsplit(self.url).path))
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ def parse_address(text: str) -> GitAddress:
     if any(character.isspace() or not character.isprintable() for character in text):
         raise _bad(text, "it has a space or a control character in it")
     if "://" not in text:
-        raise _bad(text, "it is no URL")
+        raise _bad(text, "it is not a URL")
     parts = _split(text, text.removeprefix("git+"))
     path, at, ref = parts.path.rpartition("@")
     path, ref = (path, unquote(ref)) if at else (parts.path, "")
@@ -74,7 +74,7 @@ def parse_address(text: str) -> GitAddress:
     fragment = dict(parse_qsl(parts.fragment))
     unknown = fragment.keys() - {"subdirectory", "egg"}
     if unknown or (parts.fragment and not fragment):
-        raise _bad(text, f"after # come subdirectory=FOLDER and egg=NAME alone, not {parts.fragment!r}")
+        raise _bad(text, f"after # only subdirectory=FOLDER and egg=NAME are allowed, not {parts.fragment!r}")
     url, credentials = _checked(text, parts._replace(path=path, fragment="").geturl())
     subdirectory = _subdirectory(text, fragment.get("subdirectory", ""))
     return GitAddress(url, check_ref(ref), subdirectory, fragment.get("egg", ""), credentials)
@@ -86,7 +86,7 @@ def check_ref(ref: str) -> str:
         raise RequestError(
             f"{ref!r} can't be a tag, a branch or a commit",
             why="git's names have no spaces, no .., no ~^:?*[\\ and do not begin with - or /",
-            hint="write the tag, the branch or the commit alone: …@v1.0",
+            hint="write only the tag, the branch or the commit: …@v1.0",
         )
     return ref
 
@@ -105,7 +105,7 @@ def _checked(text: str, url: str) -> tuple[str, str]:
         raise _bad(text, "it names no host or no repository")
     if parts.path.startswith("/-"):
         raise _bad(text, "its path begins with -")
-    if parts.scheme == "ssh":  # the name is no secret there but a part of the address
+    if parts.scheme == "ssh":  # there the name is a part of the address and not a secret
         if ":" in user:
             raise _bad(text, "ssh takes no password in an address: use a key")
         return url, ""
@@ -126,4 +126,4 @@ def _subdirectory(text: str, folder: str) -> str:
 
 
 def _bad(text: str, why: str) -> RequestError:
-    return RequestError(f"{redact(text)!r} is no address of a git repository", why=why, hint=f"write {_FORM}")
+    return RequestError(f"{redact(text)!r} is not the address of a git repository", why=why, hint=f"write {_FORM}")

@@ -1,6 +1,8 @@
-"""The package indexes that pip and uv are set up with on this machine, and the source releases that they hold.
+"""The package indexes that pip and uv are configured with on this machine, and the source releases that they have.
 
-attnforge has no index of its own. Where nothing is configured, each tool asks its own default.
+attnforge adds no index. Where nothing is configured, each tool asks its default. unearth lists every file of a package.
+uv resolves to one release and lists only that one: it does not say that a newer release has only wheels, which releases
+are near, or which Pythons and PyTorch versions torch's wheels are for.
 """
 
 from __future__ import annotations
@@ -58,9 +60,9 @@ class SdistRelease:
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """What the indexes have of a package: its source archives, newest first, and its newest final release of any kind.
+    """The files of a package on the indexes: its source archives, newest first, and its newest final release.
 
-    ``newest`` is "" where no release is final. ``wheels`` are the versions that have one.
+    ``newest`` is "" where no release is final. ``wheels`` are the versions that have a wheel.
     """
 
     sdists: tuple[SdistRelease, ...]
@@ -89,7 +91,7 @@ def releases(name: str, settings: IndexSettings) -> tuple[SdistRelease, ...]:
 
 
 def _newest(packages: Iterable[Package]) -> str:
-    """Return the newest final release that is not yanked, whatever files it has."""
+    """Return the newest final release that is not yanked, with or without a source archive."""
     found = (as_version(one.version or "") for one in packages if not one.link.is_yanked)
     return str(max((one for one in found if one is not None and not one.is_prerelease), default=""))
 
@@ -125,7 +127,7 @@ def _index_urls(settings: IndexSettings) -> list[str]:
 
 
 def _reachable(find_links: Iterable[str]) -> list[str]:
-    """Return the places that exist: pip too passes over a folder that is not there, and unearth would fail."""
+    """Return the places that exist. pip ignores a folder that does not exist, and unearth would fail."""
     return [place for place in find_links if _is_remote(place) or Path(local_path(place)).exists()]
 
 
@@ -140,7 +142,7 @@ def local_path(place: str) -> str:
 
 @contextmanager
 def session(settings: IndexSettings) -> Iterator[Any]:
-    """Open an HTTP client with the settings' credentials, certificates and time limit. Proxies are the process's."""
+    """Open an HTTP client with the settings' credentials, certificates and time limit, and the process's proxies."""
     import ssl
 
     from unearth.auth import MultiDomainBasicAuth
@@ -190,7 +192,7 @@ def _url_of(error: Exception) -> str:
 
 
 class _Collector(logging.Handler):
-    """unearth passes over an index that fails and says so only in its log: keep what it says."""
+    """Keeps unearth's log: that is where it reports an index that failed."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -247,7 +249,7 @@ def _sha256(link: Link) -> str:
     stated = (link.hash_option or {}).get("sha256", [""])[0]
     if stated or not link.is_file:
         return stated
-    return file_sha256(link.file_path)  # a folder of archives states nothing: look
+    return file_sha256(link.file_path)  # a folder of archives states no hashes
 
 
 def _is_version(text: str | None) -> bool:

@@ -1,6 +1,6 @@
 """Whether a source tree compiles anything, as far as its files say so without being run.
 
-The answer is certain or it is not given: a source that only might compile something is one that does.
+Only a certain answer is given: a source that might compile something is treated as one that does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""A CUDA toolkit of NVIDIA's archives, one for each component: fetched, checked, and put together to one folder.
+"""A CUDA toolkit from NVIDIA's archives, one for each component: fetched, checked, and merged into one folder.
 
-Each archive has one top folder with bin, include, lib and its LICENSE; they overlap in folders, and not in files but
-the licenses. Libraries are in lib, where nvcc's own profile looks in lib64. nixpkgs (cuda-modules) and OpenXLA
-(rules_ml_toolchain) put them together in the same way.
+Each archive has one top folder with bin, include, lib and its LICENSE. Only the licenses are in more than one archive.
+Libraries are in lib, and nvcc's profile searches lib64. nixpkgs (cuda-modules) and OpenXLA (rules_ml_toolchain) merge
+them in the same way.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ _HINT = "check the network and HTTPS_PROXY, or name a mirror: --cuda-mirror URL,
 def provide_release(
     pin: ToolchainPin, mirror: str, folders: Folders, uv: Uv, compiler: str, observe: Observer = ignore
 ) -> Toolchain:
-    """Return the toolchain that a plan pins to NVIDIA's archives; it is put together once and kept by their hashes.
+    """Return the toolchain that a plan pins to NVIDIA's archives; it is made once and kept by their hashes.
 
     ``mirror`` is a URL or folder that has NVIDIA's files, "" for NVIDIA's own. Nothing is fetched for a toolkit that is
-    kept, and only what is missing for one whose making was ended. It counts as complete when it was seen to compile and
-    link a kernel with the C++ compiler at ``compiler``. HostError where an archive can't be had or is not what is
-    pinned, where nvcc does not work or there is no C++ compiler for it, and where the disk is full.
+    kept, and only what is missing after an interrupted download. A toolkit is complete when it has compiled and linked
+    a kernel with the C++ compiler at ``compiler``. HostError where an archive can't be fetched or differs from the pin,
+    where nvcc does not work or there is no C++ compiler for it, and where the disk is full.
     """
     entry = folders.toolchains / _name(pin)
     check_path(entry)
@@ -70,7 +70,7 @@ def provide_release(
 
 
 def has_release(folders: Folders, pin: ToolchainPin) -> bool:
-    """Say whether the toolchain of a plan was put together already."""
+    """Say whether the toolchain of a plan is made already."""
     return is_complete(folders.toolchains / _name(pin))
 
 
@@ -103,15 +103,15 @@ def _make(
 
 
 def _at(mirror: str, path: str) -> str:
-    """Return where a file is: below NVIDIA's URL, or below the mirror's, which may be a folder."""
+    """Return the address of a file: below NVIDIA's URL, or below the mirror's, which may be a folder."""
     root = mirror or base_url()
     root = root if "://" in root or root.startswith("file:") else str(Path(root).expanduser().absolute())
     return f"{root.rstrip('/')}/{path}"
 
 
 def _add(packed: Path, archive: ToolkitArchive, unpacked: Path, home: Path) -> None:
-    """Unpack an archive and move what is in it into the toolkit; its license goes to a folder of its own."""
-    # unpack() goes by the name's suffix, and archives are kept by their hash.
+    """Unpack an archive and move what is in it into the toolkit; its license goes to a separate folder."""
+    # unpack() needs the suffix of the name, and archives are named by their hash.
     named = unpacked.with_name(Path(archive.path).name)
     try:
         named.symlink_to(packed)
@@ -129,7 +129,7 @@ def _add(packed: Path, archive: ToolkitArchive, unpacked: Path, home: Path) -> N
 
 
 def _merge(folder: Path, into: Path) -> None:
-    """Move what is in a folder into another. Of two files in one place the first stays: archives come in one order."""
+    """Move what is in a folder into another. A file that exists already stays; archives are merged in a fixed order."""
     into.mkdir(exist_ok=True)
     for path in sorted(folder.iterdir()):
         place = into / path.name
@@ -143,10 +143,10 @@ def _merge(folder: Path, into: Path) -> None:
 
 
 def fetch_release(version: str, machine: str, mirror: str, folders: Folders, settings: IndexSettings) -> CudaRelease:
-    """Return a release by NVIDIA's manifest of it, fetched once and kept.
+    """Return a release by NVIDIA's manifest, which is fetched once and kept.
 
-    A manifest whose hash is known has to have it. HostError where it can't be had, is another, or lacks a component
-    that a build reads for this ``machine`` (``x86_64``).
+    HostError where it can't be fetched, has another hash than the known one, or lacks a component that a build reads
+    for this ``machine`` (``x86_64``).
     """
     name = f"redistrib_{version}.json"
     url = _at(mirror, name)
@@ -168,9 +168,9 @@ def _fetch_manifest(url: str, name: str, known: str, place: Path, settings: Inde
     text = _read(url, name, settings)
     if known and text_sha256(text) != known:
         raise HostError(
-            f"{name} is refused: its SHA-256 is not the one that is known",
+            f"{name} is refused: its SHA-256 is not the known one",
             why=f"wanted {known}, {redact(url)} has {text_sha256(text)}",
-            hint="check the mirror and the proxy between; the file may have been tampered with",
+            hint="check the mirror and the proxy; the file may have been tampered with",
         )
     with disk_errors(place.parent):
         write_whole(place, text)
@@ -189,21 +189,21 @@ def _read(url: str, name: str, settings: IndexSettings) -> str:
             answer.raise_for_status()
             return bytes(answer.content[:_MANIFEST_BYTES]).decode("utf-8", "replace")
     except HostError as error:
-        told = f"{redact(url)}: {error.why}"
-        hint = f"{_HINT}. `attnforge plan --toolchain nvidia` takes a release that needs no manifest"
-        raise HostError(error.what, why=told, hint=hint) from error
+        why = f"{redact(url)}: {error.why}"
+        hint = f"{_HINT}. `attnforge plan --toolchain nvidia` uses a release that needs no manifest"
+        raise HostError(error.what, why=why, hint=hint) from error
 
 
 def parse_manifest(text: str, version: str, machine: str) -> CudaRelease:
-    """Return what a build reads of a release, by the text of NVIDIA's manifest. HostError where that is not in it."""
+    """Return the components of a release that a build reads, from NVIDIA's manifest. HostError where one is missing."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _bad_manifest(version, f"it is no JSON: {error}") from error
+        raise _bad_manifest(version, f"it is not JSON: {error}") from error
     if not isinstance(document, dict):
-        raise _bad_manifest(version, "it is no object")
+        raise _bad_manifest(version, "it is not an object")
     if document.get("release_label", version) != version:
-        raise _bad_manifest(version, f"it is that of {document['release_label']}")
+        raise _bad_manifest(version, f"it is the manifest of {document['release_label']}")
     platform = platform_of(machine)
     archives = tuple(_archive(document, names, platform, version) for names in components_of(version))
     return CudaRelease(version=version, manifest=text_sha256(text), archives=archives)
@@ -213,13 +213,13 @@ def _archive(document: Mapping[str, Any], names: tuple[str, ...], platform: str,
     name = next((name for name in names if name in document), names[0])
     try:
         component = document[name]
-        told = component[platform]
+        entry = component[platform]
         archive = ToolkitArchive(
             component=name,
             version=component["version"],
-            path=told["relative_path"],
-            size=int(told["size"]),
-            sha256=told["sha256"],
+            path=entry["relative_path"],
+            size=int(entry["size"]),
+            sha256=entry["sha256"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _bad_manifest(version, f"it has no {name} for {platform or 'this machine'}") from error
@@ -228,7 +228,7 @@ def _archive(document: Mapping[str, Any], names: tuple[str, ...], platform: str,
     if ".." in parts or "" in parts or "\\" in archive.path or not archive.path.endswith(".tar.xz"):
         raise _bad_manifest(version, f"the path of {name} is {archive.path!r}")
     if not (_SHA256.fullmatch(archive.sha256) and _VERSION.fullmatch(archive.version) and archive.size > 0):
-        raise _bad_manifest(version, f"hash, version or size of {name} can't be right")
+        raise _bad_manifest(version, f"the hash, version or size of {name} is malformed")
     return archive
 
 

@@ -61,7 +61,7 @@ def _open_folder(path: Path) -> LocalSource:
 
 
 def stated(folder: Path) -> tuple[str, str]:
-    """Return the name and version that a folder's files state, "" for what they do not."""
+    """Return the name and version that a folder's files state, "" for each that they do not state."""
     files = {name: (folder / name).read_text("utf-8", "replace") for name in FILES if (folder / name).is_file()}
     return static_metadata(files)
 

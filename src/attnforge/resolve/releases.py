@@ -1,4 +1,4 @@
-"""Whether a target is one that a package's release can be built for, and which would be."""
+"""Whether a package's release can be built for a target, and the nearest target that it can be built for."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def check_release(
     """Raise RequestError where the release needs another CUDA, or another PyTorch than one of these.
 
     ``cuda`` is the compiler's (``12.4``), ``torch_cuda`` that of PyTorch, "" for the same. ``read`` are releases that
-    the table of known ones does not have. The error names the nearest
-    target that can be built, or says that only the compiler is in the way.
+    the table of known ones lacks. The error names the nearest target that can be built, or another compiler where only
+    that is needed.
     """
     if release is None:
         return
@@ -43,7 +43,7 @@ def check_release(
         if another:
             raise RequestError(
                 f"{recipe.title} needs a compiler of CUDA {release.cuda}, the chosen one is of {cuda}",
-                why=f"what upstream's build checks is nvcc, and not that PyTorch is built with CUDA {torch_cuda}",
+                why=f"upstream's build checks nvcc, and not that PyTorch is built with CUDA {torch_cuda}",
                 hint=another,
                 link=recipe.homepage,
             )
@@ -62,8 +62,8 @@ def _built_with(torch: str, release: Release) -> str:
     if built is None:
         return ""
     suffice = any(_allows(release.cuda, other) for other in built.cuda)
-    told = f"PyTorch {built.version} is built with {', '.join(built.cuda)}"
-    return told if suffice else f"{told}, none of which will do"
+    known = f"PyTorch {built.version} is built with {', '.join(built.cuda)}"
+    return known if suffice else f"{known}, none of which is enough"
 
 
 def warn_uncovered(recipe: Recipe, release: Release | None, version: str, notes: Notes) -> None:
@@ -71,14 +71,14 @@ def warn_uncovered(recipe: Recipe, release: Release | None, version: str, notes:
     if release is None and recipe.releases:
         notes.warn(
             "recipe",
-            f"the recipe of {recipe.name} does not cover {version}: it is built whole, as its own setup says, and how "
+            f"the recipe of {recipe.name} does not cover {version}: its own setup decides what is built, and how "
             "long that takes is unknown",
             hint=f"it covers {'; '.join(one.versions for one in recipe.releases)}",
         )
 
 
 def _listed(release: Release, torch: str, cuda: str) -> str:
-    """Return the options of the nearest target that the release can be built for, "" where there is none."""
+    """Return the options for the nearest target that the release can be built for, "" where there is none."""
     nearest = min(_targets(release), key=lambda found: _distance(found, torch, cuda), default=None)
     return f"--torch {nearest[0].version} --cuda {nearest[1]}" if nearest else ""
 
@@ -91,9 +91,9 @@ def _targets(release: Release) -> Iterator[tuple[TorchRelease, str]]:
 
 
 def _distance(found: tuple[TorchRelease, str], torch: str, cuda: str) -> tuple[int, ...]:
-    """Return how far a target is from the one asked for: PyTorch counts first, then that it is later, then CUDA.
+    """Return how far a target is from the one asked for: first by PyTorch, where a later one is nearer, then by CUDA.
 
-    Of PyTorch the place in the list of minors counts, as minors of two majors can't be subtracted.
+    PyTorch versions are compared by their places in the list of minors, as minors of two majors can't be subtracted.
     """
     minors = {_minor(release.version) for release in torch_releases()} | {_minor(torch)}
     order = sorted(minors, key=numbers)

@@ -27,8 +27,8 @@ def names_several(text: str) -> bool:
 def expand_torches(text: str, read: Iterable[TorchRelease] = ()) -> tuple[TorchRelease, ...]:
     """Return the releases that a list names, oldest first: of a minor, and of each minor of a range, the newest patch.
 
-    ``read`` are releases that the index has and the table does not. RequestError for what can't be read or is not
-    known, and for two patches of one minor.
+    ``read`` are releases that the index has and the table lacks. RequestError for an unknown version and for two
+    patches of one minor.
     """
     by_minor: dict[str, TorchRelease] = {}
     find, between = partial(find_torch, read=read), partial(_torches_between, read=read)
@@ -45,9 +45,9 @@ def expand_torches(text: str, read: Iterable[TorchRelease] = ()) -> tuple[TorchR
 
 
 def named_cuda(text: str, read: Iterable[TorchRelease] = ()) -> str:
-    """Return the CUDA that the local versions in a list of PyTorch say (``2.11.0+cu128,2.12.1+cu128``), or "".
+    """Return the CUDA of the local versions in a list of PyTorch (``2.11.0+cu128,2.12.1+cu128``), or "".
 
-    RequestError where two say different ones, and as ``torch_cuda`` raises it.
+    RequestError where two differ, and as ``torch_cuda`` raises it.
     """
     words = [word.strip() for word in text.replace(";", ",").split(",") if "+" in word]
     named = {cuda: word for word in words if (cuda := torch_cuda(word, read))}
@@ -63,7 +63,7 @@ def named_cuda(text: str, read: Iterable[TorchRelease] = ()) -> str:
 def expand_pythons(text: str) -> tuple[str, ...]:
     """Return the Python minors that a list names, lowest first.
 
-    RequestError for one that no PyTorch is built for, and for a free-threaded one: their modules have no loader.
+    RequestError for one that no PyTorch is built for, and for a free-threaded one: there is no loader for it.
     """
     found = set(_expanded(text, "--python", _known_python, _pythons_between))
     return tuple(sorted(found, key=numbers))
@@ -80,7 +80,7 @@ def _expanded(
     """Return what a list names, word by word; a range is ``first-last``, both in it."""
     words = [word.strip() for word in text.replace(";", ",").split(",") if word.strip()]
     if not words:
-        raise RequestError(f"{option} {shortened(text)} names none", hint=f"name at least one with {option}")
+        raise RequestError(f"{option} {shortened(text)} names no version", hint=f"name at least one with {option}")
     found: list[_Named] = []
     for word in words:
         first, is_range, last = (part.strip() for part in word.partition("-"))
@@ -117,8 +117,8 @@ def _known_python(word: str) -> str:
     if is_free_threaded(minor):
         raise RequestError(
             f"a universal wheel can't be for the free-threaded Python {shortened(word)}",
-            why="its loader tells Pythons apart by their version, which is the same with and without the lock",
-            hint=f"a wheel of its own: --python {shortened(word)}, without --universal",
+            why="its loader chooses by the version of Python, which is the same with and without the lock",
+            hint=f"build a separate wheel: --python {shortened(word)}, without --universal",
         )
     if minor not in known:
         raise RequestError(

@@ -1,4 +1,4 @@
-"""What of a request can be checked before anything is looked up, fetched or compiled."""
+"""Checks of a request that need neither the package nor the network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_NAME, _LONGEST_PATH = 255, 4095
 
 
 def check_place(text: str) -> None:
-    """Raise RequestError for a text that no file system takes as a path: a package and a source may be one."""
+    """Raise RequestError for a text that can't be a path on any file system. A package or a source may be a path."""
     size = max((len(os.fsencode(name)) for name in text.split("/")), default=0)
     if size > _LONGEST_NAME or len(os.fsencode(text)) > _LONGEST_PATH or "\0" in text:
         raise RequestError(
@@ -34,7 +34,7 @@ def check_place(text: str) -> None:
 
 
 def check_early(request: Request, environ: Mapping[str, str]) -> None:
-    """Raise RequestError for an option that no build could have, HostError where a store can't be opened here.
+    """Raise RequestError for an option that is wrong for every build, HostError where a store can't be opened here.
 
     Options that depend on the package or on the machine are checked when the request is resolved.
     """
@@ -52,9 +52,9 @@ def check_early(request: Request, environ: Mapping[str, str]) -> None:
 
 
 def check_versions(request: Request, read: Sequence[TorchRelease]) -> None:
-    """Raise RequestError for versions of PyTorch and Python that no build could have.
+    """Raise RequestError for versions of PyTorch and Python that are wrong for every build.
 
-    ``read`` are releases of PyTorch that the index has and the table of known ones has not.
+    ``read`` are releases of PyTorch that the index has and the table of known ones lacks.
     """
     if request.torch and not wants_installed(request):
         expand_torches(request.torch, read)

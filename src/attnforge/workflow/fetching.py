@@ -1,4 +1,4 @@
-"""What a build downloads before it compiles, said when it is planned. Nobody is asked for it."""
+"""What a build downloads before it compiles. It is known when the build is planned, without the network."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _INDEX, _TORCH_INDEX = "the package index", "https://download.pytorch.org/whl"
 
 
 def fetches_of(plan: BuildPlan, folders: Folders, mirror: str = "") -> tuple[Fetch, ...]:
-    """Return what a build of this plan fetches that is not in the cache; ``mirror`` stands in for NVIDIA's server.
+    """Return what a build of this plan fetches that is not in the cache. ``mirror`` replaces NVIDIA's server.
 
-    What uv keeps of packages in a cache of its own is not looked at: it may have to fetch less.
+    uv's own cache is not inspected, so a build may fetch less.
     """
     if not plan.is_compiled:
         return tuple(_source(plan.source, folders))

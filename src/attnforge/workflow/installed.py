@@ -22,7 +22,7 @@ def named_environment(machine: Machine, request: Request) -> Active | None:
 def default_environment(machine: Machine, request: Request) -> Active:
     """Return the active environment where the request names no PyTorch, Python, CUDA or target; else nothing.
 
-    One that lacks what a build needs is passed over.
+    An environment that lacks something that a build needs is ignored.
     """
     if not may_default_to_installed(request):
         return Active()
@@ -30,7 +30,7 @@ def default_environment(machine: Machine, request: Request) -> Active:
 
 
 def of_environment(request: Request, named: Active | None) -> Request:
-    """Return a request with the Python of the environment that it names, and without other words for its PyTorch."""
+    """Return a request with the Python of the environment that it names, and without a version of PyTorch."""
     if named is None or named.installed is None:
         return request
     python = ".".join(named.installed.version.split(".")[:2])

@@ -34,9 +34,9 @@ from attnforge.workflow.uptodate import finished_wheel
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A resolution, and what carrying it out needs besides.
+    """A resolution, and what else a build of it needs.
 
-    ``installed`` is the environment whose PyTorch is compiled against, None where one is made for the build.
+    ``installed`` is the user's environment whose PyTorch is compiled against, None where the build makes one.
     """
 
     request: Request
@@ -54,7 +54,7 @@ def plan(machine: Machine, request: Request) -> Planned:
     """Resolve a request on this machine. Reads the package index or a git server only where the recipe pins nothing."""
     check_place(request.package.partition("==")[0])
     check_place(request.source)
-    # A path or a tag says itself which version it is; a name may have one in the named target.
+    # A path or a tag has its own version; a name may get one from the named target.
     name = named_in(request)
     request = with_target(request, name)
     check_early(request, machine.environ)
@@ -90,7 +90,7 @@ def _warned(located: Located, warnings: Iterable[PlanWarning]) -> Located:
 
 
 def _departures(request: Request, name: str, located: Located) -> Iterator[PlanWarning]:
-    """Warn of a package that is not the one that the named target means: another version, commit or source."""
+    """Warn of a package that differs from the named target's: another version, commit or source."""
     packages = find_target(request.target).packages if request.target else {}
     meant = packages.get(canonicalize_name(name or located.recipe.name))
     if meant is None:
@@ -104,18 +104,18 @@ def _departures(request: Request, name: str, located: Located) -> Iterator[PlanW
             subject="target",
             message=f"the target {request.target} has {meant.package}{f' of commit {commit[:12]}' if commit else ''}, "
             f"this is {located.recipe.name}=={located.version} of {of}",
-            hint=f"for the target's own: attnforge plan {name or located.recipe.name} --target {request.target}",
+            hint=f"for the target's: attnforge plan {name or located.recipe.name} --target {request.target}",
         )
 
 
 def _is_compiled(located: Located, inspected: Inspected) -> bool:
-    """Say whether a package compiles anything, as far as that is known before it is resolved."""
+    """Say whether a package may compile something. It is asked before the package is resolved."""
     release = located.recipe.release(located.version)
     return not inspected.why_pure and (release is None or release.compiled)
 
 
 def _with_what_is_left(resolution: Resolution, machine: Machine, request: Request) -> Resolution:
-    """Say what is fetched; expect nothing of a build whose wheel an earlier one finished."""
+    """Add what the build downloads. The estimate is zero where an earlier build finished the wheel."""
     plan = resolution.plan
     if not plan.is_compiled or finished_wheel(machine.folders, plan) is None:
         fetches = fetches_of(plan, machine.folders, request.cuda_mirror)
@@ -125,7 +125,7 @@ def _with_what_is_left(resolution: Resolution, machine: Machine, request: Reques
 
 
 def _with_found(resolution: Resolution, located: Located) -> Resolution:
-    """Add what finding the source has to tell, before what resolving it has."""
+    """Add the decisions and warnings of finding the source in front of those of resolving it."""
     return resolution.model_copy(
         update={
             "decisions": (*located.decisions, *resolution.decisions),

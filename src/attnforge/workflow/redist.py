@@ -1,4 +1,4 @@
-"""The CUDA release of NVIDIA's that a request names."""
+"""The release of NVIDIA's CUDA toolkit that a request names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from attnforge.workflow.machine import Machine
 def asked_release(machine: Machine, request: Request) -> CudaRelease | None:
     """Return the release of ``--toolchain nvidia==12.8.1``, None where none is named.
 
-    One that is not pinned is known by its manifest, which is fetched and kept. HostError where that can't be had.
+    For a release that is not pinned, NVIDIA's manifest is fetched and kept. HostError where that fails.
     """
     version = asked_release_version(request.toolchain)
     if not version:

@@ -1,4 +1,4 @@
-"""PyTorch releases that the table of known ones does not have, read from their wheels on the configured index."""
+"""PyTorch releases that the table of known ones lacks, read from their wheels on the configured index."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MINOR = re.compile(r"\d+\.\d+")
 
 
 def read_torches(text: str, settings: IndexSettings) -> tuple[TorchRelease, ...]:
-    """Return the releases that a list or range of PyTorch names (``2.16.0``, ``2.15-2.16``) and the table has not.
+    """Return the releases that a list or range of PyTorch names (``2.16.0``, ``2.15-2.16``) and that the table lacks.
 
-    Nothing is asked for where the table has all of them, and what is no version is left to the resolver to refuse.
-    RequestError where the index has no such PyTorch, or one without CUDA alone; HostError where it can't be asked.
+    The index is not asked where the table has all of them. The resolver refuses text that is no version. RequestError
+    where the index has no such PyTorch, or only one without CUDA; HostError where it can't be reached.
     """
     words = [word.strip() for word in re.split("[,;]", text)]
     unknown = [end for word in words for end in _ends(word) if as_version(end) and not is_listed(end)]
@@ -40,8 +40,8 @@ def read_torches(text: str, settings: IndexSettings) -> tuple[TorchRelease, ...]
 def release_for(text: str, plan: BuildPlan | None, settings: IndexSettings) -> TorchRelease:
     """Return the release that a version means: of the table, of a wheel's own plan, or of the index.
 
-    What a plan says of its PyTorch is enough to make the environment that its wheel was built for. RequestError and
-    HostError as ``read_torches`` raises them.
+    A plan says enough of its PyTorch to make the environment that its wheel was built for. RequestError and HostError
+    as ``read_torches`` raises them.
     """
     if is_listed(text) or as_version(text) is None:
         return find_torch(text)
@@ -66,7 +66,7 @@ def _ends(word: str) -> list[str]:
 
 
 def _between(word: str, wheels: Sequence[WheelOnIndex]) -> Iterator[str]:
-    """Yield the minors between the ends of a range that the index has and the table has not."""
+    """Yield the minors between the ends of a range that the index has and the table lacks."""
     ends = _ends(word)
     if len(ends) == 2 and all(map(_MINOR.fullmatch, ends)):
         first, last = map(numbers, ends)
@@ -83,9 +83,9 @@ def _wheels(text: str, settings: IndexSettings) -> tuple[WheelOnIndex, ...]:
         found = wheels_of("torch", settings)
     except HostError as error:
         raise HostError(
-            f"PyTorch {text} is not in attnforge's table, and the package index can't be asked for it",
+            f"PyTorch {text} is not in attnforge's table, and the package index can't be reached",
             why=error.why or error.what,
-            hint=f"{NETWORK_HINT}; or take a PyTorch of the table: {_nearest(text)}",
+            hint=f"{NETWORK_HINT}; or use a PyTorch of the table: {_nearest(text)}",
         ) from error
     return tuple(wheel for wheel in found if as_version(wheel.version) and is_for_linux(wheel.filename))
 
@@ -99,10 +99,10 @@ def _read(text: str, wheels: Sequence[WheelOnIndex], settings: IndexSettings) ->
     if not builds:
         raise RequestError(
             f"PyTorch {text} is not known",
-            why="neither attnforge's table nor a package index that is configured has it, for Linux on x86-64",
+            why="neither attnforge's table nor a configured package index has it for Linux on x86-64",
             hint=f"nearest: {_nearest(text)}; or name its index, as for pip: PIP_EXTRA_INDEX_URL",
         )
-    # What `torch==VERSION` installs is the newest of the builds: one with a local version comes before one without.
+    # `torch==VERSION` installs the newest of the builds: one with a local version is newer than one without.
     chosen = max(usable or builds, key=lambda wheel: Version(wheel.version))
     cuda = _cuda(chosen, settings)
     if not cuda:
@@ -136,7 +136,7 @@ def _is_without_cuda(wheel: WheelOnIndex) -> bool:
 
 
 def _cuda(wheel: WheelOnIndex, settings: IndexSettings) -> str:
-    """Return the CUDA of a build: its local version says it (``cu130``), or its requirements do; "" for none."""
+    """Return the CUDA of a build by its local version (``cu130``) or its requirements; "" for none."""
     local = Version(wheel.version).local or ""
     if local:
         return cuda_of_local(local)

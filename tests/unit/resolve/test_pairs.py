@@ -94,7 +94,7 @@ def test_lists_and_ranges_of_python(text: str, pythons: tuple[str, ...]) -> None
         ("2.11-2.99", "PyTorch 2.99 is not known", "--torch"),
         ("2.11-", "is not a PyTorch version", "--torch"),
         ("2.11,banana", "'banana' is not a PyTorch version", "--torch"),
-        (",", "names none", "--torch"),
+        (",", "names no version", "--torch"),
     ],
 )
 def test_a_list_of_pytorch_that_can_not_be_is_refused(universal: Make, torches: str, what: str, hint: str) -> None:

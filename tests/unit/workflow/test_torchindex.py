@@ -111,7 +111,7 @@ def test_a_release_that_can_not_be_had(index: Index, text: str, said: str, hint:
 def test_an_index_that_does_not_answer_is_the_environments_fault() -> None:
     with pytest.raises(HostError) as caught:
         read_torches("2.98.0", IndexSettings(index_urls=(closed_url(),), keeps_default=False))
-    assert "can't be asked" in caught.value.what
+    assert "can't be reached" in caught.value.what
     assert "--torch 2.15.0" in caught.value.hint
 
 

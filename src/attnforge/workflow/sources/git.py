@@ -24,7 +24,7 @@ _AT = re.compile(r"(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)\s*@\s*(?P<ref>\S
 
 @dataclass(frozen=True, slots=True)
 class GitWish:
-    """What is asked for: ``name`` and ``version`` are "" where the repository's files are to tell them."""
+    """What a request asks of git. ``name`` and ``version`` are "" where the repository's files state them."""
 
     address: GitAddress
     name: str = ""
@@ -33,15 +33,15 @@ class GitWish:
 
 
 def at_reference(package: str) -> tuple[str, str] | None:
-    """Take ``NAME@REF`` and ``NAME @ git+URL`` apart; None for anything else, a path among it."""
+    """Return name and reference of ``NAME@REF`` or ``NAME @ git+URL``, None for anything else."""
     match = _AT.fullmatch(package)
     return (match["name"], match["ref"]) if match and not Path(package).exists() else None
 
 
 def git_wish(package: str, source: str) -> GitWish | None:
-    """Return what a request asks of git by its package alone: an address, or ``NAME@…``. None where it asks nothing.
+    """Return what the word for a package asks of git: an address, or ``NAME@…``. None for any other word.
 
-    RequestError for an address that can't be one, and where ``--source`` names another source.
+    RequestError for text that is no safe address, and where ``--source`` names another source.
     """
     named = at_reference(package)
     if not is_git(package) and named is None:
@@ -76,7 +76,7 @@ def sourced_wish(recipe: Recipe, version: str, source: str) -> GitWish:
 
 
 def _in_its_folder(address: GitAddress, recipe: Recipe) -> GitAddress:
-    """Return an address with the recipe's folder where it names none: another copy of the repository has it, too.
+    """Return an address with the recipe's folder where it names none: a copy of the repository has that folder, too.
 
     FlashAttention 3 is in hopper/ of FlashAttention's, whose top is FlashAttention 2. ``#subdirectory=.`` is the top.
     """
@@ -103,8 +103,9 @@ def recorded_commit(recipe: Recipe, version: str) -> str:
 def locate_git(machine: Machine, wish: GitWish) -> Located:
     """Find the commit, the recipe and the version of a git source.
 
-    Where the request or the recipe names commit and version, nothing is fetched and nobody is asked. Else a tag or
-    branch is looked up, and the commit is fetched into the cache where its files have to tell name or version.
+    Nothing is fetched or asked where the request or the recipe names commit and version. A tag or branch is looked up.
+    The commit is fetched into the cache where only its files state the name or the version. RequestError where the
+    commit, its name or its version can't be found; HostError where the server can't be reached.
     """
     found = _resolved(machine, wish.address)
     recipe = wish.recipe or _known(wish)
@@ -179,16 +180,16 @@ def _decision(address: GitAddress, found: Resolved) -> Decision:
     where = address.url if not address.is_local else address.title
     reasons = {
         "tag": f"the tag {found.ref} of {where} is this commit",
-        "branch": f"the branch {found.ref} of {where} is at this commit now; name the commit to build it again",
-        "head": f"HEAD of {where} is at this commit now; name the commit to build it again",
-        "commit": f"a commit names its content, wherever it is kept; from {where}",
+        "branch": f"the branch {found.ref} of {where} is at this commit now; name the commit to build the same again",
+        "head": f"HEAD of {where} is at this commit now; name the commit to build the same again",
+        "commit": f"a commit id names its content wherever it is kept; from {where}",
     }
     return Decision(subject="commit", choice=found.commit, reason=reasons[found.kind])
 
 
 def _warnings(address: GitAddress, found: Resolved, recipe: Recipe, version: str) -> list[PlanWarning]:
     warnings = []
-    # A commit is recorded for a version: another tag of that version says nothing of it.
+    # The recipe records the commit of one tag. Another tag of that version may be at another commit.
     own_tag = recipe.git.tag.replace("{version}", version) if recipe.git else ""
     recorded = recorded_commit(recipe, version) if found.kind == "tag" and found.ref == own_tag else ""
     own = recipe.git is not None and _same(recipe.git.url, address.url)
@@ -196,6 +197,6 @@ def _warnings(address: GitAddress, found: Resolved, recipe: Recipe, version: str
         if before and before != found.commit and (own or who.startswith("it")):
             message = f"the tag {found.ref} moved: it is commit {found.commit[:12]} now, {before[:12]} is what {who}"
             former = f"git+{address.url}@{before}{_fragment(address)}"
-            hint = f"to build the former: {canonicalize_name(recipe.name)} @ {former}"
+            hint = f"to build the earlier commit: {canonicalize_name(recipe.name)} @ {former}"
             warnings.append(PlanWarning(subject="source", message=message, hint=hint))
     return warnings

@@ -1,4 +1,4 @@
-"""What the files of a source without a recipe say of its build, before a GPU or a compiler is asked for."""
+"""What the files of a source without a recipe say about its build. No GPU and no compiler is needed."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ _FILES = ("pyproject.toml", "setup.py", "setup.cfg", "PKG-INFO")
 
 @dataclass(frozen=True, slots=True)
 class Inspected:
-    """How it is known that a source compiles nothing, "" where it may, and what the user should know of its build.
+    """What is known about the build of a source.
 
-    ``torch`` is what it asks of torch.
+    ``why_pure`` is how it is known that the source compiles nothing, "" where it may compile something. ``torch`` are
+    its requirements on torch.
     """
 
     why_pure: str = ""
@@ -34,13 +35,13 @@ class Inspected:
     torch: tuple[Requirement, ...] = ()
 
     def about(self, torches: Collection[str]) -> tuple[PlanWarning, ...]:
-        """Return the warnings, with those of the target's versions of PyTorch that the source does not ask for."""
+        """Return the warnings, and one for each requirement on torch that a PyTorch of the target does not meet."""
         missed = ((one, [torch for torch in torches if not _meets(torch, one)]) for one in self.torch)
         return (*self.warnings, *(_unmet(one, found) for one, found in missed if found))
 
 
 def inspect_source(machine: Machine, located: Located) -> Inspected:
-    """Return what the files of a source say of its build; nothing for a package with a recipe.
+    """Return what the files of a source say about its build; nothing for a package with a recipe.
 
     An archive of the index or a commit is fetched for that, and the build finds it in the cache. Raises what fetching
     raises, and RequestError for a pyproject.toml that can't be read.
@@ -87,8 +88,8 @@ def _unmet(asked: Requirement, torches: Collection[str]) -> PlanWarning:
     return PlanWarning(
         subject="torch",
         message=f"the source asks for torch{asked.specifier}, and the target has PyTorch {', '.join(torches)}: upstream"
-        " does not promise that it compiles or works",
-        hint="name a version that it asks for, with --torch",
+        " does not support that",
+        hint="name a supported version with --torch",
     )
 
 
@@ -96,6 +97,6 @@ def _compiled_elsewhere(names: Collection[str]) -> str:
     first, *others = names
     more = f" and {len(others)} others" if others else ""
     return (
-        f"the source holds compiled code already: {first}{more}; a wheel that packs such code is refused, since nobody"
-        " here knows what it was made of, unless a recipe says `outside = true` (docs/recipes.md)"
+        f"the source holds compiled code already: {first}{more}; a wheel with such code is refused, since its source is"
+        " unknown, unless a recipe says `outside = true` (docs/recipes.md)"
     )
