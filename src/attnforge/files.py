@@ -103,6 +103,17 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
+def existing(path: Path) -> Path:
+    """Return a path, or the nearest folder above it that exists. A link to nothing counts, too: it is in the way."""
+    absolute = path.absolute()
+    return next(one for one in (absolute, *absolute.parents) if one.exists() or one.is_symlink())
+
+
+def free_bytes(folder: Path) -> int:
+    """Return the bytes that are free where a folder is, or will be. OSError."""
+    return shutil.disk_usage(existing(folder)).free
+
+
 @contextmanager
 def disk_errors(folder: Path, hint: str = _CACHE_HINT) -> Iterator[None]:
     """Turn a full, read-only or broken disk, or a file in the way, into a HostError. Other errors pass."""

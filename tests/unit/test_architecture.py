@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import sys
+from collections.abc import Collection, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -86,6 +88,21 @@ def test_the_packages_of_compile_import_one_another_in_one_direction(path: Path)
     ]
     there = {name.split(".")[2] for name in names if name.startswith("attnforge.compile.")}
     assert there - {here} <= COMPILE[here]
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    names = {".".join(path.relative_to(ROOT.parent).with_suffix("").parts): path for path in MODULES}
+    modules = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    imported = {name: set(_modules_imported(path, modules)) - {name} for name, path in modules.items()}
+    TopologicalSorter(imported).prepare()  # raises CycleError
+
+
+def _modules_imported(path: Path, modules: Collection[str]) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                yield from {inner if inner in modules else node.module} & set(modules)
 
 
 BESIDE_THE_WHEEL = sorted(path for name in ("ongpu", "inwheel") for path in (ROOT / name).glob("*.py"))

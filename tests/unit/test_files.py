@@ -12,7 +12,9 @@ import pytest
 from attnforge.errors import HostError
 from attnforge.files import (
     disk_errors,
+    existing,
     file_sha256,
+    free_bytes,
     known_sha256,
     replacing,
     replacing_folder,
@@ -111,3 +113,10 @@ def test_the_file_that_was_refused_is_named(tmp_path: Path) -> None:
 def test_other_errors_pass(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError), disk_errors(tmp_path):
         raise IsADirectoryError(errno.EISDIR, "x")
+
+
+def test_the_space_for_a_folder_is_that_of_the_nearest_one_that_exists(tmp_path: Path) -> None:
+    assert existing(tmp_path / "a" / "b") == tmp_path
+    assert free_bytes(tmp_path / "a" / "b") > 0
+    (tmp_path / "link").symlink_to("nothing")
+    assert existing(tmp_path / "link" / "b") == tmp_path / "link"

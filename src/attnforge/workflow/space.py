@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from attnforge.errors import HostError, RequestError
+from attnforge.files import existing, free_bytes
 from attnforge.model.plan import BuildPlan
 from attnforge.workflow.machine import Machine
 
@@ -52,8 +52,7 @@ def needs_of(plan: BuildPlan, slots: int, cache: Path, temporary: Path, out: Pat
 
 def free_in(folder: Path) -> tuple[int, int]:
     """Return the device that a folder is on, or will be, and the bytes that are free there."""
-    place = _existing(folder)
-    return place.stat().st_dev, shutil.disk_usage(place).free
+    return existing(folder).stat().st_dev, free_bytes(folder)
 
 
 def check_space(needs: Iterable[Need], look: Callable[[Path], tuple[int, int]] = free_in) -> None:
@@ -88,7 +87,7 @@ def check_environment_space(machine: Machine, plan: BuildPlan) -> None:
 
 def check_output(out: Path) -> None:
     """Raise RequestError or HostError where wheels can't be put into a folder, which need not be there."""
-    place = _existing(out)
+    place = existing(out)
     if not place.is_dir():
         raise RequestError(f"{place} is a file: no wheel can be put there", hint="--out FOLDER")
     if not os.access(place, os.W_OK | os.X_OK):
@@ -100,12 +99,6 @@ def _caches_of_uv(machine: Machine) -> list[Path]:
     named = environ.get("UV_CACHE_DIR")
     shared = Path(environ.get("XDG_CACHE_HOME") or Path(environ.get("HOME") or Path.home()) / ".cache")
     return [Path(named)] if named else [shared / "uv", machine.folders.cache / "uv"]
-
-
-def _existing(path: Path) -> Path:
-    absolute = path.absolute()
-    # A link to nothing exists, and can't become a folder.
-    return next(one for one in (absolute, *absolute.parents) if one.exists() or one.is_symlink())
 
 
 def _mb(size: int) -> str:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from attnforge.errors import AttnforgeError, BuildError, HostError
-from attnforge.files import is_full
+from attnforge.files import free_bytes, is_full
 from attnforge.model.graph import GeneratedFile, Unit
 from attnforge.process import redact
 
@@ -87,7 +86,7 @@ def first_error(log: str) -> str:
 
 def no_space(what: str, folders: Iterable[Path]) -> HostError:
     """Return the error for a full disk, with what is free in each folder that a build writes to."""
-    free = "; ".join(f"{folder} has {_gb(_free_bytes(folder))} free" for folder in folders)
+    free = "; ".join(f"{folder} has {_gb(free_bytes(folder))} free" for folder in folders)
     return HostError(
         what,
         why=free,
@@ -136,11 +135,6 @@ def no_object(unit: Unit, rerun: Path) -> BuildError:
         why=f"{unit.output} is missing or empty",
         hint=f"sh {shlex.quote(str(rerun))}",
     )
-
-
-def _free_bytes(folder: Path) -> int:
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), Path(os.sep))
-    return shutil.disk_usage(existing).free
 
 
 def _gb(size: int) -> str:
