@@ -62,7 +62,7 @@ class Linker:
     runner: Callable[..., process.Outcome] = process.run
 
     def check(self, folder: Path) -> None:
-        """Raise HostError where the machine lacks what linking takes: better before the kernels are compiled."""
+        """Raise HostError if the machine lacks what linking takes: better before the kernels are compiled."""
         self._runtime()
         self._program("objcopy", folder)
 

@@ -39,7 +39,7 @@ class Partition:
 
 
 def read_object(path: Path, sources: Sequence[str], *, cuda: bool, neutral: bool) -> ObjectFile:
-    """Read the symbols of an object file; WheelError where it is none."""
+    """Read the symbols of an object file; WheelError if it is none."""
     symbols = tuple(Elf.read(path.read_bytes()).symbols())
     defines = frozenset(symbol.name for symbol in symbols if symbol.defined)
     wants = frozenset(symbol.name for symbol in symbols if not symbol.defined) - defines

@@ -1,4 +1,4 @@
-"""In which order jobs start so that the last ones end together. Pure.
+"""Decides in which order jobs start so that the last ones end together. Pure.
 
 Longest first leaves much of the slots idle at the end where there are few jobs for each slot: 67 units on 32 slots take
 12 % longer than the work needs. MULTIFIT (Coffman, Garey, Johnson, "An Application of Bin-Packing to Multiprocessor
@@ -25,7 +25,7 @@ def planned_starts(seconds: Sequence[float], slots: int, left: Sequence[float] =
     order = sorted(range(len(seconds)), key=lambda job: -seconds[job])
     best = _longest_first(seconds, order, free)
     upper = max((start + seconds[job] for job, start in best.items()), default=0.0)
-    # Slots that are busy for longer than all this takes are no bound.
+    # Slots that are busy for longer than all this takes are not a bound.
     lower = min(max([(sum(seconds) + sum(free)) / slots, *seconds]), upper)
     for _ in range(_HALVINGS):
         middle = (lower + upper) / 2
@@ -45,7 +45,7 @@ def _longest_first(seconds: Sequence[float], order: Sequence[int], free: Sequenc
 def _packed(
     seconds: Sequence[float], order: Sequence[int], free: Sequence[float], limit: float
 ) -> dict[int, float] | None:
-    """Return the starts of jobs, longest first into the fullest slot that they fit, None where one fits in none."""
+    """Return the starts of jobs, longest first into the fullest slot that they fit, None if one fits in none."""
     ends = list(free)
     starts = {}
     for job in order:

@@ -31,7 +31,7 @@ class Job:
 
     ``tail`` is the time, in seconds, of the longest chain of jobs that waits for this one. Jobs of a higher ``rank``
     start only where none of a lower one may. One below 0 is urgent: slots may be kept for it, and nothing passes it
-    where it waits for memory. ``late_bytes`` is the most that it holds after its memory has dropped, None where that is
+    where it waits for memory. ``late_bytes`` is the most that it holds after its memory has dropped, None if that is
     not known or it never does. ``mean_bytes`` is what all jobs of a unit reserve on average, of the one that begins it.
     """
 
@@ -93,7 +93,7 @@ class Scheduler:
         return self._reserved[job_id].most
 
     def add(self, jobs: Iterable[Job]) -> None:
-        """Take more jobs, also while others run. A need that is no job here counts as done."""
+        """Take more jobs, also while others run. A need that is not a job here counts as done."""
         for job in jobs:
             if job.id in self._unfinished:
                 raise ValueError(f"job {job.id!r} is here already")
@@ -102,7 +102,7 @@ class Scheduler:
         self._order()
 
     def hold(self, name: str) -> None:
-        """Let jobs that need ``name`` wait, though it is no job, until it is released."""
+        """Let jobs that need ``name`` wait, though it is not a job, until it is released."""
         self._unfinished.add(name)
 
     def release(self, name: str) -> None:

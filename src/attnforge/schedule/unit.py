@@ -1,4 +1,4 @@
-"""The jobs that make a unit, as the engine will hand them to the scheduler: for estimates, before nvcc is asked."""
+"""Predicts the jobs of a unit for estimates, before nvcc is asked."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def codes(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def redirected(unit: Unit, output: str, depfile: str) -> tuple[str, ...] | None:
-    """Return the unit's argv with other output paths; None where the option that names the output is not found.
+    """Return the unit's argv with other output paths; None if the option that names the output is not found.
 
     Options of gcc and nvcc: -o X, -oX, --output-file X or =X; -MF X, -MFX, --dependency-output X or =X.
     """

@@ -63,5 +63,5 @@ def standard_of(plan: BuildPlan) -> int:
 
 
 def read_source(path: str) -> str:
-    """Return the text of a source; OSError or UnicodeError where it can't be read."""
+    """Return the text of a source; OSError or UnicodeError if it can't be read."""
     return Path(path).read_text(encoding="utf-8")

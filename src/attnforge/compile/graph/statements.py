@@ -18,7 +18,7 @@ from typing import NoReturn
 from attnforge.errors import BuildError
 
 Read = Callable[[str], str]
-"""Returns the text of an included file by its absolute path; OSError where it can't."""
+"""Returns the text of an included file by its absolute path; OSError if it can't."""
 
 # The release whose syntax this module reads, and that the seat answers to --version.
 NINJA_VERSION = "1.13.0"

@@ -66,7 +66,7 @@ def without_idle(argv: Sequence[str]) -> list[str]:
 
 
 def parse(text: str) -> Listing:
-    """Read the output of ``nvcc --dryrun``. Raises UnknownStepsError where a line has no known form."""
+    """Read the output of ``nvcc --dryrun``. Raises UnknownStepsError if a line has no known form."""
     environment: dict[str, str] = {}
     commands = []
     for line in text.splitlines():
@@ -167,5 +167,5 @@ def _with_module_id(command: Sequence[str], module_id_file: str) -> Iterator[str
 
 
 def value_of(command: Sequence[str], option: str) -> str:
-    """Return the word after an option, "" where there is none."""
+    """Return the word after an option, "" if there is none."""
     return next((value for word, value in pairwise(command) if word == option), "")

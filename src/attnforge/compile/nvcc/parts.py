@@ -38,7 +38,7 @@ class NotWholeError(Exception):
 def in_parts(steps: Sequence[Step], unit: Unit) -> tuple[Step, ...]:
     """Return the steps of a unit, with those of its parts before each cicc that then only puts them together.
 
-    A cicc whose output follows from another architecture's has no parts. Raises UnknownStepsError where the steps have
+    A cicc whose output follows from another architecture's has no parts. Raises UnknownStepsError if the steps have
     no form that is known.
     """
     if unit.parts is None:
@@ -114,7 +114,7 @@ def _cicc(step: Step, label: str, need: str, folder: str) -> Step:
 def joined_outputs(unit: Unit, steps: Mapping[str, Step], step: Step) -> dict[str, bytes]:
     """Return what a cicc would write, by path, from what its parts wrote.
 
-    ``steps`` are all of the unit's, by label. NotWholeError where that is not certain; OSError for files that are lost.
+    ``steps`` are all of the unit's, by label. NotWholeError if that is not certain; OSError for files that are lost.
     """
     parts = unit.parts
     if parts is None:
@@ -142,7 +142,7 @@ def _read(step: Step, role: str) -> bytes:
 
 
 def joined(index: Module, *parts: Module) -> bytes:
-    """Return the PTX of all functions of the parts, in the order of the index. NotWholeError where that can't be."""
+    """Return the PTX of all functions of the parts, in the order of the index. NotWholeError if that can't be."""
     functions = _functions(parts)
     order = [function.name for function in index.functions]
     if len(order) != len(functions) or set(order) != functions.keys():

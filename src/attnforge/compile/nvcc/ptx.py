@@ -30,7 +30,7 @@ _DIGITS = 32
 
 
 class UnknownPtxError(Exception):
-    """The text is no PTX of the form that is known here."""
+    """The text is not PTX of a known form."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Module:
 
 
 def read_ptx(text: bytes) -> Module:
-    """Take a PTX apart. Raises UnknownPtxError where it has another form."""
+    """Take a PTX apart. Raises UnknownPtxError if it has another form."""
     spans = list(_spans(text))
     if not spans:
         raise UnknownPtxError("no functions")
@@ -129,7 +129,7 @@ def is_reordered(one: Module, other: Module, module_id: str, left_out: Callable[
 def derived(module: Module, code: str, left_out: Callable[[str], bool] = lambda name: False) -> bytes:
     """Return the PTX for the architecture ``code`` (``90``), without the functions that are ``left_out``.
 
-    It is what cicc writes for it where it differs only in these two. UnknownPtxError where nothing is left.
+    It is what cicc writes for it where it differs only in these two. UnknownPtxError if nothing is left.
     """
     kept = [
         (mark, function, number)

@@ -78,7 +78,7 @@ def dissect(
 
     ``text`` is what ``dryrun_argv`` printed, ``folder`` the steps' own (absolute), ``module_id_file`` holds the module
     id, ``output`` is where the object goes. ``prefixes`` name the source in messages. The folders that files are
-    written to must be made first (see ``folders``). Raises UnknownStepsError where a form is not known.
+    written to must be made first (see ``folders``). Raises UnknownStepsError if a form is not known.
     """
     listing = settle(parse(text), folder, module_id_file)
     drafts = [_draft(command, folder, output, prefixes or Prefixes({})) for command in listing.commands]
@@ -194,7 +194,7 @@ def _architecture(step: Step) -> str:
 def _linked(steps: Iterable[Step], module_id_file: str) -> Iterator[Step]:
     """Say for each step which ones it needs; a tool that is not known needs all before it, and is needed by all after.
 
-    Raises UnknownStepsError where a file has no step that writes it, or two.
+    Raises UnknownStepsError if a file has no step that writes it, or two.
     """
     writers: dict[str, str] = {}
     earlier: list[str] = []

@@ -1,1 +1,1 @@
-"""What is not compiled again: keys, the object store, caches."""
+"""Avoids compiling again: keys, the object store, caches."""

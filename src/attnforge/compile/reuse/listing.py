@@ -46,7 +46,7 @@ def _words(argv: Sequence[str]) -> Iterator[str]:
 def listing_digest(folder: str) -> str:
     """Return the hex SHA-256 of the names of all files in a folder, at any depth; no folder is an empty one.
 
-    Folders whose dates did not change are not listed again. OSError where one can't be listed.
+    Folders whose dates did not change are not listed again. OSError if one can't be listed.
     """
     known = _known.get(folder)
     if known is not None and all(_date(path) == date for path, date in known[0]):

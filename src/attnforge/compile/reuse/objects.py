@@ -35,7 +35,7 @@ READ_BY_COMPILERS = re.compile(
 class Record:
     """What is known of a stored object: ``size`` in bytes, wall and CPU ``seconds``, ``peak_bytes`` of memory.
 
-    ``reads`` names the folders that its compile read files of (``reuse.reads``), None where that is not known.
+    ``reads`` names the folders that its compile read files of (``reuse.reads``), None if that is not known.
     """
 
     key: str
@@ -124,7 +124,7 @@ def stored_sources(folder: Path) -> frozenset[str]:
 def unit_key(unit: Unit, files: Iterable[GeneratedFile], program: str, environment: Mapping[str, str]) -> str:
     """Return the key of a unit's object: hex SHA-256 of all that may change its bytes within a plan.
 
-    ``files`` are the generated files that the unit may read, ``program`` the path of its compiler. OSError where a
+    ``files`` are the generated files that the unit may read, ``program`` the path of its compiler. OSError if a
     source can't be read.
     """
     described = {

@@ -46,7 +46,7 @@ class Store(Protocol):
     """What keeps entries; each is some outputs by their role."""
 
     def get(self, key: str) -> dict[str, bytes] | None:
-        """Return an entry, None where there is none."""
+        """Return an entry, None if there is none."""
         ...
 
     def put(self, key: str, outputs: Mapping[str, bytes]) -> None:
@@ -81,7 +81,7 @@ class Recall:
         self._tools = tools or Tools()
 
     def find(self, unit: Unit, files: Iterable[GeneratedFile], environment: Mapping[str, str]) -> Found | None:
-        """Return a unit's object; None where none was made of exactly this.
+        """Return a unit's object; None if none was made of exactly these inputs.
 
         ``files`` are those that we generated: where they include by absolute path, the stable name counts.
         ``environment`` is the compiler's, without what differs from run to run.
@@ -106,7 +106,7 @@ class Recall:
     ) -> None:
         """Keep an object that was ``made``. Compilers wrote what they read into ``depfiles``.
 
-        Files beside or below a depfile are temporary and do not count. OSError where a depfile can't be read.
+        Files beside or below a depfile are temporary and do not count. OSError if a depfile can't be read.
         """
         reader = _Reader(self._prefixes, files)
         base = self._base(unit, environment, reader)
@@ -151,7 +151,7 @@ class Recall:
         return [(name, self._prefixes.text(environment[name])) for name in read]
 
     def _variants(self, base: str) -> list[Variant]:
-        """Return what is known of a unit, the latest first; nothing where it can't be read."""
+        """Return what is known of a unit, the latest first; nothing if it can't be read."""
         entry = self._store.get(base) or {}
         try:
             document: dict[str, Any] = json.loads(entry.get("manifest", b"{}"))
@@ -198,7 +198,7 @@ def dependencies(depfiles: Sequence[Path], cwd: str) -> Collection[str]:
 def _absolute(name: str, cwd: str) -> str:
     path = os.path.join(cwd, name)  # noqa: PTH118
     normal = os.path.normpath(path)
-    # x/../y is y only where x is no link.
+    # x/../y is y only if x is not a link.
     return normal if os.path.exists(normal) or not os.path.exists(path) else path  # noqa: PTH110
 
 
@@ -211,7 +211,7 @@ class _Reader:
         self._known: dict[str, str] = {}
 
     def digest(self, path: str) -> str:
-        """Return the SHA-256 of a file, "" where it is not there."""
+        """Return the SHA-256 of a file, "" if it is not there."""
         try:
             return self._generated_digest(path) if path in self._generated else known_sha256(path)
         except OSError:

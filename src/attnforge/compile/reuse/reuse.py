@@ -67,7 +67,7 @@ class Reuse:
         return True
 
     def share_step(self, work: Making, step: Step) -> None:
-        """Write what a cicc would write from another architecture's PTX. UnprovenError where that is not proven.
+        """Write what a cicc would write from another architecture's PTX. UnprovenError if that is not proven.
 
         The cache does not get it: there is what programs have written.
         """
@@ -77,7 +77,7 @@ class Reuse:
             Path(outputs(step)["output"]).write_bytes(ptx)
 
     def join_step(self, work: Making, step: Step) -> None:
-        """Write what a cicc would write from what its parts wrote. NotWholeError where that is not certain.
+        """Write what a cicc would write from what its parts wrote. NotWholeError if that is not certain.
 
         The cache does not get it, as above.
         """
@@ -105,7 +105,7 @@ class Reuse:
         return (*kept, "-MD", "-MF", str(_depfile(work)))
 
     def find_unit(self, work: Making) -> Found | None:
-        """Return a unit's object from the cache; None where it is not there, or made of something else."""
+        """Return a unit's object from the cache; None if it is not there, or made of something else."""
         recall = self._recall_for(work)
         return recall.find(work.unit, work.files, work.seen) if recall else None
 
@@ -117,7 +117,7 @@ class Reuse:
                 recall.keep(work.unit, work.files, work.seen, depfiles, work.made.read_bytes(), work.spent)
 
     def reads(self, work: Making) -> frozenset[str] | None:
-        """Return the folders that a compile which has ended read files of; None where it did not say so.
+        """Return the folders that a compile which has ended read files of; None if it did not say so.
 
         Without a cache compilers are not asked for headers of the system, so nothing is known.
         """

@@ -39,7 +39,7 @@ class Sharing:
         self._parts = {pair: frozenset(proof.parts) for pair, proof in self._proofs.items()}
 
     def ptx(self, work: Making, step: Step, prefixes: Prefixes) -> bytes:
-        """Return what a step of cicc would write. UnprovenError where that is not known; OSError for lost files."""
+        """Return what a step of cicc would write. UnprovenError if that is not known; OSError for lost files."""
         pair = next((pair for pair in work.unit.shares if step.label == f"cicc {pair[0]}"), None)
         if pair is None or pair not in self._proofs:
             raise UnprovenError("no proof for these architectures")

@@ -31,7 +31,7 @@ class Tools:
         self._hosts: dict[str, Digests | None] = {}
 
     def of(self, unit: Unit, environment: Mapping[str, str]) -> Digests | None:
-        """Return the SHA-256 of each program that compiles the unit, by its name; None where one is not known.
+        """Return the SHA-256 of each program that compiles the unit, by its name; None if one is not known.
 
         For nvcc: what its dry run names, and the host compiler's. For a host compiler: itself, with its version (a
         clang may be a small program with a large library), cc1plus and the assembler.
@@ -104,7 +104,7 @@ def _ccbin(argv: Sequence[str]) -> tuple[str, ...]:
 
 
 def _program(program: str, environment: Mapping[str, str]) -> str:
-    """Return the digest of a program; "" where it is not found, or is a script: nobody knows what that runs."""
+    """Return the digest of a program; "" if it is not found, or is a script: nobody knows what that runs."""
     path = shutil.which(program, path=environment.get("PATH", os.defpath))
     return known_sha256(path) if path and not is_script(path) else ""
 

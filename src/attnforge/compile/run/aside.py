@@ -18,7 +18,7 @@ from attnforge.errors import BuildError
 from attnforge.model.graph import CompileGraph, Language, Unit
 
 INSIDE = "ATTNFORGE_INSIDE"
-"""A variable that the commands of a build see that may call ninja: those that are no compile."""
+"""A variable for commands of a build that may call ninja: those that do not compile."""
 
 # Where try_compile() has its projects, since CMake 3.25 and before (cmCoreTryCompile.cxx, cmake::CMakeFiles).
 _CHECKS = (("CMakeFiles", "CMakeScratch"), ("CMakeFiles", "CMakeTmp"))

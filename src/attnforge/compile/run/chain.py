@@ -1,4 +1,4 @@
-"""What follows a step of nvcc that has ended: steps whose output is cached, shared or put together, else a program."""
+"""Advances a unit from step to step: an output is cached, shared or put together, else a program runs."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Compiler:
         return Chain(self.queue, self.reuse, self.reporter, self.watch, self._finish_steps)
 
     def perform(self, task: Task) -> bool:
-        """Do a job. False where it has to be tried again, the build is ending or it failed: its error is kept."""
+        """Do a job. False if it has to be tried again, the build is ending or it failed: its error is kept."""
         try:
             return self._perform(task)
         except BaseException as error:

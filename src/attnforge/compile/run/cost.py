@@ -1,4 +1,4 @@
-"""What a compile takes: predictions from the recipe's figures, corrected by what was measured on this machine."""
+"""Predicts what a compile takes, from the recipe's figures and from measurements on this machine."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class CostModel:
             return self._factors.scaled(key, self._prior[key])
 
     def measured(self, unit: Unit, label: str = "") -> Prediction | None:
-        """Return what a step of the unit took here; None where it was never measured."""
+        """Return what a step of the unit took here; None if it was never measured."""
         key = step_key(unit.cost_key, label)
         with self._lock:
             found = self._measured.get(key) if unit.cost_key else None

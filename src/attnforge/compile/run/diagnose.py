@@ -36,7 +36,7 @@ _ERROR = re.compile(
 # A Python exception without a text, or with one that begins on the next line (MinkowskiEngine's).
 _NAME_ALONE = re.compile(r"^(?:\w+\.)*\w*(?:Error|Exception):?\s*$")
 
-# Lines that only say that something before them failed, or that are no error at all.
+# Lines that only say that something before them failed, or that are not errors.
 _CONSEQUENCE = re.compile(
     r"""
       Ptx\ assembly\ aborted | \bld\ returned\ \d+\ exit\ status | linker\ command\ failed
@@ -150,7 +150,7 @@ def explain(log: str, code: int, unit: str, rerun: str) -> BuildError:
 
 
 def known_cause(log: str, code: int = 1) -> Signature | None:
-    """Return the known cause of a failure whose program ended with ``code``, None where the log tells of none."""
+    """Return the known cause of a failure whose program ended with ``code``, None if the log tells of none."""
     return _cause(log, code, first_error(log))
 
 
@@ -159,7 +159,7 @@ def _cause(log: str, code: int, error: str) -> Signature | None:
         return signature("disk-full")
     if code in _KILLED_CODES:
         return signature("killed")
-    # A line that tells of a cause and is no error itself counts only where it is the first error.
+    # A line that names a cause and is not an error counts only if it is the first error.
     found = match_signature(error) or match_signature(_ANSI.sub("", log))
     return found if found is None or not found.harmless or found.matches(error) else None
 

@@ -65,7 +65,7 @@ def explain(
 
 
 def _own_file(error: str, generated: Iterable[GeneratedFile]) -> str:
-    """Return the generated file that an error's line begins with, as compilers print it; "" where there is none."""
+    """Return the generated file that an error's line begins with, as compilers print it; "" if there is none."""
     found = (file.path for file in generated if error.startswith((f"{file.path}:", f"{file.path}(")))
     return next(found, "")
 
@@ -78,7 +78,7 @@ def was_killed(code: int, log: str) -> bool:
 
 
 def first_error(log: str) -> str:
-    """Return the first line of a log's first error, "" where there is none."""
+    """Return the first line of a log's first error, "" if there is none."""
     from attnforge.compile.run import diagnose
 
     return diagnose.first_error(log).partition("\n")[0]

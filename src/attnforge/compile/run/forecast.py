@@ -1,4 +1,4 @@
-"""What a unit is expected to take before its steps are known."""
+"""Predicts what a unit takes before its steps are known."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Costs(Protocol):
         ...
 
     def measured(self, unit: Unit, label: str = "") -> Prediction | None:
-        """Return the same where it was measured; None where it never was."""
+        """Return the same where it was measured; None if it never was."""
         ...
 
 
@@ -32,7 +32,7 @@ def predict(unit: Unit, label: str, costs: Costs) -> Prediction:
 
 
 def forecast_steps(unit: Unit, costs: Costs) -> Mapping[str, Prediction]:
-    """Return what each step of a unit is expected to take, by its label; "" where one command makes it.
+    """Return what each step of a unit is expected to take, by its label; "" if one command makes it.
 
     A unit that was made by one command before, because nvcc's call can't be taken apart, is expected to be so again.
     """

@@ -1,4 +1,4 @@
-"""What compiles took on this machine: the newest measurements of each key, in a JSON file that builds share."""
+"""The newest measurements of compiles on this machine, by key, in a JSON file that builds share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Answers upstream's calls of ninja before the kernels are there, so that its link and packaging are tried early.
+"""Answers upstream's calls of ninja before the kernels are compiled, so that link and packaging are tried early.
 
 In a rehearsal a call is answered when its host units are compiled. A missing kernel's object is replaced by an empty
 one, and the kernels go on compiling. When upstream's build asks for the same objects again, it gets all of them.
@@ -42,7 +42,7 @@ class Rehearsal:
             self._batches.append(batch)
 
     def find(self, received: CompileGraph, environment: Mapping[str, str]) -> Batch | None:
-        """Return the call that asked for the very same and was not made again yet, None where there is none."""
+        """Return the call that asked for the very same and was not made again yet, None if there is none."""
         fitting = (batch for batch in self._batches if not batch.resumed)
         return next((batch for batch in fitting if _asks_the_same(batch, received, environment)), None)
 

@@ -1,4 +1,4 @@
-"""How long a build will take from now on: what is left of it, simulated on the scheduler."""
+"""Predicts how long a build still takes: the rest of it is simulated on the scheduler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build reports: events, its log, lines for upstream's log, and counts."""
+"""Reports what a build does: events, its log, lines for upstream's log, and counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corrects the predictions of what waits, after something like it was measured."""
+"""Corrects the predictions of waiting jobs after similar ones were measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Measures what running programs hold of memory, by session, from /proc."""
+"""Measures the memory of running programs, by session, from /proc."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Sampler:
         largest = {session: largest_resident(session) for session in tuple(self._held)}
         with self._lock:
             for session, held in self._held.items():
-                # A session without memory has ended, or is about to: that is no drop.
+                # A session without memory has ended, or is about to: that does not count as a drop.
                 if resident.get(session, 0):
                     held = held.at_least(largest.get(session, 0))
                     self._held[session] = held.seen(resident[session], now)
@@ -105,7 +105,7 @@ def own_resident() -> int:
 
 
 def largest_resident(pid: int, proc: Path = Path("/proc")) -> int:
-    """Return the most bytes that a process held since its program began (VmHWM of proc(5)); 0 where it has ended."""
+    """Return the most bytes that a process held since its program began (VmHWM of proc(5)); 0 if it has ended."""
     try:
         status = _read(f"{proc}/{pid}/status")
     except OSError:

@@ -1,4 +1,4 @@
-"""What the engine did, counted as it goes."""
+"""Counts what the engine does."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ class Units:
         return max(chains, default=0.0)
 
     def dissect(self, work: Work, run: Callable[[tuple[str, ...], Path], object]) -> tuple[Step, ...]:
-        """Return the steps of a unit's nvcc call; nothing where it has a form that is not known.
+        """Return the steps of a unit's nvcc call; nothing if it has a form that is not known.
 
         ``run`` runs a command, whose output goes to a file.
         """

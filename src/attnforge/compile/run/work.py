@@ -1,4 +1,4 @@
-"""A unit in the making: what the engine's jobs share of it."""
+"""Calls of ninja, their units and the jobs of these, as the engine's parts share them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Product:
     """An object that was put where upstream's link step expects it.
 
     ``call`` counts the calls of ninja. ``sources`` are upstream's own: of a unit that others were merged into, theirs
-    too. ``reads`` are the folders that its compile read files of (``reuse.reads``), None where that is not known.
+    too. ``reads`` are the folders that its compile read files of (``reuse.reads``), None if that is not known.
     """
 
     call: int
@@ -67,7 +67,7 @@ class Work(Making):
 
     ``done`` are the labels of steps that have ended well, ``sought`` those whose outputs were looked for before they
     ran. ``number`` tells works apart that make the same object. ``given_up`` says that it failed and that its fallback
-    is made instead. ``reads`` are the folders that its compile read files of, None where that is not known.
+    is made instead. ``reads`` are the folders that its compile read files of, None if that is not known.
     """
 
     batch: Batch = field(kw_only=True)

@@ -1,1 +1,1 @@
-"""What answers in place of ninja: the program itself, its server, and rehearsals."""
+"""Answers in place of ninja: the program, and its server in the build."""

@@ -135,7 +135,7 @@ class Server:
 
 
 class _Sender:
-    """Writes answers. A seat that has ended (upstream was stopped) is no error: the objects are still kept."""
+    """Writes answers. A seat that has ended (upstream was stopped) is not an error: the objects are still kept."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection

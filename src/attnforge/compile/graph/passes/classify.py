@@ -1,4 +1,4 @@
-"""Says which kernels each unit holds, from its file name and the recipe's pattern."""
+"""Names the kernels in each unit, from its file name and the recipe's pattern."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Packs the machine code in objects: the wheel and what is installed from it get smaller, the code is the same."""
+"""Compresses the machine code in objects: wheels and installed packages get smaller, the code is the same."""
 
 from __future__ import annotations
 

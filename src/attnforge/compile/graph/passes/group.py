@@ -19,7 +19,7 @@ from attnforge.model.graph import CompileGraph, GeneratedFile, InParts, Language
 from attnforge.model.kernels import JOINT
 
 Read = Callable[[str], str]
-"""Returns the text of a source file by its path; OSError or UnicodeError where it can't."""
+"""Returns the text of a source file by its path; OSError or UnicodeError if it can't."""
 
 _SOURCE = "<source>"
 

@@ -1,4 +1,4 @@
-"""Says under which name each unit's time and memory are predicted and learned."""
+"""Sets the name under which each unit's time and memory are predicted and learned."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Makes objects that do not depend on where or by which process they were compiled."""
+"""Makes objects independent of the folder and the process that compiled them."""
 
 from __future__ import annotations
 

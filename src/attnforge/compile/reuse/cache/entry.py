@@ -32,7 +32,7 @@ _SALT = b"attnforge step cache 1"
 
 
 class BadEntryError(ValueError):
-    """A blob that is no entry of the key asked for; the text says why."""
+    """A blob that is not an entry of the requested key; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Seal:
         return cls(hashlib.scrypt(secret, salt=_SALT, n=2**14, r=8, p=1, dklen=32) if secret else b"")
 
     def path(self, key: str) -> str:
-        """Return where the entry of a key is in a store: ``ab/cdef...``. ValueError for what is no hex SHA-256."""
+        """Return where the entry of a key is in a store: ``ab/cdef...``. ValueError unless it is a hex SHA-256."""
         if not _KEY.fullmatch(key):
             raise ValueError(f"a key is a hex SHA-256 in lower case, not {key!r}")
         name = hmac.new(self._secret, b"path " + key.encode(), "sha256").hexdigest() if self._secret else key
@@ -91,7 +91,7 @@ def _check_outputs(outputs: Mapping[str, bytes]) -> None:
         raise ValueError(f"{len(outputs)} outputs with {total} bytes make no entry")
     for role in outputs:
         if not _ROLE.fullmatch(role):
-            raise ValueError(f"{role!r} is no name for an output")
+            raise ValueError(f"{role!r} is not a name for an output")
 
 
 def unpack(key: str, blob: bytes, seal: Seal) -> dict[str, bytes]:
@@ -101,7 +101,7 @@ def unpack(key: str, blob: bytes, seal: Seal) -> dict[str, bytes]:
         raise BadEntryError("it is too short")
     magic, version, header_size = _PREFIX.unpack_from(view)
     if (magic, version) != (_MAGIC, _VERSION):
-        raise BadEntryError("it is no entry of this version")
+        raise BadEntryError("it is not an entry of this version")
     # Before anything of it is parsed. One that was truncated, changed or moved to another key ends here.
     body, digest = view[:-_DIGEST_BYTES], view[-_DIGEST_BYTES:]
     if not hmac.compare_digest(seal.digest(key, (body,)), digest):

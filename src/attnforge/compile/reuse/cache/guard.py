@@ -28,7 +28,7 @@ class Remote(Protocol):
         ...
 
     def read(self, path: str) -> bytes | None:
-        """Return a blob, None where there is none."""
+        """Return a blob, None if there is none."""
         ...
 
     def write(self, path: str, blob: bytes) -> None:
@@ -125,7 +125,7 @@ class GuardedRemote:
         return self._remote.name
 
     def read(self, path: str) -> bytes | None:
-        """Return a blob; None where there is none, or it does not come in time."""
+        """Return a blob; None if there is none, or it does not come in time."""
         if self._lookups.open:
             return None
         try:
@@ -184,7 +184,7 @@ class Uploads:
         self._changed = threading.Condition()
 
     def offer(self, path: str, blob: bytes) -> bool:
-        """Queue a blob; False where the queue is full or closed. One blob always fits into an empty queue."""
+        """Queue a blob; False if the queue is full or closed. One blob always fits into an empty queue."""
         with self._changed:
             full = self._waiting and self._waiting_bytes + len(blob) > self._limit_bytes
             if self._closed or full:

@@ -31,7 +31,7 @@ class LocalStore:
         self._notices = notices
 
     def read(self, path: str) -> bytes | None:
-        """Return a blob and mark it as used; None where there is none or it can't be read."""
+        """Return a blob and mark it as used; None if there is none or it can't be read."""
         try:
             data = read_bounded(self._folder / path)
         except OSError as error:
@@ -43,7 +43,7 @@ class LocalStore:
         return data
 
     def write(self, path: str, blob: bytes) -> bool:
-        """Write a blob; False where that failed."""
+        """Write a blob; False if that failed."""
         try:
             write_whole(self._folder / path, blob)
         except OSError as error:
@@ -111,7 +111,7 @@ class _File:
 
 
 def read_bounded(path: Path) -> bytes | None:
-    """Return a file's bytes, those of an entry at most and one more; None where there is no file. OSError otherwise."""
+    """Return a file's bytes, those of an entry at most and one more; None if there is no file. OSError otherwise."""
     try:
         with path.open("rb") as file:
             size = min(os.fstat(file.fileno()).st_size, MAX_ENTRY_BYTES)

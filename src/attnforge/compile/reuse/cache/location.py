@@ -17,7 +17,7 @@ USER, PASSWORD, TOKEN = "ATTNFORGE_STORE_USER", "ATTNFORGE_STORE_PASSWORD", "ATT
 CREDENTIAL_VARIABLES = (USER, PASSWORD, TOKEN)
 
 SECRET = "ATTNFORGE_STORE_SECRET"
-"""The variable with the secret that entries are sealed with. It is no option: a command line can be seen by others."""
+"""The variable with the secret that seals entries. It is not an option: others can see a command line."""
 
 FORMS = (
     "s3://bucket/prefix?region=REGION&endpoint=URL, gs://bucket/prefix, azblob://container/prefix?account=NAME, "
@@ -64,7 +64,7 @@ def parse(url: str) -> Location:
     """
     scheme, mark, _ = url.partition("://")
     if not mark or scheme not in _QUERY:
-        what = f"no store has the scheme {scheme}" if mark else "the store's address is no URL"
+        what = f"no store has the scheme {scheme}" if mark else "the store's address is not a URL"
         raise RequestError(what, hint=f"give it as {FORMS}")
     try:
         parts = urlsplit(url)
@@ -98,7 +98,7 @@ def _bad(scheme: str, why: str, hint: str) -> RequestError:
 
 
 def service_of(location: Location, environ: Mapping[str, str]) -> Service:
-    """Return the OpenDAL service of a location that is no folder; RequestError where it lacks something."""
+    """Return the OpenDAL service of a location that is not a folder; RequestError if it lacks something."""
     if not location.host:
         raise _bad(location.scheme, "it names no host, bucket or container", f"give it as {FORMS}")
     service = _SERVICES[location.scheme](location, environ)
@@ -177,7 +177,9 @@ def _connection(text: str) -> dict[str, str]:
 def _redis(location: Location, environ: Mapping[str, str]) -> Service:
     database = location.path.strip("/")
     if database and not database.isdecimal():
-        raise _bad(location.scheme, "its path is no number of a database", "give it as redis://host:6379/0?prefix=NAME")
+        raise _bad(
+            location.scheme, "its path is not the number of a database", "give it as redis://host:6379/0?prefix=NAME"
+        )
     port = "" if location.host.rpartition(":")[2].isdecimal() else ":6379"
     user, password = _login(location, environ)
     return Service(

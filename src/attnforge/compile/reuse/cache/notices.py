@@ -1,4 +1,4 @@
-"""Warnings that are given once: a full disk is met by every step of a build."""
+"""Warnings that are given once: every step of a build meets a full disk."""
 
 from __future__ import annotations
 

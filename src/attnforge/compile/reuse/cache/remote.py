@@ -40,7 +40,7 @@ class FolderRemote:
         return f"file://{self._folder}"
 
     def read(self, path: str) -> bytes | None:
-        """Return a blob, None where there is none; OSError."""
+        """Return a blob, None if there is none; OSError."""
         return read_bounded(self._folder / path)
 
     def write(self, path: str, blob: bytes) -> None:
@@ -66,7 +66,7 @@ class OpenDalRemote:
         return self._name
 
     def read(self, path: str) -> bytes | None:
-        """Return a blob, None where there is none. Never more than an entry has at most, and a piece."""
+        """Return a blob, None if there is none. Never more than an entry has at most, and a piece."""
         data = bytearray()
         try:
             # Not Operator.read(), which takes into memory whatever somebody put there.
@@ -121,7 +121,7 @@ def summary(text: str, hidden: Iterable[str]) -> str:
 def open_remote(url: str, environ: Mapping[str, str]) -> Remote:
     """Return the store of a URL (``location.FORMS``). Nothing is read from it yet: ``check_remote`` does that.
 
-    RequestError where the URL can't be used, HostError where OpenDAL is missing.
+    RequestError if the URL can't be used, HostError where OpenDAL is missing.
     """
     location = parse(url)
     if location.scheme == "file":
@@ -132,7 +132,7 @@ def open_remote(url: str, environ: Mapping[str, str]) -> Remote:
 
 def _folder(location: Location) -> Path:
     if location.host or len(location.path) < 2:
-        raise RequestError("the shared folder is no absolute path", hint=f"give the store as {FORMS}")
+        raise RequestError("the shared folder is not an absolute path", hint=f"give the store as {FORMS}")
     return Path(location.path)
 
 
@@ -158,7 +158,7 @@ def _operator(location: Location, service: Service) -> opendal.Operator:
 def check_remote(remote: Remote, seconds: float = 5.0) -> str:
     """Write, read and delete a probe in a store, ``seconds`` each at most, and say in one line what came of it.
 
-    HostError where it can't be written or read. That it does not let anything be deleted is no error: a build deletes
+    HostError if it can't be written or read. A store that refuses to delete is fine: a build deletes
     nothing there.
     """
     path, blob, began = f"probe/{secrets.token_hex(16)}", secrets.token_bytes(64), time.monotonic()

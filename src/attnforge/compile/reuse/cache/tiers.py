@@ -1,4 +1,4 @@
-"""The step cache: a local folder first, then a shared store; entries are believed in neither without proof."""
+"""The step cache: a local folder first, then a shared store; entries of both are used only after a check."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class StepCache:
         return self._stats
 
     def get(self, key: str) -> dict[str, bytes] | None:
-        """Return the outputs of a step, by role; None where they are not known. ValueError for a bad key."""
+        """Return the outputs of a step, by role; None if they are not known. ValueError for a bad key."""
         path = self._seal.path(key)
         outputs = self._get_local(key, path)
         if outputs is None and self._remote:
