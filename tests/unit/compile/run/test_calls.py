@@ -140,6 +140,17 @@ def test_a_rehearsal_is_answered_without_kernels_and_again_with_them(build: Buil
     assert build.said[-1] == "[2/2] kernel.cc (0.0 s, 0.0 GB)"
 
 
+def test_what_was_made_while_no_call_waited_is_said_in_the_next(build: Build, host: Unit, kernel: Unit) -> None:
+    build.calls.rehearse()
+    assert build.serve(host, kernel) == 0
+    build.kernels.set()
+    build.calls.drain()
+    assert not any("kernel" in line for line in build.said)
+    build.calls.perform()
+    assert build.serve(host, kernel) == 0
+    assert build.said[-1] == "[2/2] kernel.cc (0.0 s, 0.0 GB)"
+
+
 def test_a_rehearsal_of_few_kernels_waits_for_them(
     build: Build, host: Unit, kernel: Unit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
