@@ -122,8 +122,8 @@ def test_a_url_stands_for_a_service(url: str, environ: dict[str, str], scheme: s
 @pytest.mark.parametrize(
     ("url", "why"),
     [
-        ("", "no URL"),
-        ("/shared/folder", "no URL"),
+        ("", "not a URL"),
+        ("/shared/folder", "not a URL"),
         ("ftp://host/x", "scheme ftp"),
         ("S3://bucket", "scheme S3"),
         ("s3://", "no host"),
