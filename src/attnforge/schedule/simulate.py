@@ -69,11 +69,6 @@ class Simulated:
         return used / (slots * until) if until else 1.0
 
 
-def trial(job: Job, prediction: Prediction, opens: Iterable[Trial] = ()) -> Trial:
-    """Return a job that takes what was predicted."""
-    return Trial(job, prediction, tuple(opens))
-
-
 def simulate(trials: Iterable[Trial], slots: int, budget_bytes: int, other_bytes: int = 0) -> Simulated:
     """Run jobs to their end. A job whose need is never there counts as one that needs nothing."""
     run = _Run(Scheduler(slots, budget_bytes))

@@ -25,22 +25,14 @@ class Sampler:
         self._sampled = sampled
         self._lock = threading.Lock()
         self._held: dict[int, Held] = {}
-        self._used = 0
-        self._peak = 0
+        self.used_bytes = 0
+        """Bytes that all tracked sessions held at the last sample."""
+        self.peak_bytes = 0
+        """The most bytes that all tracked sessions held at once."""
         self._end = threading.Event()
         self._wake = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="memory", daemon=True)
         self._thread.start()
-
-    @property
-    def used_bytes(self) -> int:
-        """Bytes that all tracked sessions held at the last sample."""
-        return self._used
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most bytes that all tracked sessions held at once."""
-        return self._peak
 
     def track(self, session: int) -> None:
         """Measure a session from now on."""
@@ -84,7 +76,7 @@ class Sampler:
 
     def _sample(self) -> bool:
         if not self._held:
-            self._used = 0
+            self.used_bytes = 0
             return False
         resident, now = resident_by_session(), time.monotonic()
         largest = {session: largest_resident(session) for session in tuple(self._held)}
@@ -94,8 +86,8 @@ class Sampler:
                 if resident.get(session, 0):
                     held = held.at_least(largest.get(session, 0))
                     self._held[session] = held.seen(resident[session], now)
-            self._used = sum(resident.get(session, 0) for session in self._held)
-        self._peak = max(self._peak, self._used)
+            self.used_bytes = sum(resident.get(session, 0) for session in self._held)
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
         return True
 
 

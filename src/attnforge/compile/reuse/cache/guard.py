@@ -111,6 +111,7 @@ class GuardedRemote:
 
     def __init__(self, remote: Remote, limits: Limits, notices: Notices, count: Callable[[str], None]) -> None:
         """Use ``remote``; ``count`` gets "uploads" or "upload_failures" for each upload."""
+        self.name = remote.name
         self._remote = remote
         self._limits = limits
         self._notices = notices
@@ -118,11 +119,6 @@ class GuardedRemote:
         self._lookups = _Breaker(limits.failures)
         self._writes = _Breaker(limits.failures)
         self._uploads = Uploads(self._upload, limits.upload_threads, limits.queued_bytes)
-
-    @property
-    def name(self) -> str:
-        """The store's address without credentials."""
-        return self._remote.name
 
     def read(self, path: str) -> bytes | None:
         """Return a blob; None if there is none, or it does not come in time."""

@@ -33,11 +33,7 @@ class FolderRemote:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-
-    @property
-    def name(self) -> str:
-        """The folder as a URL."""
-        return f"file://{self._folder}"
+        self.name = f"file://{folder}"
 
     def read(self, path: str) -> bytes | None:
         """Return a blob, None if there is none; OSError."""
@@ -56,14 +52,9 @@ class OpenDalRemote:
     """A store that OpenDAL reaches. Failures are StoreErrors in one line, with every one of ``hidden`` taken out."""
 
     def __init__(self, name: str, operator: opendal.Operator, hidden: Iterable[str] = ()) -> None:
-        self._name = name
+        self.name = name
         self._operator = operator
         self._hidden = tuple(hidden)
-
-    @property
-    def name(self) -> str:
-        """The store's URL without credentials."""
-        return self._name
 
     def read(self, path: str) -> bytes | None:
         """Return a blob, None if there is none. Never more than an entry has at most, and a piece."""
