@@ -16,7 +16,7 @@ from attnforge.model.plan import Resolution
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.recipes.flash_attn import adapter as two
-from attnforge.recipes.flash_attn import kernels
+from attnforge.recipes.flash_attn import kernels, neutral
 from attnforge.recipes.flash_attn.host import lean_host
 from attnforge.recipes.flash_attn.variants import left_out
 from attnforge.recipes.flash_attn_3 import adapter as three
@@ -118,11 +118,11 @@ def complaints(folder: Path, text: str, *includes: Path) -> str:
 
 
 PIECES: dict[str, Callable[[], str]] = {
-    "layout": lambda: kernels.asserts(LAYOUT),
-    "check": lambda: kernels.check_function(LAYOUT),
-    "joining": lambda: kernels.joining_function(LAYOUT),
+    "layout": lambda: neutral.asserts(LAYOUT),
+    "check": lambda: neutral.check_function(LAYOUT),
+    "joining": lambda: neutral.joining_function(LAYOUT),
     # In a universal wheel of a build with nothing left out, or with kernels of one PyTorch.
-    "layout twice": lambda: kernels.asserts(LAYOUT) + kernels.check_function(LAYOUT),
+    "layout twice": lambda: neutral.asserts(LAYOUT) + neutral.check_function(LAYOUT),
 }
 
 
@@ -160,10 +160,10 @@ def test_headers_and_our_unit_of_kernels(tmp_path: Path, stubs: Path) -> None:
     codes = [Architecture.parse("80"), Architecture.parse("90")]
     kernel = Unit("/b/a.o", ("/s/a.cu",), ("nvcc", "-c", "/s/a.cu"), "/b", Language.CUDA, kernel="forward-hdim64")
     graph = kernels.lean("/g", LAYOUT, left_out(codes), ("dropout", "softcap"))(CompileGraph((kernel,)))
-    files = dict(relative(kernels.library_unit("/g")(graph)))
+    files = dict(relative(neutral.library_unit("/g")(graph)))
     for name, text in files.items():
         write(tmp_path / "lean", name, text)
-    assert {"attnforge_forward.h", "attnforge_backward_host.h", kernels.LIBRARY} <= set(files)
+    assert {"attnforge_forward.h", "attnforge_backward_host.h", neutral.LIBRARY} <= set(files)
     for name in files:
         assert (name, complaints(tmp_path, f'#include "{name}"\n', tmp_path / "lean", stubs)) == (name, "")
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.plan import BuildPlan, Resolution
 from attnforge.recipes.catalogue import find_adapter, find_recipe
-from attnforge.recipes.flash_attn import kernels
+from attnforge.recipes.flash_attn import kernels, neutral
 
 Plans = Callable[..., BuildPlan]
 
 RELEASES = {"flash-attn": "2.8.3", "flash-attn-3": "3.0.0b1"}
-LAYOUT = kernels.LAYOUTS[0]
+LAYOUT = neutral.LAYOUTS[0]
 
 
 def plans(make_resolution: Callable[..., Resolution]) -> Plans:

@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 from attnforge.knowledge.capabilities import capabilities, capabilities_of
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.target import Architecture
-from attnforge.recipes.flash_attn.kernels import (
+from attnforge.recipes.flash_attn.kernels import lean, variant_headers
+from attnforge.recipes.flash_attn.neutral import (
     LAYOUTS,
     LIBRARY,
     joining_function,
-    lean,
     library_unit,
     neutral_headers,
     questions,
-    variant_headers,
 )
 from attnforge.recipes.flash_attn.parts import part_header
 from attnforge.recipes.flash_attn.variants import Variant, left_out, symbol_pattern, unreachable, variants

@@ -22,7 +22,8 @@ from collections.abc import Collection, Mapping, Sequence
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
-from attnforge.recipes.flash_attn import kernels
+from attnforge.recipes.cxx import cxx
+from attnforge.recipes.flash_attn import kernels, neutral
 from attnforge.recipes.flash_attn.host import lean_host
 from attnforge.recipes.flash_attn.parts import in_parts
 from attnforge.recipes.flash_attn.variants import left_out
@@ -41,55 +42,6 @@ _START = """\
 #pragma once
 """
 
-_TEMPLATE = """\
-#include <cuda_runtime.h>
-#include "flash.h"
-{refusals}
-#ifdef FLASH_NAMESPACE
-namespace FLASH_NAMESPACE {{
-#endif
-
-{functions}
-
-#ifdef FLASH_NAMESPACE
-}}
-#endif
-
-{renames}
-"""
-
-_CALL = """\
-template<typename T, int HeadDim, bool Is_causal>
-void attnforge_{kind}({params} &params, cudaStream_t stream) {{
-    attnforge::guard(params);
-    if constexpr (attnforge::has_kernel<T, HeadDim>()) {{
-        {entry}<T, HeadDim, Is_causal>(params, stream);
-    }} else {{
-        attnforge::no_kernel<T, HeadDim>();
-    }}
-}}
-"""
-
-_RAISE = """\
-template<typename T, int HeadDim, bool Is_causal>
-void attnforge_{kind}({params} &, cudaStream_t) {{
-    attnforge::left_out({what}, {command});
-}}
-"""
-
-# Appending to the cache, paging and cache_batch_idx exist in split-KV kernels alone (flash_api.cpp: "Only split kernel
-# supports appending to KV cache, or indexing to the cache with cache_batch_idx, or paged KV cache").
-_PLAIN_FOR_SPLIT = """\
-template<typename T, int HeadDim, bool Is_causal>
-void attnforge_split(Flash_fwd_params &params, cudaStream_t stream) {{
-    if (params.knew_ptr != nullptr || params.block_table != nullptr || params.cache_batch_idx != nullptr) {{
-        attnforge::left_out({what}, {command});
-    }}
-    params.num_splits = 1;
-    attnforge_forward<T, HeadDim, Is_causal>(params, stream);
-}}
-"""
-
 
 class FlashAttention2:
     """The adapter of FlashAttention 2."""
@@ -98,13 +50,13 @@ class FlashAttention2:
 
     def questions(self) -> Mapping[str, str]:
         """Ask how the PyTorch lays out what kernels are given of it."""
-        return kernels.questions()
+        return neutral.questions()
 
     def passes(self, plan: BuildPlan, recipe: Recipe, folder: str, answers: Collection[str]) -> Sequence[Pass]:
         """Return the passes: the header before flash_api.cpp, and what makes both kinds of units lean."""
         if recipe.kernels is None or not plan.selection.kept:
             return ()
-        layout = next((layout for layout in kernels.LAYOUTS if layout.name in answers), None)
+        layout = next((layout for layout in neutral.LAYOUTS if layout.name in answers), None)
         shared = layout is not None and plan.is_universal
         text = before_host(plan, recipe, layout)
         including = [include_header(recipe.kernels.dispatch, f"{folder}/{HEADER}", text)] if text else []
@@ -112,7 +64,7 @@ class FlashAttention2:
             *including,
             lean_host(recipe.kernels.dispatch, f"{folder}/host"),
             kernels.lean(f"{folder}/lean", layout, left_out(plan.target.architectures), plan.selection.features),
-            *([kernels.library_unit(f"{folder}/lean")] if shared else []),
+            *([neutral.library_unit(f"{folder}/lean")] if shared else []),
             *([in_parts(f"{folder}/parts", plan.parts)] if plan.parts else []),
         )
 
@@ -120,7 +72,7 @@ class FlashAttention2:
 ADAPTER = FlashAttention2()
 
 
-def before_host(plan: BuildPlan, recipe: Recipe, layout: kernels.Layout | None) -> str:
+def before_host(plan: BuildPlan, recipe: Recipe, layout: neutral.Layout | None) -> str:
     """Return what flash_api.cpp's unit includes first, "" where that is nothing.
 
     What was left out has to raise, and kernels that know no PyTorch need a ``layout`` that holds and what reports
@@ -131,14 +83,15 @@ def before_host(plan: BuildPlan, recipe: Recipe, layout: kernels.Layout | None) 
     return "\n".join([_START, *parts]) if parts else ""
 
 
-def _meeting(layout: kernels.Layout, shared: bool) -> str:
+def _meeting(layout: neutral.Layout, shared: bool) -> str:
     """Return what flash_api.cpp's unit gets for kernels that know no PyTorch."""
-    return kernels.joining_function(layout) if shared else kernels.check_function(layout)
+    return neutral.joining_function(layout) if shared else neutral.check_function(layout)
 
 
 def dispatching(plan: BuildPlan, recipe: Recipe) -> str:
     """Return the part that stands between host code and kernels, for a plan."""
-    return _TEMPLATE.format(
+    return cxx(
+        "flash_attn/cxx/dispatch.h",
         refusals=refusals(plan, recipe, _CPP_DTYPES, _DTYPES),
         functions="\n".join(_function(plan, recipe, kind) for kind in _ENTRIES),
         renames="\n".join(f"#define {entry} attnforge_{kind}" for kind, entry in _ENTRIES.items()),
@@ -148,8 +101,10 @@ def dispatching(plan: BuildPlan, recipe: Recipe) -> str:
 def _function(plan: BuildPlan, recipe: Recipe, kind: str) -> str:
     missing = next((name for name in plan.selection.without if kind in recipe.features[name].kinds), None)
     if missing is None:
-        return _CALL.format(kind=kind, params=_PARAMS[kind], entry=_ENTRIES[kind])
+        return cxx("flash_attn/cxx/call.h", kind=kind, params=_PARAMS[kind], entry=_ENTRIES[kind])
     what, command = what_and_command(plan, recipe, missing)
     if kind == "split":
-        return _PLAIN_FOR_SPLIT.format(what=what, command=command)
-    return _RAISE.format(kind=kind, params=_PARAMS[kind], what=what, command=command)
+        # Only split-KV kernels append to the cache, page it and index it (flash_api.cpp: "Only split kernel supports
+        # appending to KV cache, or indexing to the cache with cache_batch_idx, or paged KV cache").
+        return cxx("flash_attn/cxx/plain_for_split.h", what=what, command=command)
+    return cxx("flash_attn/cxx/raise.h", kind=kind, params=_PARAMS[kind], what=what, command=command)

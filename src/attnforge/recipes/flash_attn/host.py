@@ -12,51 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from attnforge.model.graph import CompileGraph, GeneratedFile, Pass, Unit
-
-_PYTHON = """\
-// Made by attnforge. Stands in front of PyTorch's header of that name and includes what flash_api.cpp uses of it.
-#pragma once
-#include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
-#include <ATen/ops/reshape.h>
-#include <ATen/ops/sum.h>
-#include <ATen/ops/zeros.h>
-#include <torch/csrc/utils/pybind.h>
-#include <torch/types.h>
-"""
-
-_FUNCTIONAL = """\
-// Made by attnforge. Stands in front of PyTorch's header of that name and includes what flash_api.cpp uses of it.
-#pragma once
-#include <ATen/TensorIndexing.h>
-#include <ATen/ops/_pad_enum.h>
-#include <torch/nn/functional/padding.h>
-namespace torch { namespace indexing { using namespace at::indexing; } }
-"""
-
-# torch/types.h of PyTorch includes all operators and the registration of new ones.
-_TYPES = """\
-// Made by attnforge. Stands in front of PyTorch's header of that name, without all operators.
-#pragma once
-#include <ATen/core/Tensor.h>
-#include <optional>
-#include <torch/csrc/autograd/generated/variable_factories.h>
-#include <torch/csrc/autograd/variable.h>
-namespace torch {
-using namespace at;
-using std::nullopt;
-using std::optional;
-using Dtype = at::ScalarType;
-constexpr auto kUInt8 = at::kByte;
-constexpr auto kInt8 = at::kChar;
-constexpr auto kInt16 = at::kShort;
-constexpr auto kInt32 = at::kInt;
-constexpr auto kInt64 = at::kLong;
-constexpr auto kFloat16 = at::kHalf;
-constexpr auto kFloat32 = at::kFloat;
-constexpr auto kFloat64 = at::kDouble;
-}
-"""
+from attnforge.recipes.cxx import cxx
 
 
 def lean_host(unit_name: str, folder: str) -> Pass:
@@ -69,9 +25,10 @@ def lean_host(unit_name: str, folder: str) -> Pass:
         return replace(unit, argv=argv, fallback=(unit,))
 
     files = (
-        GeneratedFile(f"{folder}/torch/python.h", _PYTHON),
-        GeneratedFile(f"{folder}/torch/types.h", _TYPES),
-        GeneratedFile(f"{folder}/torch/nn/functional.h", _FUNCTIONAL),
+        GeneratedFile(f"{folder}/torch/python.h", cxx("flash_attn/cxx/python.h")),
+        # torch/types.h of PyTorch includes all operators and the registration of new ones.
+        GeneratedFile(f"{folder}/torch/types.h", cxx("flash_attn/cxx/types.h")),
+        GeneratedFile(f"{folder}/torch/nn/functional.h", cxx("flash_attn/cxx/functional.h")),
     )
 
     def apply(graph: CompileGraph) -> CompileGraph:

@@ -18,40 +18,8 @@ from dataclasses import replace
 
 from attnforge.model.graph import CompileGraph, GeneratedFile, InParts, Language, Pass, Unit
 from attnforge.model.parts import Parted, features_of
+from attnforge.recipes.cxx import cxx
 from attnforge.recipes.flash_attn.kernels import FIXED
-
-_PART = """\
-// Made by attnforge. Kernels of one part of a unit.
-#pragma once
-#include "static_switch.h"
-{switches}
-"""
-
-_SWITCH = """\
-#define {fixed}{name}
-#undef {name}_SWITCH
-#define {name}_SWITCH(COND, CONST_NAME, ...) \\
-    [&] {{ constexpr static bool CONST_NAME = {value}; return __VA_ARGS__(); }}()
-"""
-
-_INDEX = """\
-// Made by attnforge. Kernels that do nothing.
-#pragma once
-{includes}
-#ifdef FLASH_NAMESPACE
-namespace FLASH_NAMESPACE {{
-#else
-namespace flash {{
-#endif
-template<typename Traits, bool... Flags, typename... Arguments>
-__device__ __forceinline__ void attnforge_nothing(const Arguments &...) {{}}
-template<typename Traits, int Rows, int Log_max_splits, bool Is_even_K, typename... Arguments>
-__device__ __forceinline__ void attnforge_no_combine(const Arguments &...) {{}}
-template<bool Clear, typename Traits, typename... Arguments>
-__device__ __forceinline__ void attnforge_no_dot(const Arguments &...) {{}}
-}}
-{renames}
-"""
 
 _NOTHING, _NO_COMBINE, _NO_DOT = "attnforge_nothing", "attnforge_no_combine", "attnforge_no_dot"
 
@@ -110,16 +78,17 @@ def in_parts(folder: str, parted: Sequence[Parted]) -> Pass:
 def part_header(part: str) -> str:
     """Return the header with which cicc compiles the kernels of a part alone."""
     switches = [
-        _SWITCH.format(fixed=FIXED, name=name.upper(), value=str(there).lower())
+        cxx("flash_attn/cxx/switch.h", fixed=FIXED, name=name.upper(), value=str(there).lower())
         for name, there in sorted(features_of(part).items())
     ]
-    return _PART.format(switches="".join(switches).rstrip("\n"))
+    return cxx("flash_attn/cxx/part.h", switches="".join(switches).rstrip("\n"))
 
 
 def index_header(kind: str) -> str:
     """Return the header with which cicc writes the kernels of a kind without their bodies."""
     includes, calls = _KINDS[kind]
-    return _INDEX.format(
+    return cxx(
+        "flash_attn/cxx/index.h",
         includes="\n".join(f'#include "{name}"' for name in includes),
         renames="\n".join(f"#define {name} {instead}" for name, instead in calls.items()),
     )

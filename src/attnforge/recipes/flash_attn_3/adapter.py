@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from attnforge.model.graph import Pass
 from attnforge.model.plan import BuildPlan
 from attnforge.model.recipe import Recipe
+from attnforge.recipes.cxx import cxx
 from attnforge.recipes.refusals import include_header, refusals
 
 HEADER = "attnforge_dispatch.h"
@@ -28,36 +29,6 @@ HOST_UNITS = ("flash_api_stable.cpp", "flash_api.cpp")
 _CPP_DTYPES = {"fp16": "cutlass::half_t", "bf16": "cutlass::bfloat16_t", "fp8": "cutlass::float_e4m3_t"}
 
 _DTYPES = "#include <cutlass/numeric_types.h>"
-
-# flash.h declares what is renamed (run_mha_fwd_, run_mha_bwd_), so it has to be read before.
-_TEMPLATE = """\
-// Made by attnforge. Included before flash_api_stable.cpp or flash_api.cpp.
-#pragma once
-#include <cuda_runtime.h>
-#include "flash.h"
-{refusals}
-template<int Arch, typename T, int HeadDim, int HeadDimV, bool Split, bool PagedKVNonTMA, bool HasSoftcap, bool PackGQA>
-void attnforge_forward(Flash_fwd_params &params, cudaStream_t stream) {{
-    attnforge::guard(params);
-    if constexpr (attnforge::has_kernel<T, HeadDim>()) {{
-        run_mha_fwd_<Arch, T, HeadDim, HeadDimV, Split, PagedKVNonTMA, HasSoftcap, PackGQA>(params, stream);
-    }} else {{
-        attnforge::no_kernel<T, HeadDim>();
-    }}
-}}
-
-template<int Arch, typename T, int HeadDim, bool HasSoftcap>
-void attnforge_backward(Flash_bwd_params &params, cudaStream_t stream) {{
-    if constexpr (attnforge::has_kernel<T, HeadDim>()) {{
-        run_mha_bwd_<Arch, T, HeadDim, HasSoftcap>(params, stream);
-    }} else {{
-        attnforge::no_kernel<T, HeadDim>();
-    }}
-}}
-
-#define run_mha_fwd_ attnforge_forward
-#define run_mha_bwd_ attnforge_backward
-"""
 
 
 class FlashAttention3:
@@ -82,4 +53,5 @@ ADAPTER = FlashAttention3()
 
 def header(plan: BuildPlan, recipe: Recipe) -> str:
     """Return the header for a plan."""
-    return _TEMPLATE.format(refusals=refusals(plan, recipe, _CPP_DTYPES, _DTYPES))
+    # It includes flash.h, which declares what is renamed (run_mha_fwd_, run_mha_bwd_).
+    return cxx("flash_attn_3/cxx/dispatch.h", refusals=refusals(plan, recipe, _CPP_DTYPES, _DTYPES))
