@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from attnforge import Planned
 from attnforge.model.cost import DISPATCH, Prediction
-from attnforge.resolve.estimate import feature_share, predict_steps, units
+from attnforge.resolve.predictions import feature_share, predict_steps, units
 from attnforge.schedule.simulate import Simulated, Trial
 from attnforge.schedule.simulate import simulate as on_scheduler
 from attnforge.schedule.unit import needs_of, tails_of, unit_of

@@ -24,7 +24,7 @@ from attnforge.model.cost import DISPATCH, Prediction
 from attnforge.model.kernels import JOINT, KernelName
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import predict_steps
+from attnforge.resolve.predictions import predict_steps
 from attnforge.schedule.simulate import Simulated, Trial, simulate
 from attnforge.schedule.unit import unit_of
 

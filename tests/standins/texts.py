@@ -7,7 +7,7 @@ from collections.abc import Callable
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.model.plan import BuildPlan, Resolution
 from attnforge.recipes.catalogue import find_adapter, find_recipe
-from attnforge.recipes.flash_attn import kernels, neutral
+from attnforge.recipes.flash_attn import neutral
 
 Plans = Callable[..., BuildPlan]
 

@@ -1,4 +1,4 @@
-"""A benchmark as one HTML page that needs nothing but itself: no script, no font, no style from elsewhere."""
+"""A benchmark as one HTML page without other files: no script, no font, no style from elsewhere."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _cell(report: BenchReport, cell: Cell) -> Iterator[str]:
     of = (
         f'<a href="{escape(cell.shape.link)}">{escape(cell.shape.of)}</a>' if cell.shape.link else escape(cell.shape.of)
     )
-    way = "; the backward pass alone" if cell.backward else ""
+    way = "; only the backward pass" if cell.backward else ""
     yield f'<section class="cell">\n<h3><code>{escape(cell.name)}</code></h3>'
     yield f'<p class="soft">{of + ": " if of else ""}{escape(words.sizes(cell.shape))}{way}</p>'
     yield '<div class="wide"><table class="figures">'
@@ -206,10 +206,10 @@ _TERMS = (
     (
         "time",
         "What the GPU takes for a call, by CUDA events: the median of {rounds} rounds. In each round every side has "
-        "its turn, in a process of its own, and who begins changes, so that heat and clocks fall on all alike. A turn "
+        "its turn, in its own process, and the order changes, so that heat and clocks are the same for all. A turn "
         "of short calls is many in a row. Inputs rotate through twice the GPU's L2 cache.",
     ),
-    ("spread", "How far the quartiles of the rounds lie from the median."),
+    ("spread", "How far the quartiles of the rounds are from the median."),
     (
         "rate",
         "TFLOP/s count 4 · batch · heads · rows · columns · head dimension, half of it where causal, 2.5 times that "
@@ -225,7 +225,7 @@ _TERMS = (
         "cosine, error",
         "Against attention in float32 on the same inputs, for rows at the start, the middle and the end; of a backward "
         "pass, the gradient of q. Inputs are normal random numbers: real activations are harder for quantized "
-        "kernels. A side with a cosine of 0.99 or below, or a mean relative error of 0.05 or above, counts as wrong "
+        "kernels. A side with a cosine of 0.99 or below, or a mean relative error of 0.05 or above, is called wrong "
         "and never as fastest.",
     ),
 )

@@ -26,7 +26,7 @@ COLORS = 8
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A mark on a row: which side, where, and what is told of it when it is pointed at."""
+    """A mark on a row: which side, where, and its tooltip."""
 
     side: int
     value: float
@@ -53,7 +53,7 @@ class Range:
 
 
 def mark(side: int) -> str:
-    """Return a side's mark as a small drawing of its own, for legends and tables."""
+    """Return a side's mark as a small separate drawing, for legends and tables."""
     return f'<svg class="mark" viewBox="-8 -8 16 16" aria-hidden="true">{_mark(side)}</svg>'
 
 

@@ -1,4 +1,4 @@
-"""Makes figures of what was timed."""
+"""From times to the figures of a report."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def with_shares(cell: Cell, reached: Rates) -> Cell:
 
 
 def against(a: str, b: str, cells: Sequence[Cell]) -> Against:
-    """Hold one side against another in each cell where both were timed, and in all of these together."""
+    """Compare one side with another in each cell where both were timed, and in all of these together."""
     pairs = [pair for cell in cells if (pair := _pair(a, b, cell))]
     if not pairs:
         return Against(a=a, b=b, cells=())

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from attnforge.model.benchmark import Outcome
 
-# How sure an interval is to hold the true ratio. With fewer than six rounds no interval can be.
+# The confidence of an interval. With fewer than six rounds no interval reaches it.
 CONFIDENCE = 0.95
 
-# A difference below this counts for nothing: where a process's memory happens to lie makes as much.
+# A smaller difference is ignored: the placement of a process's memory can cause as much.
 SMALLEST = 0.01
 
 # An interval within this of 1 says that two are the same.

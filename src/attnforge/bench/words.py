@@ -1,4 +1,4 @@
-"""How figures are told: one way for the table and the page."""
+"""The wording of figures, for the table and the page."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def rate(cell: Cell, result: Result) -> str:
 
 
 def share(cell: Cell, result: Result) -> str:
-    """Return what share of the measured rate that is."""
+    """Return the share of the measured rate."""
     return percent(result.memory_share if is_by_memory(cell) else result.matrix_share)
 
 
 def spread(result: Result) -> str:
-    """Return how far the quartiles lie from the median, the farther of them."""
+    """Return how far the farther quartile is from the median."""
     return f"±{100 * max(result.high_ms - result.ms, result.ms - result.low_ms) / result.ms:.1f} %"
 
 
@@ -99,7 +99,7 @@ def verdict(said: Verdict, a: str, b: str) -> str:
     if said.outcome == "same":
         return f"{b} and {a} take the same time within the spread ({interval})"
     if said.outcome == "unclear":
-        return f"{b} against {a} is unclear: the spread is too wide ({interval}); more --rounds would tell"
+        return f"{b} against {a} is unclear: the spread is too wide ({interval}); more --rounds would narrow it"
     size = f"{100 * abs(said.ratio - 1):.1f} %"
     more = "less" if said.outcome == "faster" else "more"
     return f"{b} is {said.outcome}: it takes {size} {more} time than {a} ({interval})"

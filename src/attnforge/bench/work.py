@@ -28,7 +28,7 @@ _ELEMENT_BYTES = 2
 def grid(names: str) -> tuple[Cell, ...]:
     """Return the cells of grids and shapes by their names, separated by commas; without results, each once.
 
-    KeyError for a name that is neither one of GRIDS nor a shape's.
+    KeyError for a name that is neither in GRIDS nor a shape's.
     """
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:

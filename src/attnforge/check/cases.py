@@ -1,15 +1,12 @@
-"""What has to be tried of a wheel: from what it covers and what upstream says of its calls. Pure."""
+"""The cases of a check, from the coverage of a wheel and from what upstream documents. Pure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from attnforge.knowledge.behaviour import Behaviour
+from attnforge.check.subject import Subject
 from attnforge.model.check import Case
-from attnforge.ongpu.protocol import Opened
 
 # In the order in which they come, for packages that have all.
 TOPICS = (
@@ -74,68 +71,6 @@ _VARLEN = (
 )
 _PAGED = ((17, 17), (5, 300), (1, 64))
 _VARLEN_PLAIN = ((((17, 17), (300, 300), (64, 64)), 4), (((130, 130), (1, 1)), 2))
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """What is known of a wheel and of the package in it, as it was imported.
-
-    ``head_dims`` and ``dtypes`` are those that it has, ``head_dims_left_out`` of kernels that it has not,
-    ``left_out`` the features that it has not, ``ours`` whether a wheel of attnforge's says so itself. ``takes`` are
-    the options of its calls by the names of ongpu/calls.py, ``kernels`` its functions that are called as the main one
-    is. ``quick`` asks for fewer shapes, ``only`` for the cases of some topics, the smoke test besides; empty for all.
-    """
-
-    behaviour: Behaviour
-    head_dims: tuple[int, ...]
-    head_dims_left_out: tuple[int, ...]
-    dtypes: tuple[str, ...]
-    left_out: frozenset[str]
-    ours: bool
-    takes: frozenset[str]
-    kernels: tuple[str, ...]
-    main: str
-    layouts: tuple[str, ...]
-    has_varlen: bool
-    varlen_takes: frozenset[str]
-    has_cache: bool
-    cache_takes: frozenset[str]
-    quick: bool = False
-    only: tuple[str, ...] = ()
-
-
-def subject_of(
-    behaviour: Behaviour,
-    coverage: Mapping[str, Any] | None,
-    opened: Opened,
-    quick: bool = False,
-    only: tuple[str, ...] = (),
-) -> Subject:
-    """Put together what the wheel's coverage says, else what upstream's whole package has, and what was imported."""
-    covered = coverage or {}
-    return Subject(
-        behaviour=behaviour,
-        head_dims=tuple(covered.get("head_dims") or behaviour.head_dims),
-        head_dims_left_out=_head_dims_of(covered.get("kernels_left_out", ())),
-        dtypes=tuple(covered.get("dtypes") or behaviour.dtypes),
-        left_out=frozenset(covered.get("left_out") or ()),
-        ours=coverage is not None,
-        takes=frozenset(opened["takes"]),
-        kernels=tuple(opened["kernels"]),
-        main=opened["main"],
-        layouts=tuple(opened["layouts"]),
-        has_varlen=bool(opened["varlen"]),
-        varlen_takes=frozenset(opened["varlen_takes"]),
-        has_cache=bool(opened["cache"]),
-        cache_takes=frozenset(opened["cache_takes"]),
-        quick=quick,
-        only=only,
-    )
-
-
-def _head_dims_of(kernels: Iterable[str]) -> tuple[int, ...]:
-    """Return the head dimensions in names of kernels such as ``forward-hdim160-fp16``, sorted."""
-    return tuple(sorted({int(found[1]) for kernel in kernels if (found := re.search(r"-hdim(\d+)-", kernel))}))
 
 
 def cases_for(subject: Subject) -> tuple[Case, ...]:
@@ -215,7 +150,7 @@ def _dense(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
 
 
 def _sizes(subject: Subject, dtype: str, head_dim: int) -> Iterator[Case]:
-    """Head dimensions below that of the kernel: the multiple of 8 before it, and one that is none."""
+    """Head dimensions below the kernel's: the multiple of 8 before it, and one that is no multiple of 8."""
     if not subject.behaviour.smaller_head_dims or dtype == "fp8":
         return
     for less in (8, 3) if subject.behaviour.odd_head_dims else (8,):
@@ -310,7 +245,7 @@ def _long(subject: Subject, dtype: str) -> Iterator[Case]:
 
 
 def _not_built(subject: Subject) -> Iterator[Case]:
-    """Head dimensions and dtypes that upstream has and this wheel has not."""
+    """Head dimensions and dtypes that upstream has and this wheel lacks."""
     if not subject.ours:
         return
     dtype, head_dim = subject.dtypes[0], subject.head_dims[0]

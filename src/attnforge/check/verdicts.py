@@ -1,12 +1,13 @@
-"""What results mean: from a child's answers to results, and from these to findings. Pure."""
+"""From the child's answers to results, and from results to findings. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
+from types import MappingProxyType
 
-from attnforge.knowledge.behaviour import Fault
+from attnforge.knowledge.behaviour import Advice, Fault
 from attnforge.model.check import Case, CaseResult, Status
 from attnforge.model.finding import Finding, Severity, Topic
 from attnforge.ongpu.protocol import CheckAnswer, Error, Failed, Measure
@@ -15,13 +16,13 @@ from attnforge.ongpu.protocol import CheckAnswer, Error, Failed, Measure
 _NO_IMAGE = ("no kernel image is available", "cudaErrorNoKernelImageForDevice", "device kernel image is invalid")
 _CUDA = ("CUDA error", "CUDA driver error", "cudaError", "AcceleratorError", "an illegal memory access")
 
-# What a code means and what mends it, and where that is told.
+# What a code means, what fixes it, and a link.
 _MEANINGS: dict[str, tuple[str, str, str]] = {
-    "wrong-result": ("the results are wrong", "do not use the wheel; build it anew from upstream's release", ""),
+    "wrong-result": ("the results are wrong", "do not use the wheel; build it again from upstream's release", ""),
     "unwritten-output": (
-        "elements of results were never written: they are what lay in memory before",
-        "do not use the wheel; of SageAttention build a later commit",
-        "https://github.com/thu-ml/SageAttention/issues/320",
+        "elements of results were never written: they are what was in memory before",
+        "do not use the wheel",
+        "",
     ),
     "not-repeatable": ("the same call gives other results", "do not use the wheel: kernels race", ""),
     "call-failed": (
@@ -44,13 +45,13 @@ _MEANINGS: dict[str, tuple[str, str, str]] = {
     ),
     "left-out-unnamed": (
         "a call for something that was left out raises, but does not say what was left out and what builds it",
-        "build the wheel anew with this attnforge",
+        "build the wheel again with this attnforge",
         "",
     ),
     "error-silent": ("a call that upstream refuses computes something", "do not use the wheel", ""),
     "error-lost": (
         "a call that upstream refuses raises, without upstream's message: errors do not come through whole",
-        "build it again with attnforge; `attnforge audit` says whether it has a C++ library of its own",
+        "build it again with attnforge; `attnforge audit` says whether it has its own copy of the C++ library",
         "",
     ),
     "known-fault": ("upstream's own release computes this wrong", "", ""),
@@ -117,7 +118,7 @@ def _outcome(case: Case, answer: CheckAnswer | Failed) -> tuple[Status, str, str
         return "failed", "wrong-result", str(answer["wrong"])
     bad = [measure for measure in answer["measures"] if not measure["ok"]]
     if bad:
-        # What upstream's own release computes wrong is told apart from what is broken: it is not that far off.
+        # A known fault of upstream's release is no broken wheel: its results are not that far off.
         known = case.fault and all(measure.get("cosine", 0.0) >= case.least_cosine for measure in bad)
         return "failed", "known-fault" if known else "wrong-result", _off(bad[0])
     if not answer.get("repeats", True):
@@ -191,17 +192,21 @@ def _figures(answer: CheckAnswer) -> dict[str, float]:
     return {name: float(f"{value:.6g}") for name, value in found.items() if math.isfinite(value)}
 
 
-def findings_of(results: Iterable[CaseResult], faults: Iterable[Fault] = ()) -> tuple[Finding, ...]:
+def findings_of(
+    results: Iterable[CaseResult], faults: Iterable[Fault] = (), advice: Mapping[str, Advice] = MappingProxyType({})
+) -> tuple[Finding, ...]:
     """Return what results say: a finding for each code and topic, one for each of upstream's own ``faults`` that was
-    seen, and one of what was not run and what was skipped."""
+    seen, and one of what was not run and what was skipped. ``advice`` is the package's, by code."""
     listed = list(results)
     told = [found for fault in faults for found in _fault(fault, listed)]
     broken = [one for one in listed if not one.fault]
     rest = (*_changed(listed), *_refused(listed), *_not_run(listed), *_skipped(listed))
-    return (*_failures(broken, listed), *told, *rest)
+    return (*_failures(broken, listed, advice), *told, *rest)
 
 
-def _failures(broken: Sequence[CaseResult], results: Sequence[CaseResult]) -> Iterator[Finding]:
+def _failures(
+    broken: Sequence[CaseResult], results: Sequence[CaseResult], advice: Mapping[str, Advice]
+) -> Iterator[Finding]:
     failed = sorted(
         (result for result in broken if result.status == "failed"),
         key=lambda result: (not result.promised, list(_MEANINGS).index(result.code), result.topic),
@@ -211,6 +216,8 @@ def _failures(broken: Sequence[CaseResult], results: Sequence[CaseResult]) -> It
         total = sum(result.topic == topic for result in results)
         worst = max(cases, key=_badness)
         means, hint, link = _MEANINGS[code]
+        if code in advice:
+            hint, link = f"{hint}; {advice[code].hint}", advice[code].link
         is_error = promised or code not in _OPEN
         yield Topic(code, topic).of(
             Severity.ERROR if is_error else Severity.WARNING,
@@ -246,7 +253,7 @@ def _changed(results: Sequence[CaseResult]) -> Iterator[Finding]:
         yield Topic("inputs-changed", ", ".join(names)).warning(
             f"{len(changing)} of {len(results)} cases; {changing[0].name}",
             means=f"a call writes into {', '.join(names)}, which the caller may still need",
-            hint="hand over copies where they are used again",
+            hint="pass copies of tensors that are used again",
         )
 
 
@@ -255,7 +262,7 @@ def _refused(results: Sequence[CaseResult]) -> Iterator[Finding]:
         cases = list(group)
         yield Topic("kernel-refused", cases[0].topic).info(
             f"{len(cases)} cases; {cases[0].name}: {said}",
-            means="upstream has a function for each sort of GPU, and this one is not for it",
+            means="upstream has a function for each kind of GPU, and this one is for another",
         )
 
 

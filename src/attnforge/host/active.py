@@ -146,7 +146,7 @@ def _passing(seen: Active, found: Installed | str, place: str) -> Active:
 
 
 def interpreter_in(prefix: Path) -> Path | None:
-    """Return the interpreter of an environment, by the folder of it; None for a folder that is none."""
+    """Return the interpreter of an environment, by its folder; None for another folder."""
     return next((path for name in _NAMES[::-1] if is_executable(path := prefix / "bin" / name)), None)
 
 

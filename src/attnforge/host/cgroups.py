@@ -37,7 +37,7 @@ class _Mount:
 
 
 def levels(root: Path, controller: str) -> tuple[Level, ...]:
-    """Return the groups that hold this process for a controller (memory, cpu), the innermost first.
+    """Return the groups of this process for a controller (memory, cpu), the innermost first.
 
     Read from /proc/self/cgroup and /proc/self/mountinfo under ``root``. A container may see a path that its own mount
     does not have; then the groups that it does see are returned.
@@ -80,7 +80,7 @@ def _unescaped(field: str) -> str:
 def _ancestors(mount: _Mount, group: str) -> Iterator[Level]:
     """Yield the group's folder and those above it up to the mount, as far as they exist."""
     path = PurePosixPath("/") / group
-    # Without a namespace of its own a container's mount starts in the middle of the hierarchy.
+    # Without its own namespace a container's mount starts in the middle of the hierarchy.
     inside = path.relative_to(mount.root) if path.is_relative_to(mount.root) else path.relative_to("/")
     if ".." in inside.parts:
         inside = PurePosixPath()
@@ -108,7 +108,7 @@ def _quota(level: Level) -> tuple[int, str] | None:
 
 
 def memory_limits(root: Path) -> tuple[MemoryLimit, ...]:
-    """Return every memory limit that holds for this process, those of the groups above its own too."""
+    """Return every memory limit of this process, also those of the groups above its own."""
     return tuple(limit for level in levels(root, "memory") for limit in _memory(level))
 
 

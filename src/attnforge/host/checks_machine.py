@@ -13,7 +13,7 @@ from attnforge.model.host import Disk, Host
 SLIM_UNIT_BYTES = 4_000_000_000
 HEAVY_UNIT_BYTES = 6_500_000_000
 
-# Measured: an environment with PyTorch 2.11.0+cu130 takes 4.5 GB. The rest is room for downloads, sources and objects.
+# Measured: an environment with PyTorch 2.11.0+cu130 takes 4.5 GB. The rest is space for downloads, sources and objects.
 _ROOMY = {"build": 5_000_000_000, "cache": 10_000_000_000, "temporary": 2_000_000_000}
 _LEAST = {"build": 1_000_000_000, "cache": 1_000_000_000, "temporary": 500_000_000}
 _SETTING = {"build": "ATTNFORGE_CACHE", "cache": "ATTNFORGE_CACHE", "temporary": "TMPDIR"}
@@ -44,7 +44,7 @@ def libc(host: Host) -> Finding:
     topic = Topic("libc", "C library")
     name, _, version = host.libc.partition(" ")
     if name == "glibc":
-        means = f"a wheel that is linked here may need a system with glibc {version} or newer; audit tells exactly"
+        means = f"a wheel that is linked here may need a system with glibc {version} or newer; audit shows which"
         return topic.ok(host.libc, means=means, link=f"{_FA}/1708")
     if name == "musl":
         return topic.error(
@@ -117,7 +117,7 @@ def _disk(disk: Disk) -> Finding:
         return Topic(code, subject).error(
             f"{disk.path} can't be written", means="nothing can be built there", hint=elsewhere
         )
-    needs = f"a build needs about {gigabytes(_ROOMY[disk.purpose])} there (PyTorch's environment alone is 4.5 GB)"
+    needs = f"a build needs about {gigabytes(_ROOMY[disk.purpose])} there (PyTorch's environment takes 4.5 GB of it)"
     if disk.purpose == "temporary":
         needs = f"compilers keep up to {gigabytes(_ROOMY[disk.purpose])} of temporary files there"
     if disk.free_bytes < _LEAST[disk.purpose]:

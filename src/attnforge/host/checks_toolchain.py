@@ -137,7 +137,7 @@ def _compiler(found: tuple[HostCompiler, ...], cuda: str) -> Finding:
         return Topic("host-compiler", subject).unchecked(
             seen,
             means=f"which compilers nvcc {cuda} takes is not known here (known: {known})",
-            hint=f"build for a CUDA version that is known, for example --cuda {_INDEX_CUDA}",
+            hint=f"build for a known CUDA version, for example --cuda {_INDEX_CUDA}",
         )
     accepted = [compiler for compiler in found if limits.accepts(compiler)]
     if not accepted:
@@ -233,7 +233,7 @@ def torch(host: Host, active: Active) -> Finding:
     if active.unfit and active.unfit.trouble:
         return _broken_torch(active.unfit)
     looked = "; ".join(f"{place}: {why}" for place, why in active.passed)
-    means = "each build installs the PyTorch of its target into an environment of its own"
+    means = "each build installs the PyTorch of its target into a separate environment"
     return topic.info(
         f"none for CUDA in an active environment{f' ({looked})' if looked else ''}",
         means=f"{means}; the default is the version beside attnforge, {host.torch}" if host.torch else means,
@@ -243,7 +243,7 @@ def torch(host: Host, active: Active) -> Finding:
 def _broken_torch(found: Installed) -> Finding:
     return Topic("torch", "PyTorch").warning(
         f"{found.place}: {found.shortcoming}",
-        means="builds can't be for it; each installs the PyTorch of its target into an environment of its own",
+        means="builds can't be for it; each installs the PyTorch of its target into a separate environment",
         hint=f"this shows it: {found.python} -c 'import torch'",
     )
 

@@ -75,7 +75,7 @@ def lacking(searched: Searched) -> tuple[str, ...]:
 
 
 def max_glibc(searched: Searched) -> str:
-    """Return the newest glibc whose headers the toolkit's compile with, "" where they set no bound that is known."""
+    """Return the newest glibc whose headers the toolkit's compile with, "" where no bound is known."""
     found = (folder / "crt" / "math_functions.h" for folder in searched.headers)
     header = next((path for path in found if path.is_file()), None)
     text = header.read_text(encoding="utf-8", errors="replace") if header else ""

@@ -1,4 +1,4 @@
-"""The machine's GPUs and driver, as nvidia-smi tells them."""
+"""The machine's GPUs and driver, as nvidia-smi lists them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Graphics:
 
 
 def find_graphics(programs: Programs) -> Graphics:
-    """Return what nvidia-smi tells; nothing where there is none or it fails.
+    """Return what nvidia-smi reports; nothing where there is none or it fails.
 
     Its CUDA version is the newest that the driver runs and says nothing of any toolkit (FA#1477).
     """

@@ -1,6 +1,6 @@
 """Says what PyTorch an interpreter has. This text is run by that interpreter, which need not be ours.
 
-It uses the standard library of Python 3.9 alone. Each line of its output that begins with ``MARK`` is a JSON object; a
+It uses only the standard library of Python 3.9. Each line of its output that begins with ``MARK`` is a JSON object; a
 later one adds to an earlier one. The first comes before torch is imported, so that it is there also where that import
 ends the process.
 """
@@ -27,7 +27,7 @@ LIBRARY = re.compile(r"lib(?:c10|torch|shm|caffe2|cu(?!da\.so)|nv(?!idia)|nccl)[
 
 
 def say(**facts: Any) -> None:
-    """Write facts as one line of their own, whatever else prints."""
+    """Write facts as a separate line, whatever else prints."""
     sys.stdout.write("\n" + MARK + json.dumps(facts) + "\n")
     sys.stdout.flush()
 

@@ -35,7 +35,7 @@ def find_interpreters(programs: Programs, uv: str, each: Map = map) -> tuple[Int
 
 
 def on_path(programs: Programs) -> Iterator[Path]:
-    """Return the interpreters on PATH but for pyenv's shims: slow scripts that fail for versions not activated."""
+    """Return the interpreters on PATH except pyenv's shims: slow scripts that fail for versions not activated."""
     shims = _pyenv(programs) / "shims"
     return (path for path in programs.find_all(_NAME) if path.parent != shims)
 

@@ -16,7 +16,7 @@ _SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The programs on a PATH, run through one runner with an environment of their own."""
+    """The programs on a PATH, run through one runner in a separate environment."""
 
     runner: Runner
     environ: Mapping[str, str]

@@ -48,7 +48,7 @@ def _nvccs(programs: Programs, root: Path) -> dict[Path, str]:
 
 
 def _home(programs: Programs, nvcc: Path) -> Path | None:
-    """Return the folder that an nvcc's headers lie in: above its real path, or, for a wrapper, where nvcc says."""
+    """Return the folder of an nvcc's headers: above its real path, or, for a wrapper, where nvcc says."""
     for binary in (nvcc, nvcc.resolve()):
         if _has_headers(home := binary.parent.parent):
             return home
@@ -113,7 +113,7 @@ def _compiler_name(path: Path) -> str:
 
 
 def _compiler(programs: Programs, path: Path, name: str) -> HostCompiler | None:
-    # -dumpversion alone is "12" with Debian's g++; clang++ knows only this one.
+    # -dumpversion prints "12" with Debian's g++; clang++ knows only this one.
     options = ("-dumpversion",) if name == "clang++" else ("-dumpfullversion", "-dumpversion")
     match = _VERSION.search(programs.ask(path, *options))
     if match is None:

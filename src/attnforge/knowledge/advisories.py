@@ -19,7 +19,7 @@ class Advisory(Value):
 
     ``commits`` are those of a source from git; "" among them is a source whose commit is not known. ``file`` is a
     path in the source and ``pattern`` a regular expression that finds what is wrong in its text: no commit has to be
-    known for that, but the source has to be at hand. ``features`` are the recipe's: one of them has to be built.
+    known for that, but the source has to be available. ``features`` are the recipe's: one of them has to be built.
     """
 
     id: str

@@ -39,6 +39,13 @@ class Fault(Value):
         return not causal and any(count % self.keys_multiple for count in keys)
 
 
+class Advice(Value):
+    """What else fixes a failure of this package's wheels."""
+
+    hint: str
+    link: str
+
+
 class Behaviour(Value):
     """What a package's functions take and promise, in some of its ``versions``.
 
@@ -52,7 +59,7 @@ class Behaviour(Value):
     ``heads_refused`` is in upstream's message for a call whose heads of k and v do not divide those of q; empty where
     it does not look, or where its message is not known. ``varlen_head_dims`` where these are fewer. ``refusals``: one
     of these is in upstream's own message for what was left out; empty where a wheel of ours says it itself.
-    ``faults`` are what its release computes wrong.
+    ``faults`` are what its release computes wrong, ``advice`` is by the codes of findings (check/verdicts.py).
     """
 
     package: str
@@ -77,6 +84,7 @@ class Behaviour(Value):
     features: dict[str, tuple[str, ...]] = Field(default_factory=dict)
     parameters: dict[str, tuple[str, ...]]
     faults: tuple[Fault, ...] = ()
+    advice: dict[str, Advice] = Field(default_factory=dict)
     source: str
 
 

@@ -1,4 +1,4 @@
-"""How much is downloaded for what a build needs, as far as it is known before anybody is asked."""
+"""The sizes of downloads for a build, as far as they are known without a request to a server."""
 
 from __future__ import annotations
 

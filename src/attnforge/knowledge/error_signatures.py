@@ -1,4 +1,4 @@
-"""Known error messages: what happened, why, and what mends it."""
+"""Known error messages: what happened, why, and what fixes it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Signature(Value):
 
 
 _LONGEST = 1000
-"""Characters of a line that are looked at: some patterns take a time that grows with the square of a line's length."""
+"""Characters of a line that are searched: some patterns take a time that grows with the square of a line's length."""
 
 
 def _clipped(text: str) -> str:

@@ -96,7 +96,7 @@ def _by_key() -> dict[str, Gpu]:
 
 
 def _short(name: str) -> tuple[str, ...]:
-    """Return ``4090`` for ``RTX 4090`` and ``A6000`` for ``RTX A6000``: forms that name one product alone."""
+    """Return ``4090`` for ``RTX 4090`` and ``A6000`` for ``RTX A6000``: short forms that name only one product."""
     match = re.fullmatch(r"(?:RTX|GTX) (A?\d{4}(?: (?:Ti|SUPER|Ti SUPER))?)", name)
     return (match[1],) if match else ()
 
@@ -109,7 +109,7 @@ def _older() -> dict[str, Gpu]:
 def find_gpu(text: str) -> Gpu:
     """Return the GPU of a name or compute capability (``8.9``, ``sm_89``, ``90a``).
 
-    A capability gives a GPU named after it, ``sm_90a``, with its suffix. RequestError for a name that is not known
+    A capability gives a GPU named after it, ``sm_90a``, with its suffix. RequestError for an unknown name
     (with the closest ones), one that is older than Turing, and a capability that no nvcc knows.
     """
     try:

@@ -11,7 +11,7 @@ from attnforge.knowledge.data import load
 from attnforge.model.base import Value
 from attnforge.model.plan import ToolkitArchive
 
-# NVIDIA's names of platforms, by what uname says. linux-aarch64 there is Tegra alone.
+# NVIDIA's names of platforms, by what uname says. linux-aarch64 there is only Tegra.
 _PLATFORMS = {"x86_64": "linux-x86_64", "aarch64": "linux-sbsa"}
 
 
@@ -129,7 +129,7 @@ def pinned_release(version: str, machine: str) -> CudaRelease | None:
 
 
 def known_manifests() -> Mapping[str, str]:
-    """Return the releases that are known by the SHA-256 of their manifest alone."""
+    """Return the releases of which only the SHA-256 of the manifest is known."""
     return _table().manifests
 
 

@@ -28,7 +28,7 @@ class TargetPackage(Value):
 
 
 class NamedTarget(Value):
-    """A target that one word stands for.
+    """A named target.
 
     ``packages`` says what a package that is named without a version means in it; ``label`` "none" keeps upstream's
     wheel names.

@@ -41,7 +41,7 @@ class _Table(Value):
 
 @cache
 def pypi_toolchains() -> tuple[ToolchainPackages, ...]:
-    """Return every toolchain that the package index holds whole."""
+    """Return every complete toolchain of the package index."""
     return load("toolchains.toml", _Table).toolchain
 
 

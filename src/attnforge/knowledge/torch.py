@@ -19,7 +19,7 @@ _BUILDS = "https://pytorch.org/get-started/locally/"
 _CUDA = re.compile(r"cu(?P<major>\d\d)(?P<minor>\d)")
 
 # Builds of PyTorch for other devices, by the beginning of their local version: https://download.pytorch.org/whl/
-_OTHER_DEVICES = {"cpu": "the processor alone", "rocm": "AMD GPUs", "xpu": "Intel GPUs", "cxx11": "the processor alone"}
+_OTHER_DEVICES = {"cpu": "the CPU only", "rocm": "AMD GPUs", "xpu": "Intel GPUs", "cxx11": "the CPU only"}
 
 
 class TorchRelease(Value):

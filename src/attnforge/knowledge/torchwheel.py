@@ -11,7 +11,7 @@ from packaging.version import Version
 from attnforge.model.versions import applies, as_requirement
 from attnforge.wheelfile.name import WheelName
 
-# What stands for the toolkit among the requirements, best first: cuda-toolkit since PyTorch 2.12, the runtime before.
+# The requirements that name the toolkit, best first: cuda-toolkit since PyTorch 2.12, the runtime before.
 _TOOLKIT = re.compile(r"cuda-toolkit|nvidia-cuda-runtime(?:-cu\d+)?")
 _LINUX = re.compile(r"(?:linux|manylinux[\w.]*)_x86_64")
 _CPYTHON = re.compile(r"cp3(?P<minor>\d+)")

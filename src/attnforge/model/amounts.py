@@ -138,26 +138,6 @@ class Cost(Value):
     index_bytes: int = Field(default=0, ge=0, description="its peak memory, in bytes")
     source: str = Field(description="how it was measured")
 
-    @property
-    def slim_seconds(self) -> float:
-        """CPU seconds of a unit without any optional feature, for one architecture."""
-        return self.alone(0.0)
-
-    @property
-    def full_seconds(self) -> float:
-        """CPU seconds of a unit with all optional features, for one architecture."""
-        return self.alone(1.0)
-
-    @property
-    def slim_bytes(self) -> int:
-        """Peak memory of a unit without any optional feature."""
-        return self.peak(0.0)
-
-    @property
-    def full_bytes(self) -> int:
-        """Peak memory of a unit with all optional features."""
-        return self.peak(1.0)
-
     def alone(self, features: float) -> float:
         """Return the CPU seconds of one unit for one architecture. Device steps and host steps both preprocess."""
         steps = (*HOST_STEPS, *DEVICE_STEPS)

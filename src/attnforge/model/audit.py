@@ -59,7 +59,7 @@ class Expected(Value):
 
 
 class AuditReport(Value):
-    """All that is in a wheel and all that is wrong with it.
+    """The contents of a wheel, and what is wrong with it.
 
     ``undefined`` are the symbols that no library provides, readable where they could be demangled. ``glibc`` and
     ``glibcxx`` are the versions that a machine needs (``2.28``, ``3.4.22``; empty where nothing asks for one), and
@@ -84,7 +84,7 @@ class AuditReport(Value):
 
 
 def verdict_of(findings: tuple[Finding, ...]) -> Verdict:
-    """Return the worst that the findings say: an error is bad, and what could not be looked at is never good."""
+    """Return the worst that the findings say: an error is bad, and what could not be checked is never good."""
     severities = {finding.severity for finding in findings}
     if Severity.ERROR in severities:
         return "bad"

@@ -136,7 +136,7 @@ class Cell(Value):
 
 
 class Verdict(Value):
-    """How the time of ``b`` is to that of ``a``: ``ratio``, with the interval that holds it at this ``confidence``.
+    """The time of ``b`` over that of ``a``: ``ratio``, with its interval at this ``confidence``.
 
     ``faster`` and ``slower`` are said of ``b``. ``cell`` "" is all cells together.
     """
@@ -150,7 +150,7 @@ class Verdict(Value):
 
 
 class Against(Value):
-    """Two wheels of one package, by the names of their sides, held against each other."""
+    """A comparison of two wheels of one package, by the names of their sides."""
 
     a: str
     b: str

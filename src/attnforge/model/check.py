@@ -1,4 +1,4 @@
-"""What is tried of a wheel on a GPU, and what a check of it says."""
+"""The cases of a check of a wheel, and its report."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Status = Literal["passed", "failed", "refused", "raised", "skipped", "not-run"]
 
 
 class Case(Value):
-    """One call of a package, and what has to come of it.
+    """One call of a package, and the result that it has to give.
 
     ``topic`` is what the case is about, as people call it (softcap, paged). Tensors are q of (batch, rows, heads,
     head_dim), k and v of (batch, columns, kv_heads, head_dim) in ``dtype`` (fp16, bf16, fp8). ``lengths`` are (rows,
     columns) of each sequence of a varlen call. ``window`` is (left, right), -1 for no limit. ``strided`` says how
-    inputs lie in memory: "" dense, ``packed`` as parts of one tensor, ``transposed`` as (batch, heads, rows,
+    inputs are in memory: "" dense, ``packed`` as parts of one tensor, ``transposed`` as (batch, heads, rows,
     head_dim). ``kernel`` is a function by upstream's name, "" for the package's main one. Where ``left_out`` names a
     feature, the call has to raise, with one of each of ``words`` in its message. ``refused`` is in upstream's own
     message for a call that no build serves, which has to raise it. ``promised`` is false where upstream does not say
     that it works. ``fault`` is the id of something that upstream's own release computes wrong in such a
-    call, and ``least_cosine`` how near it comes all the same.
+    call, and ``least_cosine`` how near it still comes.
     """
 
     name: str
@@ -60,12 +60,12 @@ class Case(Value):
 
 
 class CaseResult(Value):
-    """What came of a case.
+    """The result of a case.
 
     ``status``: passed; failed, with the ``code`` of what is wrong (and the ``fault`` of upstream's own release that it
     is, if it is one); refused, a function that is not for this GPU said so; raised, as a call for something that was
     left out has to; skipped, this machine can't do it; not-run, the check was given up before. ``said`` is what was
-    seen, in a line. ``figures``: the worst of ``largest_error`` with the ``bound`` it is held against and the
+    seen, in a line. ``figures``: the worst of ``largest_error`` with the ``bound`` it is compared with and the
     ``plain_error`` of plain PyTorch in the same dtype, ``cosine`` similarity, ``mean_relative`` error, ``not_finite``
     elements, and of dropout ``mean``, ``variance`` and ``expected_variance``. ``seconds`` is wall time.
     """
@@ -93,7 +93,7 @@ class GpuSeen(Value):
 
 
 class CheckReport(Value):
-    """All that was tried of a wheel and what came of it.
+    """The report of a check of a wheel.
 
     ``python``, ``torch`` and ``cuda`` are those that it was tried with, empty where none could be started. ``smoke``
     is the line that users know: ``output = torch.Size([2, 4, 128, 64])``. ``quick`` and ``only`` (topics) say that

@@ -39,7 +39,7 @@ class FunctionDifference(Value):
 class ModuleComparison(Value):
     """The machine code of a module, by its import name, for one architecture (``sm_90a``).
 
-    ``same`` counts the functions that are the same in both, ``only_a`` and ``only_b`` are those of one wheel alone.
+    ``same`` counts the functions that are the same in both, ``only_a`` and ``only_b`` are those of only one wheel.
     """
 
     path: str
@@ -56,9 +56,9 @@ class ModuleComparison(Value):
 
 
 class Comparison(Value):
-    """Whether two wheels, ``a`` and ``b``, hold the same functions for GPUs with the same machine code.
+    """Whether two wheels, ``a`` and ``b``, have the same functions for GPUs with the same machine code.
 
-    ``uncompared`` says what was not looked at: PTX, and what can't be read. The verdict is ``unchecked`` where a wheel
+    ``uncompared`` says what was not compared: PTX, and what can't be read. The verdict is ``unchecked`` where a wheel
     has no machine code, and where all that could be read is the same but something could not be read.
     """
 

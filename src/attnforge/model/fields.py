@@ -64,7 +64,7 @@ def _repository(text: str) -> str:
 
 def _tag(text: str) -> str:
     if text.count("{version}") != 1 or text.startswith("-"):
-        raise ValueError(f"{text!r} does not say where the version stands in a tag: v{{version}}")
+        raise ValueError(f"{text!r} does not say where the version is in a tag: v{{version}}")
     return text
 
 

@@ -69,7 +69,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        """The file name as it is shown to people: the source's, or what a command makes that is no compile."""
+        """The file name for people: the source's, or the output of a command that is no compile."""
         is_made = self.language is Language.OTHER or not self.sources
         return PurePosixPath(self.output if is_made else self.sources[0]).name
 

@@ -22,7 +22,7 @@ JOINT = "+"
 def kernel_name(kind: str, head_dim: int | str, dtype: str, variant: str = "") -> str:
     """Return the name of a unit's kernels, such as ``forward-hdim64-bf16-causal``: in plans, units, costs, coverage.
 
-    ``variant`` is what stands in upstream's file name behind the dtype, in words: ``causal``, ``paged-split``.
+    ``variant`` is what follows the dtype in upstream's file name, in words: ``causal``, ``paged-split``.
     """
     return f"{kind}-hdim{head_dim}-{dtype}" + (f"-{variant}" if variant else "")
 
@@ -31,7 +31,7 @@ _VALUES = re.compile(r"v\d+")
 
 
 class KernelName(NamedTuple):
-    """The parts of such a name. They sort as upstream's units that share most lie beside one another."""
+    """The parts of such a name. In sorted order, the units that share most are next to each other."""
 
     kind: str
     head_dim: int

@@ -172,7 +172,7 @@ class BuildPlan(Value):
     another architecture, where that is proven to be the same. ``parts`` names the units whose kernels cicc compiles in
     several parts at once, which makes the same. ``requires_torch`` is the specifier of the PyTorch
     versions that the modules load with (``==2.11.*``), "" for a wheel without modules. ``recipe`` is the digest of
-    what the recipe does to units beside what stands here (Recipe.rules_digest). ``pairs`` are those of a universal
+    what the recipe does to units besides what is here (Recipe.rules_digest). ``pairs`` are those of a universal
     wheel, in order; ``target`` has the first one's Python and PyTorch, with which the kernels are compiled. For any
     other wheel there are none. ``installed`` is the PyTorch of a user's environment, None where PyTorch comes from the
     package index. ``digest`` names the build folder, the finished wheel and the provenance inside it.
@@ -216,7 +216,7 @@ class BuildPlan(Value):
         return bool(self.pairs)
 
     def at(self, pair: Pair) -> BuildPlan:
-        """Return the plan of one pair's module: that pair's alone, so that it is the same in whatever wheel it lies."""
+        """Return the plan of one pair's module: only that pair's, so that it is the same in whatever wheel it is."""
         target = self.target.model_copy(update={"python": pair.python, "torch": pair.torch})
         own = {
             "target": target,
@@ -254,7 +254,7 @@ class Fetch(Value):
 
 
 class Resolution(Value):
-    """A plan, with all that explains it and nothing that is needed to name it.
+    """A plan with its explanation, which is not part of its name.
 
     ``gpus`` are those that were asked for. They are no part of the plan: all that run the same machine code get the
     same wheel. ``environment`` says whose PyTorch is compiled against, as people read it; "" where one is made for the

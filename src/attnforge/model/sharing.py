@@ -26,7 +26,7 @@ Digests = Annotated[tuple[str, ...], AfterValidator(_parts)]
 
 
 class ProvenUnit(Value):
-    """Units of upstream's that were compiled, as one, for both architectures, and what came of it.
+    """Units of upstream's that were compiled, as one, for both architectures, and the result.
 
     ``units`` are the names of their kernels, or the file name where the recipe knows none. ``versions`` are upstream's,
     with whose sources that was done, and ``features`` the optional ones that they were compiled with. ``functions``
@@ -45,12 +45,12 @@ class ProvenUnit(Value):
 
 
 class Proof(Value):
-    """Units whose PTX is the same for two architectures but for the target and functions that are left out.
+    """Units whose PTX is the same for two architectures, except the target and functions that are left out.
 
     ``of`` is the architecture that cicc is run for, ``code`` the one whose PTX follows. ``parts`` are the digests of
     all that the PTX of the units is made of (compile.ptx), ``files`` those of all files that they read of upstream,
-    CUDA and PyTorch: a build shares where each of its own is here, whatever the units are called. ``nvcc`` is the
-    build of the compiler, and ``commands`` made the proof.
+    CUDA and PyTorch: a build shares where each of its files and parts is here, whatever the units are called. ``nvcc``
+    is the build of the compiler, and ``commands`` made the proof.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")

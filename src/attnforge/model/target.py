@@ -21,7 +21,7 @@ _WRITTEN = re.compile(r"(?:(?:sm|compute)_?)?(?P<digits>\d{2,3}|\d{1,2}\.\d)(?P<
 class Architecture(Value):
     """A code architecture: compute capability major.minor, and the suffix of architecture-specific features.
 
-    ``suffix`` is "" (runs on every later minor of the same major), "a" (this capability alone) or "f" (its family).
+    ``suffix`` is "" (runs on every later minor of the same major), "a" (only this capability) or "f" (its family).
     """
 
     major: int
@@ -115,7 +115,7 @@ class Target(Value):
         """The compute capabilities that the machine code is for, each once: 9.0 for ``sm_90a``.
 
         The GPUs that were asked for may have others: FlashAttention 2 serves 8.9 with sm_80. What is built follows
-        from these alone, so that it is the same for all GPUs that run the same code.
+        from these only, so that it is the same for all GPUs that run the same code.
         """
         plain = (one.model_copy(update={"suffix": ""}) for one in self.architectures)
         return tuple(dict.fromkeys(plain))
@@ -132,7 +132,7 @@ class Target(Value):
 
     @property
     def torch_minor(self) -> str:
-        """``2.11``: the part of torch's version that its C++ ABI goes by (FA#723)."""
+        """``2.11``: the part of torch's version that decides its C++ ABI (FA#723)."""
         return ".".join(self.torch.split("+")[0].split(".")[:2])
 
     @property

@@ -1,13 +1,13 @@
 """A universal wheel: one file for several PyTorch minors and several Pythons.
 
-Its kernels lie in a shared library that needs neither. Beside it lies, for each pair of PyTorch and Python, a thin
-extension module with upstream's host code. Where upstream's module would lie stands a package of the module's name::
+Its kernels are in a shared library that needs neither. Next to it is, for each pair of PyTorch and Python, a thin
+extension module with upstream's host code. In place of upstream's module is a package of the module's name::
 
     flash_attn_2_cuda/__init__.py                        the loader: becomes the module that fits, or raises ImportError
     flash_attn_2_cuda/libflash_attn_2_cuda-0123456789abcdef.so                                           the kernels
     flash_attn_2_cuda/torch2.11/flash_attn_2_cuda.cpython-312-x86_64-linux-gnu.so          upstream's module for a pair
 
-A module whose sources all read headers of PyTorch has no library: its kernels lie in each pair's module.
+A module whose sources all read headers of PyTorch has no library: its kernels are in each pair's module.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pydantic import Field, field_validator
 from attnforge.model.base import Value
 
 DOCUMENT = "attnforge/universal.json"
-"""Where in dist-info a universal wheel says what it holds."""
+"""The file in dist-info that says what a universal wheel has."""
 
 LIBRARY = re.compile(r"lib(?P<module>\w+)-(?P<digest>[0-9a-f]{16})\.so", re.ASCII)
 """The file name of a module's library, which is its soname: the module's own name, and what names just this library."""
@@ -62,7 +62,7 @@ class Pair(Value):
 
     @property
     def folder(self) -> str:
-        """``torch2.11``: where the modules of this PyTorch lie."""
+        """``torch2.11``: the folder of the modules of this PyTorch."""
         return f"torch{self.torch_minor}"
 
     @property
@@ -72,7 +72,7 @@ class Pair(Value):
 
     @property
     def key(self) -> tuple[str, str]:
-        """(``2.11``, ``3.12``): what modules go by."""
+        """(``2.11``, ``3.12``): what a module is chosen by."""
         return self.torch_minor, self.python
 
     @property
@@ -88,8 +88,8 @@ class UniversalModule(Value):
     """One extension module of a universal wheel.
 
     ``name`` is the name that it is imported by (``flash_attn_2_cuda``, ``sageattention._fused``), ``library`` the file
-    name of the library beside its loader, "" for none. ``shared`` are upstream's sources whose objects lie in the
-    library, relative to the source's top; ``own`` the CUDA sources whose kernels lie in each pair's module, because
+    name of the library beside its loader, "" for none. ``shared`` are upstream's sources whose objects are in the
+    library, relative to the source's top; ``own`` the CUDA sources whose kernels are in each pair's module, because
     they read headers of PyTorch or Python. ``symbols`` are the functions that cross the boundary, by upstream's names.
     """
 
@@ -132,7 +132,7 @@ class UniversalModule(Value):
 
     @property
     def folder(self) -> str:
-        """The package that stands where upstream's module would lie, as a path in the wheel."""
+        """The package in place of upstream's module, as a path in the wheel."""
         return self.name.replace(".", "/")
 
     @property
@@ -142,7 +142,7 @@ class UniversalModule(Value):
 
     @property
     def library_path(self) -> str:
-        """Where the library lies in the wheel."""
+        """The path of the library in the wheel."""
         return f"{self.folder}/{self.library}"
 
     @property
@@ -153,8 +153,10 @@ class UniversalModule(Value):
 
 
 class Universal(Value):
-    """What a universal wheel holds. ``answers`` are the recipe's questions that its PyTorch answers with yes: each has
-    to give the same ones, since they tell how it lays out what crosses to the kernels.
+    """The contents of a universal wheel.
+
+    ``answers`` are the recipe's questions that its PyTorch answers with yes. Each PyTorch has to answer the same,
+    because the answers say how it lays out what is passed to the kernels.
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")

@@ -1,5 +1,6 @@
-"""What runs beside the wheel, in a Python of its own: needs Python 3.9 or newer and torch, and nothing of attnforge.
+"""The code that runs beside the wheel, in a separate Python: it needs only Python 3.9 or newer and torch.
 
-``child.py`` is started as a program (workflow/trial.py) and answers requests, a line of JSON each. The other modules
-are what it answers with: ``calls`` calls each package in one way, ``reference`` says what is right.
+workflow/child.py starts ``child.py`` as a program. It answers requests, each a line of JSON (``protocol``), with the
+other modules: ``about`` the place, ``checks`` for `check`, ``timing`` for `bench`. ``calls`` calls each package in one
+way, ``reference`` computes the expected result.
 """

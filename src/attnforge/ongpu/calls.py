@@ -35,8 +35,8 @@ class Package:
     (total, heads, head_dim) with int32 starts of (sequences + 1,); ``cached(q, k_cache, v_cache, **options)``. The
     last two are None where the package has no such call. ``kernels`` are all its functions that are called as
     ``dense`` is, by upstream's names. ``takes``, ``varlen_takes`` and ``cache_takes`` are the options that
-    ``dense``, ``varlen`` and ``cached`` have. ``layouts`` are those that ``dense(..., layout=)`` can hand over: NHD
-    as it is, HND as a transposed copy.
+    ``dense``, ``varlen`` and ``cached`` have. ``layouts`` are those that ``dense(..., layout=)`` can pass: NHD
+    unchanged, HND as a transposed copy.
     """
 
     name: str
@@ -97,7 +97,7 @@ _FLASH_4 = {
     "softcap": "softcap",
     "deterministic": "deterministic",
 }
-# Behind q, k and v its calls have others than FlashAttention 2: what is packed is told by name.
+# After q, k and v its calls differ from FlashAttention 2's, so packed sequences are passed by name.
 _FLASH_4_PACKED = {
     "starts_q": "cu_seqlens_q",
     "starts_k": "cu_seqlens_k",
@@ -111,7 +111,7 @@ def open_package(name: str) -> Package:
     """Import a package by its distribution name: flash-attn, flash-attn-3, flashattn-hopper, flash-attn-4,
     sageattention; or ``sdpa``.
 
-    Raises ImportError where it can't be imported, KeyError for a name that is not known here.
+    Raises ImportError where it can't be imported, KeyError for an unknown name.
     """
     return _OPENERS[name]()
 

@@ -1,4 +1,4 @@
-"""What is right: attention in float32 or float64 in slices that fit, and how far from it a result may be.
+"""The reference: attention in float32 or float64, in slices that fit in memory, and how far a result may be from it.
 
 Rules are upstream's own. FlashAttention 2, tests/test_flash_attn.py: no further from attention in float32 than twice
 what plain PyTorch attention in the same dtype is (three times for gradients). FlashAttention 3,
@@ -18,7 +18,7 @@ from .protocol import Measure
 # Upstream's tests add this to their bounds, for results that plain PyTorch hits exactly.
 _ABSOLUTE = 1e-5
 
-# Bytes of scores that are held at once.
+# Bytes of scores that are in memory at once.
 _SLICE_BYTES = 2**30
 
 
@@ -90,7 +90,7 @@ def _rows(
     scores = (q * scoring.scale) @ k.transpose(1, 2)
     if scoring.softcap:
         scores = scoring.softcap * torch.tanh(scores / scoring.softcap)
-    # How far a column lies behind the row's own, which is aligned at the end.
+    # How far a column is behind the row's own column, which is aligned at the end.
     row = torch.arange(at, at + q.shape[1], device=q.device)[:, None] + k.shape[1] - rows
     behind = row - torch.arange(k.shape[1], device=q.device)[None, :]
     if slopes is not None:

@@ -64,7 +64,7 @@ class _Call:
 
 @dataclass
 class _Held:
-    """What this process holds: opened packages, inputs and prepared calls of one cell, the yardsticks' buffers."""
+    """The state of this process: opened packages, inputs and prepared calls of one cell, the yardsticks' buffers."""
 
     packages: dict[str, calls.Package] = field(default_factory=dict)
     inputs: list[Tensors] = field(default_factory=list)
@@ -122,7 +122,7 @@ def _prepare(request: TimingRequest) -> Prepared:
 
 
 def _attention(package: calls.Package, kernel: str, cell: CellToTime) -> Callable[[Tensors], torch.Tensor]:
-    """Return what calls a kernel on q, k, v; for the next token, the call that is made for it where there is one."""
+    """Return the call of a kernel on q, k, v; for the next token, the package's call with a cache where it has one."""
     shape = cell["shape"]
     call = package.kernels[kernel] if kernel else package.dense
     if shape["kind"] == "decode" and package.cached and not kernel:
@@ -208,7 +208,7 @@ def _estimate(prepared: _Call, device: str) -> None:
     """Estimate the time of a call; a long call is timed once."""
     prepared.ms, prepared.host_us = _timed(prepared, 1, device)
     if prepared.ms < _SHORT_MS:
-        for _ in range(2):  # the second knows how long to hold the GPU back
+        for _ in range(2):  # the second uses the first one's host time to hold the GPU back
             prepared.ms, prepared.host_us = _timed(prepared, 5, device)
 
 

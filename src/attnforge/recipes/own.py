@@ -19,7 +19,7 @@ from attnforge.recipes.catalogue import adapters
 
 RECIPE_SUFFIX = ".toml"
 
-# How many mistakes are told at once: enough to mend a file in one go, few enough to read.
+# How many mistakes are reported at once: enough to fix a file in one go, few enough to read.
 _TOLD = 5
 # How many letters of a key are taken for the beginning of it.
 _BEGINNING = 4
@@ -33,7 +33,7 @@ _ALL_KEYS = "attnforge packages --schema lists every key"
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe in a file; RequestError that names the file, each wrong key and what is wrong with it.
 
-    Beyond what holds for every recipe, one of a user's own brings no code: it can name an adapter of attnforge's alone.
+    A user's own recipe brings no code: it can only name an adapter of attnforge's.
     """
     table = _table(path)
     schema = table.get("schema", SCHEMA)
@@ -63,7 +63,7 @@ def _table(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise RequestError(f"{path} can't be read", why=str(error), hint="name a TOML file") from error
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path} is no TOML", why=str(error), hint="mend that line") from None
+        raise RequestError(f"{path} is no TOML", why=str(error), hint="fix that line") from None
 
 
 Mistake = tuple[str, str, str]
@@ -137,7 +137,7 @@ def _followed(node: Mapping[str, Any]) -> Mapping[str, Any]:
     return node
 
 
-# --- what holds for a whole recipe
+# --- rules for a whole recipe
 
 
 def mistakes(recipe: Recipe) -> Iterator[Mistake]:
@@ -184,7 +184,7 @@ def _wrong_settings(recipe: Recipe) -> Iterator[Mistake]:
     for key, settings in _in_each(recipe, "settings"):
         for name, value in settings.items():
             if not re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) or "\0" in value:
-                yield f"{key}.{_written([name])}", "can't be an environment variable", "letters, digits and _ alone"
+                yield f"{key}.{_written([name])}", "can't be an environment variable", "only letters, digits and _"
 
 
 def _in_each(recipe: Recipe, key: str) -> Iterator[tuple[str, Any]]:

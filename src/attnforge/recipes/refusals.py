@@ -1,4 +1,4 @@
-"""What calls for left-out kernels are told: C++ texts for headers of ours that stand before upstream's host code."""
+"""The errors of calls for left-out kernels: C++ for headers that upstream's host code includes first."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _any(conditions: Iterable[str]) -> str:
 def _command(plan: BuildPlan) -> str:
     target = plan.target
     gpus = ",".join(architecture.dotted for architecture in target.architectures)
-    # Of a universal wheel: the pair that this module is for, so that the text is the same in whatever wheel it lies.
+    # Of a universal wheel: the pair that this module is for, so that the text is the same in whatever wheel it is.
     form = "--universal " if plan.is_universal else ""
     of = f"{form}--python {target.python} --torch {target.torch} --cuda {target.cuda}"
     if plan.installed and not plan.installed.official:

@@ -28,7 +28,7 @@ def apply_advisories(
     """Warn of what is known to be bad with any of these PyTorch versions; RequestError for what must not be built.
 
     ``cuda`` is the CUDA of the compiler (``12.4``), which may be another minor than PyTorch's, ``features`` what is
-    built of the recipe's. What the source alone shows is left to ``check_source``.
+    built of the recipe's. What only the source shows is left to ``check_source``.
     """
     for advisory in _concerning(package, version, commit, target, cuda, torches, features):
         if advisory.file:
@@ -39,7 +39,7 @@ def apply_advisories(
 
 
 def _for_compiler(advisory: Advisory, cuda: str, torch_cuda: str) -> Advisory:
-    """Return an advisory with another hint where the compiler alone is in the way."""
+    """Return an advisory with another hint where only the compiler is in the way."""
     if not advisory.cuda:
         return advisory
     concerned = SpecifierSet(advisory.cuda)

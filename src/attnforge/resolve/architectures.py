@@ -32,7 +32,7 @@ def _native(host: Host, *, asked: bool) -> tuple[Gpu, ...]:
         return host.gpus
     raise RequestError(
         "this machine has no NVIDIA GPU, so its GPUs can't be the target" if asked else "no GPU is named",
-        why="the wheel holds machine code for the GPUs that it will run on, and nvidia-smi shows none here",
+        why="the wheel has machine code for the GPUs that it will run on, and nvidia-smi shows none here",
         hint="name them, for example --gpu L40S,H100",
     )
 
@@ -46,7 +46,7 @@ def choose_architectures(
 ) -> tuple[Architecture, ...]:
     """Return, sorted, the best architecture of the package for each GPU; RequestError for a GPU that it can't serve.
 
-    A package without a list of its own is compiled for each GPU's own capability.
+    A package without its own list is compiled for each GPU's own capability.
     """
     offered = tuple(Architecture.parse(text) for text in release.architectures) if release else ()
     if not offered:
@@ -66,7 +66,7 @@ def choose_architectures(
 def check_served(names: Sequence[str], recipe: Recipe, release: Release, notes: Notes) -> None:
     """Hold GPUs that are named against those that a pure Python package serves; RequestError for one that it does not.
 
-    ``native`` says nothing here: the wheel is not for this machine alone.
+    ``native`` says nothing here: the wheel is not only for this machine.
     """
     offered = tuple(Architecture.parse(text) for text in release.architectures)
     gpus = tuple(find_gpu(name) for name in names if name != "native")
@@ -74,7 +74,7 @@ def check_served(names: Sequence[str], recipe: Recipe, release: Release, notes: 
         for gpu in gpus:
             _best(gpu, offered, recipe)
     listed = ", ".join(f"{gpu.name} ({gpu.capability.dotted})" for gpu in gpus)
-    reason = "the wheel holds no machine code" + (f"; it serves {listed}" if gpus else "")
+    reason = "the wheel has no machine code" + (f"; it serves {listed}" if gpus else "")
     notes.decide("gpus", _listed(offered) or "any", reason)
 
 
@@ -86,7 +86,7 @@ def _best(gpu: Gpu, offered: Sequence[Architecture], recipe: Recipe) -> Architec
     near = [known.name for known in all_gpus() if any(a.runs_on(known.capability) for a in offered)][:4]
     raise RequestError(
         f"{recipe.title} has no kernels for {gpu.name} (compute capability {capability.dotted})",
-        why=f"its sources can be compiled for {_listed(offered)} alone",
+        why=f"its sources can be compiled for {_listed(offered)} only",
         hint=(f"attnforge build {recipe.instead} --gpu {gpu.name}; " if recipe.instead else "")
         + f"GPUs that it serves: {', '.join(near)} and others of these capabilities",
         link=recipe.homepage,

@@ -1,10 +1,10 @@
-"""Which units are merged into one: a part of the plan, because it decides in which object a kernel lies.
+"""Which units are merged into one: a part of the plan, because it decides in which object a kernel is.
 
 The first kernel of a unit costs most of its time in templates that all units instantiate; merged units instantiate them
-once. Against that stand slots that idle while one long unit compiles, and compilers whose time grows faster than their
-work. So what is chosen depends on how many units compile at once, and on figures of the recipe alone: never on what a
-machine has learned, since the same plan has to give the same bytes everywhere. It does not depend on the architectures
-either: a target with one more shares what was compiled for the others.
+once. But slots idle while one long unit compiles, and a compiler's time grows faster than its work. So the choice
+depends only on how many units compile at once and on figures of the recipe: never on what a machine has learned, since
+the same plan has to give the same bytes everywhere. It does not depend on the architectures either: a target with one
+more shares what was compiled for the others.
 """
 
 from __future__ import annotations
@@ -24,13 +24,8 @@ from attnforge.model.request import Request
 from attnforge.model.target import Architecture
 from attnforge.model.versions import shortened
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import (
-    feature_share,
-    memory_limit,
-    predict_steps,
-    together,
-    wall_seconds,
-)
+from attnforge.resolve.estimate import memory_limit, wall_seconds
+from attnforge.resolve.predictions import feature_share, predict_steps, together
 from attnforge.schedule.reservation import mean_reserved
 
 AUTO, NONE = "auto", "none"
@@ -102,7 +97,7 @@ class _Choice:
 
     @property
     def groups(self) -> tuple[Kernels, ...]:
-        """The units that hold the kernels of several of upstream's."""
+        """The units that have the kernels of several of upstream's."""
         return tuple(unit for kind in sorted(self.chosen) for unit in self.chosen[kind] if len(unit) > 1)
 
     def told(self) -> str:

@@ -1,4 +1,4 @@
-"""The processors of the hosts that GPUs are in: a wheel holds code for one processor."""
+"""The processors of the hosts that GPUs are in: a wheel has code for one processor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_hosts(gpus: Sequence[Gpu]) -> None:
         if on_arm_alone(gpu):
             raise RequestError(
                 f"{gpu.name} is a GPU of hosts with an ARM processor (aarch64)",
-                why="attnforge builds wheels for Linux on x86_64 alone, which such a host can't load",
+                why="attnforge builds wheels only for Linux on x86_64, which such a host can't load",
                 hint=_alike(gpu),
                 link="https://github.com/Dao-AILab/flash-attention/issues/1969",
             )

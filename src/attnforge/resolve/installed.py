@@ -36,7 +36,7 @@ def check_named(request: Request) -> None:
         raise RequestError(
             f"--env {request.env} and --torch {request.torch} name two PyTorch",
             why="--env builds for the one that is installed there",
-            hint=f"--env {request.env} alone, or --torch {request.torch} alone",
+            hint=f"only --env {request.env}, or only --torch {request.torch}",
         )
 
 
@@ -128,7 +128,7 @@ def choose_installed(found: Installed, active: Active, notes: Notes) -> TorchPin
     notes.decide("python", found.minor, "the Python of that environment")
     notes.decide("cuda", found.cuda, "that PyTorch is built with it")
     if not pin.official:
-        told = f"{found} is no official release: the wheel is for this build alone and requires torch=={pin.version}"
+        told = f"{found} is no official release: the wheel is only for this build and requires torch=={pin.version}"
         notes.warn("torch", told)
     elif known_torch(pin.version) is None:
         known = f"PyTorch {pin.version} is not known to attnforge: what it needs was read from {found.prefix}"
@@ -145,7 +145,7 @@ def pair_of_installed(found: Installed, pin: TorchPin) -> Pair:
         raise RequestError(
             f"{found} can't be one of a universal wheel's",
             why="it is no official release: a module for it loads with exactly this build",
-            hint="build a wheel of its own, without --universal",
+            hint="build a separate wheel, without --universal",
         )
     return Pair(python=found.minor, torch=pin.version)
 

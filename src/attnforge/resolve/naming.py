@@ -85,7 +85,7 @@ def _subset(profile: str, selection: Selection, recipe: Recipe, release: Release
 
 
 def with_commit(label: str, source: SourcePin) -> str:
-    """Return a label that also names the commit of a git source: one version may stand in many commits."""
+    """Return a label that also names the commit of a git source: many commits may have one version."""
     return f"{label}.g{source.commit[:_SHOWN]}".lstrip(".") if source.commit else label
 
 
@@ -110,7 +110,7 @@ def check_label(label: str) -> str:
 
 
 def uses_stable_abi(release: Release | None, target: Target) -> bool:
-    """Say whether upstream's build for the target's PyTorch uses PyTorch's stable ABI alone."""
+    """Say whether upstream's build for the target's PyTorch uses only PyTorch's stable ABI."""
     stable = release.stable_abi if release else ""
     return bool(stable) and SpecifierSet(stable).contains(target.torch, prereleases=True)
 

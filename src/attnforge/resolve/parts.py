@@ -1,7 +1,7 @@
 """Which units are compiled in parts, so that none of them sets how long a build takes.
 
 Where there are more slots than long units, the longest one ends last, and most slots idle meanwhile. In parts it takes
-more CPU seconds: each part does again what its kernels have in common. So it is done where a unit alone takes longer
+more CPU seconds: each part does again what its kernels have in common. So it is done only where one unit takes longer
 than all the work spread over the slots, and only where the scheduler, simulated, ends earlier by it. As for groups, it
 follows from figures of the recipe and from the number of slots, never from what a machine has learned.
 """
@@ -19,8 +19,9 @@ from attnforge.model.plan import Selection
 from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import compiled_as, feature_share, memory_limit, predict_parts, predict_steps
+from attnforge.resolve.estimate import memory_limit
 from attnforge.resolve.grouping import ONE, at_once
+from attnforge.resolve.predictions import compiled_as, feature_share, predict_parts, predict_steps
 from attnforge.schedule.simulate import simulate
 from attnforge.schedule.unit import chain_of, unit_of
 

@@ -71,7 +71,7 @@ def _shared(
     there: dict[str, Architecture],
 ) -> list[Shared]:
     both = (there[proof.of], there[proof.code])
-    # A feature with kernels of its own changes no other kernels: split-KV and backward.
+    # A feature with its own kernels changes no other kernels: split-KV and backward.
     features = tuple(name for name in selection.features if not recipe.features[name].kinds)
     proven = tuple(
         unit

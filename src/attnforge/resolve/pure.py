@@ -28,15 +28,15 @@ PURE = Release(versions="", compiled=False)
 def resolve_pure(
     request: Request, recipe: Recipe, release: Release, version: str, source: SourcePin, host: Host, notes: Notes
 ) -> Resolution:
-    """Return the plan: no toolchain, no compiler, no PyTorch. It says the same whatever these are asked to be.
+    """Return the plan: no toolchain, no compiler, no PyTorch. It is the same whatever the request says of these.
 
-    GPUs that are named are only held against what the package serves; its kernels, if it has any, are compiled where
+    GPUs that are named are only compared with what the package serves; its kernels, if it has any, are compiled where
     they run. Raises RequestError for a GPU that it does not serve, and where kernels are to be left out.
     """
     check_served(request.gpus, recipe, release, notes)
     python = read_python(request.python) or ".".join(host.python.split(".")[:2])
     if is_free_threaded(python):
-        # It runs the build alone, and the wheel serves either Python.
+        # It only runs the build, and the wheel serves either Python.
         python = python.removesuffix("t")
     if not re.fullmatch(r"3\.\d{1,3}", python):
         raise RequestError(f"--python can't be {shortened(python)!r}", hint="for example --python 3.12")

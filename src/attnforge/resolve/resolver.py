@@ -21,8 +21,9 @@ from attnforge.model.target import Gpu, Target
 from attnforge.model.universal import Pair
 from attnforge.resolve.advice import apply_advisories
 from attnforge.resolve.architectures import choose_architectures, choose_gpus
+from attnforge.resolve.compilers import with_compiler
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import Made, estimate, expected_units, priors
+from attnforge.resolve.estimate import estimate
 from attnforge.resolve.form import check_form, check_name
 from attnforge.resolve.grouping import choose_groups
 from attnforge.resolve.hosts import check_hosts, check_processor
@@ -37,12 +38,13 @@ from attnforge.resolve.naming import (
 )
 from attnforge.resolve.pairs import choose_pairs
 from attnforge.resolve.parts import choose_parts
+from attnforge.resolve.predictions import Made, expected_units, priors
 from attnforge.resolve.ptx import choose_shared
 from attnforge.resolve.pure import PURE, resolve_pure
 from attnforge.resolve.releases import check_release, warn_uncovered
 from attnforge.resolve.selection import choose_selection, settings_of
 from attnforge.resolve.spans import torches_of
-from attnforge.resolve.toolchain import choose_toolkit, with_compiler
+from attnforge.resolve.toolchain import choose_toolkit
 from attnforge.resolve.torch import choose_cuda, choose_python, choose_torch
 
 

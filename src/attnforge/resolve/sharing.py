@@ -19,7 +19,7 @@ _MATRIX = "https://github.com/pytorch/pytorch/blob/main/RELEASE.md"
 def choose_shared_cuda(request: Request, releases: Sequence[TorchRelease], host: Host, notes: Notes) -> str:
     """Return the one CUDA of a wheel for several PyTorch versions; RequestError where they have none together.
 
-    That is the one asked for, else the one that the first would have alone, where all have builds with it, else the
+    That is the one asked for, else the one of a wheel for the first only, where all have builds with it, else the
     newest that all share and that can be compiled here.
     """
     if len(releases) == 1:

@@ -1,23 +1,18 @@
-"""Which CUDA toolchain and which host compiler."""
+"""Which CUDA toolkit."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from attnforge.errors import HostError, RequestError
 from attnforge.knowledge.host_compilers import (
-    CompilerLimits,
-    compiler_limits,
-    is_newer_glibc,
     major_version,
-    supports,
 )
 from attnforge.knowledge.redist import CudaRelease, pinned_release, pinned_releases, release_to_name
 from attnforge.knowledge.toolchains import ToolchainPackages, pypi_toolchain
 from attnforge.knowledge.torch import torch_releases
-from attnforge.model.host import Host, HostCompiler, Toolkit
+from attnforge.model.host import Host, Toolkit
 from attnforge.model.plan import ToolchainPin
-from attnforge.model.target import Architecture
 from attnforge.resolve.decisions import Notes
 
 SYSTEM, PYPI, NVIDIA = "system", "pypi", "nvidia"
@@ -25,7 +20,6 @@ SYSTEM, PYPI, NVIDIA = "system", "pypi", "nvidia"
 _PINNED = f"{NVIDIA}=="
 _BUILT_ON = "x86_64"  # what wheels are built for and on
 _MINOR_LINK = "https://github.com/Dao-AILab/flash-attention/issues/2783"
-_GLIBC_LINK = "https://github.com/pytorch/extension-cpp/issues/122"
 
 
 def choose_toolkit(
@@ -36,7 +30,7 @@ def choose_toolkit(
     In this order: a toolkit that CUDA_HOME names, this machine's of exactly that CUDA, the package index's, NVIDIA's,
     and the nearest one of the same major, of this machine before NVIDIA's. ``fetched`` is NVIDIA's release that
     ``origin`` names (``asked_release_version``). PyTorch refuses an nvcc of another CUDA major and warns at another
-    minor (FA#2783). Raises HostError where there is none, or where one that is asked for lacks something.
+    minor (FA#2783). Raises HostError where there is none, or where the one asked for is incomplete.
     """
     check_origin(origin)
     pin = _chosen(cuda, origin.partition("==")[0], host, notes, fetched)
@@ -47,18 +41,6 @@ def choose_toolkit(
     if not origin:
         _warn_of_passed_over(cuda, host, notes)
     return pin
-
-
-def with_compiler(pin: ToolchainPin, architectures: Sequence[Architecture], host: Host, notes: Notes) -> ToolchainPin:
-    """Return a toolkit with the host compiler that goes with it.
-
-    Raises RequestError where its nvcc has no code for an architecture of the target; HostError where this machine's
-    glibc is too new for its headers, or no C++ compiler here is one that it takes.
-    """
-    _check_architectures(pin, architectures)
-    _check_glibc(pin, host)
-    compiler = choose_compiler(pin.cuda, host, notes)
-    return pin.model_copy(update={"host_compiler": _named(compiler)})
 
 
 def check_origin(origin: str) -> None:
@@ -113,7 +95,7 @@ def _same_major(cuda: str, host: Host) -> list[Toolkit]:
 
 
 def _usable(toolkit: Toolkit) -> bool:
-    """Say whether a toolkit may be chosen unasked. One that a variable names counts as asked for."""
+    """Say whether a toolkit may be chosen unasked. A variable that names it asks for it."""
     return not toolkit.lacks or bool(toolkit.named_by)
 
 
@@ -208,16 +190,6 @@ def _exact_hint(cuda: str, pin: ToolchainPin) -> str:
     return f"set CUDA_HOME to a toolkit of CUDA {cuda}, or name a release: --toolchain {_PINNED}{release_to_name(cuda)}"
 
 
-def _check_architectures(pin: ToolchainPin, architectures: Sequence[Architecture]) -> None:
-    for architecture in architectures:
-        if not supports(pin.cuda, architecture):
-            raise RequestError(
-                f"nvcc of CUDA {pin.cuda} makes no code for {architecture.sm}",
-                why=f"compute capability {architecture.dotted} came with another CUDA",
-                hint="another --cuda, with a --torch that is built with it: `attnforge plan --explain` lists them",
-            )
-
-
 def _incomplete(toolkit: Toolkit) -> HostError:
     named = f"unset {toolkit.named_by}" if toolkit.named_by else f"choose --toolchain {NVIDIA}"
     return HostError(
@@ -227,39 +199,19 @@ def _incomplete(toolkit: Toolkit) -> HostError:
     )
 
 
-def _check_glibc(pin: ToolchainPin, host: Host) -> None:
-    """Refuse a toolkit whose headers declare what a newer glibc declares too, in another way.
-
-    glibc 2.41 brought sinpi, cospi and their like, 2.42 rsqrt. Each unit would fail: "exception specification is
-    incompatible with that of previous function".
-    """
-    if pin.origin == SYSTEM:
-        bound = next((kit.max_glibc for kit in host.toolkits if kit.nvcc == pin.nvcc and not kit.lacks), "")
-    else:
-        limits = compiler_limits(pin.cuda)
-        bound = limits.max_glibc if limits else ""
-    if is_newer_glibc(host.libc, bound):
-        raise HostError(
-            f"the headers of CUDA {pin.cuda} compile with glibc up to {bound}, this machine has {host.libc}",
-            why="both declare the same functions, and nvcc refuses the second declaration of each",
-            hint="build in a container with an older glibc (Debian 12, Ubuntu 24.04), or for CUDA 13.2 or later",
-            link=_GLIBC_LINK,
-        )
-
-
 def _missing(cuda: str, origin: str, host: Host) -> HostError:
     seen = ", ".join(f"{toolkit.cuda} in {toolkit.home}" for toolkit in host.toolkits) or "no nvcc"
     if origin == PYPI:
         return HostError(
             f"the package index has no whole toolchain of CUDA {cuda}",
-            why="for CUDA 12 it holds ptxas, libnvvm and headers but no nvcc",
+            why="for CUDA 12 it has ptxas, libnvvm and headers but no nvcc",
             hint=f"--toolchain {NVIDIA}, or --toolchain {SYSTEM} on a machine with that CUDA toolkit",
         )
     if origin == NVIDIA:
         return _not_pinned(cuda, host)
     fetched = "" if origin == SYSTEM else f", and none of CUDA {cuda} can be fetched"
     install = (
-        f"install the CUDA {cuda} toolkit (NVIDIA's images nvidia/cuda:{cuda}.*-devel-* hold it) and set CUDA_HOME"
+        f"install the CUDA {cuda} toolkit (NVIDIA's images nvidia/cuda:{cuda}.*-devel-* have it) and set CUDA_HOME"
     )
     return HostError(
         f"no nvcc of CUDA {major_version(cuda)} is on this machine{fetched}",
@@ -308,44 +260,3 @@ def another_compiler(cuda: str, torch_cuda: str, will_do: Callable[[str], bool])
 
 def _instead(cuda: str, toolchain: str) -> str:
     return f"set CUDA_HOME to a toolkit of CUDA {cuda}, or unset it and choose --toolchain {toolchain}"
-
-
-def choose_compiler(cuda: str, host: Host, notes: Notes) -> HostCompiler:
-    """Return the first C++ compiler of this machine that this CUDA takes; HostError that says which would do."""
-    limits = compiler_limits(cuda)
-    if not host.compilers:
-        raise HostError(
-            "no C++ compiler is on this machine",
-            why="nvcc compiles host code with one, and PyTorch's headers need C++17",
-            hint="apt-get install g++  (or set CXX)",
-        )
-    rejected: list[tuple[str, str]] = []
-    for compiler in host.compilers:
-        refused = _refusal(compiler, limits) if limits else ""
-        if not refused:
-            notes.decide("host compiler", _named(compiler), f"nvcc of CUDA {cuda} takes it", rejected)
-            return compiler
-        rejected.append((_named(compiler), refused))
-    assert limits is not None
-    newest = min(limits.max_gcc, limits.torch_max_gcc or limits.max_gcc)
-    raise HostError(
-        f"no C++ compiler of this machine is one that nvcc of CUDA {cuda} takes",
-        why="; ".join(f"{name}: {reason}" for name, reason in rejected),
-        hint=f"apt-get install g++-{newest} (it is found by its name on PATH, or set CXX)",
-        link="https://github.com/thu-ml/SageAttention/issues/246",
-    )
-
-
-def _refusal(compiler: HostCompiler, limits: CompilerLimits) -> str:
-    """Return why a compiler will not do, or "". PyTorch's build has a bound too, at times tighter than nvcc's."""
-    lowest, highest = limits.bounds(compiler.name)
-    bound = limits.torch_max(compiler.name)
-    if not limits.accepts(compiler):
-        return f"nvcc of CUDA {limits.cuda} takes {compiler.name} {lowest} to {highest}"
-    if bound and major_version(compiler.version) > bound:
-        return f"PyTorch's build takes {compiler.name} up to {bound} with CUDA {limits.cuda}"
-    return ""
-
-
-def _named(compiler: HostCompiler) -> str:
-    return f"{compiler.name} {compiler.version}"

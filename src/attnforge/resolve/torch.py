@@ -33,7 +33,7 @@ def choose_torch(
     """Return the PyTorch to build for: the one asked for, the one installed here, else the one that was proven.
 
     ``read`` are releases that the index has and the table of known ones does not. ``passed`` are the environments that
-    were looked at and whose PyTorch does not count, with the reason.
+    were found and whose PyTorch is not used, with the reason.
     """
     if request.torch:
         release = find_torch(request.torch, read)
@@ -58,7 +58,7 @@ def choose_torch(
 
 
 def tell_read(releases: Iterable[TorchRelease], notes: Notes) -> None:
-    """Say of each release that no table of attnforge's has it, and what was read of it where."""
+    """Note each release that attnforge's table lacks, what was read of it, and where."""
     for release in releases:
         if release.read_from:
             pythons = ", ".join((*release.pythons, *release.free_threaded))
@@ -108,7 +108,7 @@ def default_python(offered: Sequence[str], host: Host, notes: Notes) -> str:
 
 
 def read_python(text: str) -> str:
-    """Return ``3.12`` of ``3.12.7``, ``3.14t`` of ``3.14.2t``; other texts as they are."""
+    """Return ``3.12`` of ``3.12.7``, ``3.14t`` of ``3.14.2t``; other texts unchanged."""
     free = re.fullmatch(r"(\d+\.\d+)(?:t(?:\.\d+)?|\.\d+t)", text)
     if free:
         return f"{free[1]}t"
@@ -133,7 +133,7 @@ def choose_cuda(request: Request, release: TorchRelease, host: Host, notes: Note
             raise RequestError(
                 f"--torch {request.torch} and --cuda {request.cuda} name two CUDA versions",
                 why=f"{request.torch} is the build with CUDA {of_build}",
-                hint=f"--torch {release.version} --cuda {wanted}, or --torch {request.torch} alone",
+                hint=f"--torch {release.version} --cuda {wanted}, or only --torch {request.torch}",
             )
         notes.decide("cuda", wanted, "asked for", _others(release, wanted, "not asked for"))
         return wanted
@@ -187,7 +187,7 @@ def _has_toolkit(cuda: str, host: Host) -> bool:
 
 
 def newest_compilable(offered: Sequence[str], host: Host) -> str:
-    """Return the last of these CUDA versions, oldest first, that a toolchain is at hand for; "" where there is none."""
+    """Return the newest of these CUDA versions that a toolchain is available for, or ""; they are in order."""
     return next((cuda for cuda in reversed(offered) if _compilable(cuda, host)), "")
 
 

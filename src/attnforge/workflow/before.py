@@ -8,7 +8,7 @@ from pathlib import Path
 from attnforge.compile.reuse.objects import stored_sources
 from attnforge.model.plan import BuildPlan
 from attnforge.paths import Folders
-from attnforge.resolve.estimate import Made
+from attnforge.resolve.predictions import Made
 from attnforge.version import fingerprint
 
 WHEELS = "wheel"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from attnforge.audit.metadata import import_name
 from attnforge.check import observations
-from attnforge.check.cases import cases_for, subject_of
+from attnforge.check.cases import cases_for
+from attnforge.check.subject import subject_of
 from attnforge.check.verdicts import findings_of, is_fatal, not_run, result_of
 from attnforge.errors import HostError
 from attnforge.files import file_sha256, write_whole
@@ -53,13 +54,13 @@ def check(
     observe: Callable[[CaseResult], None] = ignore,
     tell: Callable[[str], object] = str,
 ) -> CheckReport:
-    """Try a wheel and say what came of it; ``observe`` gets each result as it comes.
+    """Try a wheel and return the report; ``observe`` gets each result as it comes.
 
     ``python`` names an environment or interpreter with PyTorch, where nothing is installed; ``torch`` ``installed`` is
-    the active one. Where neither is given, the active one counts if the wheel is for its PyTorch; ``tell`` gets a line
+    the active one. Where neither is given, the active one is used if the wheel is for its PyTorch; ``tell`` gets a line
     on that. Else a clean environment is made, with ``torch`` or with what the wheel asks for. ``timeout`` is seconds
     for each case. ``device`` is ``cpu`` for packages that compute there: tests of our own. Without a GPU the report has
-    what can be told without one, and is unchecked. Raises RequestError, HostError or WheelError where it can't be
+    what can be checked without one, and is unchecked. Raises RequestError, HostError or WheelError where it can't be
     tried at all.
     """
     began = time.monotonic()
@@ -127,7 +128,7 @@ class _Check:
             self.findings.append(absent)
             return
         self.results = list(self._run(self.behaviour))
-        self.findings += findings_of(self.results, self.behaviour.faults)
+        self.findings += findings_of(self.results, self.behaviour.faults, self.behaviour.advice)
 
     def report(self, seconds: float) -> CheckReport:
         """Return what was found; ``seconds`` is the wall time of the whole."""

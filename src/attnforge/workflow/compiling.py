@@ -14,7 +14,7 @@ from attnforge.compile.reuse.shared import Sharing
 from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.engine import Engine, Watch
 from attnforge.provision.gpus import WITHOUT_NINJA
-from attnforge.resolve.estimate import priors
+from attnforge.resolve.predictions import priors
 from attnforge.workflow.answers import answered, other_layout
 from attnforge.workflow.artifacts import Compiled
 from attnforge.workflow.inputs import Inputs, named_folders

@@ -13,12 +13,13 @@ from attnforge.model.plan import BuildPlan, PlanWarning, ToolchainPin
 from attnforge.model.request import Request
 from attnforge.model.universal import Pair, Universal, sorted_pairs
 from attnforge.resolve.advice import apply_advisories
+from attnforge.resolve.compilers import with_compiler
 from attnforge.resolve.decisions import Notes
 from attnforge.resolve.installed import check_named
 from attnforge.resolve.pairs import with_pairs
 from attnforge.resolve.releases import check_release
 from attnforge.resolve.spans import torches_of
-from attnforge.resolve.toolchain import choose_toolkit, with_compiler
+from attnforge.resolve.toolchain import choose_toolkit
 from attnforge.wheelfile.embedded import read_plan, read_universal
 from attnforge.workflow.addedpairs import held_torches, installed_pair, new_pairs
 from attnforge.workflow.installed import environment_for

@@ -81,7 +81,7 @@ def chosen_pair(wheel: WheelFile, plan: BuildPlan, torch: str = "") -> Pair:
     if not held:
         raise RequestError(
             f"{wheel.path.name} has no modules for PyTorch {minor}",
-            why=f"it holds those for {told_pairs(pair.key for pair in plan.pairs)}",
+            why=f"it has those for {told_pairs(pair.key for pair in plan.pairs)}",
             hint=f"add them: attnforge extend {wheel.path.name} --torch {minor}",
         )
     return next((pair for pair in held if pair.python == _ours()), held[-1])

@@ -1,4 +1,4 @@
-"""The machine that attnforge runs on, looked at once and only as far as a verb needs it."""
+"""The machine that attnforge runs on, read once and only as far as a verb needs it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from attnforge.model.recipe import Recipe
 from attnforge.model.sharing import Proof
 from attnforge.recipes.catalogue import find_adapter
 from attnforge.recipes.proofs import find_proofs
-from attnforge.resolve.estimate import cost_key
+from attnforge.resolve.predictions import cost_key
 from attnforge.workflow.inputs import Inputs, named_folders
 
 

@@ -1,7 +1,7 @@
-"""Where a wheel is tried: a Python with its PyTorch and the wheel, and a program in it that answers questions.
+"""Where a wheel is tried: a Python with PyTorch and the wheel, in a clean environment or one of the user's.
 
-Nothing of the wheel is imported into this process. The program is ``ongpu/child.py``; a crash, a hang or a lost GPU
-context ends the program, which is then an outcome and not an error here.
+Nothing of the wheel is imported into this process: child.py starts a program there. A crash, a hang or a lost GPU
+context ends that program; here it is a result and no error.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _PASSED = (
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A Python that has torch and the wheel. ``search`` are the folders that the wheel lies in, empty if installed."""
+    """A Python that has torch and the wheel. ``search`` are the wheel's folders, empty if it is installed."""
 
     wheel: WheelFile
     python: Path
@@ -48,7 +48,7 @@ class Trial:
 
 @contextmanager
 def trial(machine: Machine, wheel: WheelFile, python: str = "", torch: str = "") -> Iterator[Trial]:
-    """Yield where a wheel can be tried, and take it away afterwards.
+    """Yield a place where a wheel can be tried; it is removed afterwards.
 
     ``python`` names an interpreter with PyTorch: nothing is installed, the wheel is unpacked beside it. Else a clean
     environment is made with ``torch``, or with the one that the wheel's plan or metadata asks for; a universal wheel is
@@ -96,11 +96,11 @@ def _clean_environment(machine: Machine, wheel: WheelFile, torch: str, venv: Pat
 
 
 def _environment(machine: Machine, folder: Path, foreign: bool) -> dict[str, str]:
-    """Return the program's environment. An interpreter of the user's keeps PYTHONPATH: its torch may lie there."""
+    """Return the program's environment. An interpreter of the user's keeps PYTHONPATH: its torch may be there."""
     names = (*_PASSED, "PYTHONPATH") if foreign else _PASSED
     kept = {name: machine.environ[name] for name in names if name in machine.environ}
     if foreign:
-        # It is not ours to change. What was compiled of its PyTorch when it was looked at is read from our cache.
+        # The user's environment is only read. Bytecode of its PyTorch is in our cache.
         kept |= {"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPYCACHEPREFIX": str(machine.folders.bytecode)}
     # Triton keeps what it compiled; kernels that another version of the wheel left must not be found.
     return {**process.base_environment(machine.environ), **kept, "TRITON_CACHE_DIR": str(folder / "triton")}

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from attnforge.check.cases import TOPICS, Subject, cases_for, subject_of
+from attnforge.check.cases import TOPICS, cases_for
+from attnforge.check.subject import Subject, subject_of
 from attnforge.knowledge.behaviour import Behaviour, behaviours, find_behaviour
 from attnforge.model.check import Case
 from attnforge.recipes.catalogue import recipes

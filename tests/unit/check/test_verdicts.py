@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from attnforge.check.verdicts import findings_of, is_fatal, not_run, result_of
+from attnforge.check.verdicts import CODES, findings_of, is_fatal, not_run, result_of
 from attnforge.cli.show_check import check_lines, topic_lines
 from attnforge.knowledge.behaviour import Fault, behaviours
 from attnforge.model.audit import verdict_of
@@ -225,6 +225,16 @@ def test_the_last_line_counts_the_cases_that_upstream_computes_wrong(faulty: int
     told: dict[str, Any] = {"wheel": "a.whl", "torch": "", "findings": (), "verdict": "good"}
     report = CheckReport.model_construct(**told, results=(known,) * faulty)
     assert list(check_lines(report)) == [f"a.whl: good{ending}"]
+
+
+def test_a_package_may_have_advice_of_its_own_for_a_failure() -> None:
+    advice = behaviours()["sageattention-2"].advice
+    assert set(advice) <= set(CODES)
+    unwritten = result_of(case(), answer({**GOOD, "ok": False, "not_finite": 3}))
+    (finding,) = findings_of([unwritten], advice=advice)
+    assert finding.hint == "do not use the wheel; build a later commit"
+    assert finding.link.endswith("/SageAttention/issues/320")
+    assert findings_of([unwritten])[0].hint == "do not use the wheel"
 
 
 def test_known_faults_say_where_they_were_seen() -> None:

@@ -196,8 +196,8 @@ def test_kernels_and_features_of_recipes_agree(recipe: Recipe) -> None:
     assert {cost.kind for cost in recipe.costs if not cost.units} <= kinds | {"dispatch"}
     assert kinds <= {cost.kind for cost in recipe.costs}
     for cost in recipe.costs:
-        assert 0 < cost.slim_seconds <= cost.full_seconds
-        assert 0 < cost.slim_bytes <= cost.full_bytes
+        assert 0 < cost.alone(0.0) <= cost.alone(1.0)
+        assert 0 < cost.peak(0.0) <= cost.peak(1.0)
         assert cost.source
     assert set(kernels.symbol_dtypes.values()) == set(kernels.dtypes)
     assert set(kernels.file_dtypes.values()) | set(kernels.dtype_settings) <= set(kernels.dtypes)

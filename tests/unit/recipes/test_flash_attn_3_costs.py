@@ -12,7 +12,7 @@ import pytest
 from attnforge.model.kernels import JOINT, KernelName
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import predict_steps
+from attnforge.resolve.predictions import predict_steps
 
 UNITS = json.loads((Path(__file__).parent / "fa3-full-sm90a-costs.json").read_text(encoding="utf-8"))["units"]
 HOPPER = (Architecture(major=9, minor=0, suffix="a"),)

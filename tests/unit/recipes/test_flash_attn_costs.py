@@ -19,7 +19,7 @@ from attnforge.model.kernels import JOINT, KernelName
 from attnforge.model.plan import BuildPlan
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import cost_key, predict_steps
+from attnforge.resolve.predictions import cost_key, predict_steps
 
 RECIPE = find_recipe("flash-attn")
 HOPPER = (Architecture(major=9, minor=0),)

@@ -13,7 +13,8 @@ from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
 from attnforge.recipes.catalogue import find_recipe, recipes
 from attnforge.recipes.own import mistakes
-from attnforge.resolve.estimate import FIXED_SECONDS, cost_key, priors
+from attnforge.resolve.estimate import FIXED_SECONDS
+from attnforge.resolve.predictions import cost_key, priors
 from attnforge.resolve.resolver import resolve
 
 Make = Callable[..., Resolution]

@@ -14,7 +14,7 @@ from attnforge.model.plan import Resolution, SourcePin
 from attnforge.model.request import Request
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve.advice import check_source
-from attnforge.resolve.estimate import expected_units, priors
+from attnforge.resolve.predictions import expected_units, priors
 from attnforge.resolve.resolver import resolve
 
 Make = Callable[..., Resolution]

@@ -16,17 +16,9 @@ from attnforge.model.plan import BuildPlan, Decision, Resolution, Selection
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import (
-    cost_key,
-    expected_units,
-    feature_share,
-    memory_limit,
-    predict_steps,
-    priors,
-    units,
-    wall_seconds,
-)
+from attnforge.resolve.estimate import memory_limit, wall_seconds
 from attnforge.resolve.grouping import GROWTH, Kernels, choose, divide, divisions_of
+from attnforge.resolve.predictions import cost_key, expected_units, feature_share, predict_steps, priors, units
 
 RECIPE = find_recipe("flash-attn")
 HOPPER = (Architecture(major=9, minor=0),)
@@ -139,8 +131,8 @@ def test_a_unit_alone_is_the_sum_of_its_steps() -> None:
         # Of a head dimension that has no factors; that of bytes is one of all head dimensions.
         kernel = f"{kind}-hdim64-fp16"
         steps = predict_steps(cost_of(kind), [kernel], 1.0, HOPPER).values()
-        assert sum(step.seconds for step in steps) == pytest.approx(cost_of(kind).full_seconds)
-        assert max(step.peak_bytes for step in steps) == pytest.approx(cost_of(kind).full_bytes, rel=0.03)
+        assert sum(step.seconds for step in steps) == pytest.approx(cost_of(kind).alone(1.0))
+        assert max(step.peak_bytes for step in steps) == pytest.approx(cost_of(kind).peak(1.0), rel=0.03)
 
 
 # --- what may be chosen

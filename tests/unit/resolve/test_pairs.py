@@ -27,9 +27,9 @@ from attnforge.model.universal import Pair, numbers, sorted_pairs
 from attnforge.recipes.catalogue import find_recipe
 from attnforge.resolve import advice
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import cost_key, expected_units, priors
 from attnforge.resolve.form import asked_pythons
 from attnforge.resolve.pairs import pairs_for, with_pairs
+from attnforge.resolve.predictions import cost_key, expected_units, priors
 from attnforge.resolve.releases import check_release
 from attnforge.resolve.resolver import with_target
 from attnforge.resolve.spans import described, span

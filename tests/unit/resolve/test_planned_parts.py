@@ -13,7 +13,7 @@ from attnforge.model.parts import is_part
 from attnforge.model.plan import BuildPlan, Decision, Resolution, SourcePin
 from attnforge.model.request import Request
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import expected_units, priors
+from attnforge.resolve.predictions import expected_units, priors
 from attnforge.resolve.resolver import resolve
 from attnforge.schedule.unit import chain_of, length_of, needs_of, unit_of
 

@@ -17,7 +17,8 @@ from attnforge.model.plan import BuildPlan, Resolution
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture, Gpu
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import FIXED_SECONDS, cost_key, estimate, expected_units, memory_budget, priors
+from attnforge.resolve.estimate import FIXED_SECONDS, estimate, memory_budget
+from attnforge.resolve.predictions import cost_key, expected_units, priors
 from attnforge.resolve.resolver import with_target
 
 Make = Callable[..., Resolution]

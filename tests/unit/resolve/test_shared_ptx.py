@@ -13,7 +13,7 @@ from attnforge.model.plan import Resolution, SourcePin
 from attnforge.model.request import Request
 from attnforge.model.sharing import Proof, ProvenUnit, merged
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import expected_units, priors
+from attnforge.resolve.predictions import expected_units, priors
 from attnforge.resolve.resolver import resolve
 from attnforge.schedule.unit import needs_of
 

@@ -12,7 +12,8 @@ from attnforge.model.plan import BuildPlan
 from attnforge.model.request import Request
 from attnforge.paths import Folders
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import AUDIT_SECONDS, FIXED_SECONDS, Made, estimate, expected_units, priors
+from attnforge.resolve.estimate import AUDIT_SECONDS, FIXED_SECONDS, estimate
+from attnforge.resolve.predictions import Made, expected_units, priors
 from attnforge.workflow.before import finished_wheels, made_before
 
 RECIPE = find_recipe("flash-attn")

@@ -1,1 +1,1 @@
-"""causal-conv1d: data alone."""
+"""causal-conv1d: only data."""

@@ -1,1 +1,1 @@
-"""DeepSpeed: data alone."""
+"""DeepSpeed: only data."""

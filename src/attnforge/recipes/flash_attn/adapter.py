@@ -1,12 +1,12 @@
-"""FlashAttention 2: the header that stands between its host code and its kernels.
+"""FlashAttention 2: the header between its host code and its kernels.
 
 Upstream's flash_api.cpp calls ``run_mha_fwd_<T, head_dim, causal>(params, stream)`` and two more such templates, which
 the units of kernels define. Here flash_api.cpp is compiled, unchanged, with a header of ours included before it. The
-header renames these calls to functions of its own, which look at ``params`` and then call the kernel, raise, or take
+header renames these calls to its own functions, which check ``params`` and then call the kernel, raise, or take
 the kernel that is there:
 
-- a call that asks for a feature that was left out raises and names the option that builds it. Upstream's macros alone
-  would ignore the argument (seen: dropout_p=0.1 gives the result without dropout);
+- a call that asks for a feature that was left out raises and names the option that builds it. With upstream's
+  macros only, a call would ignore the argument (seen: dropout_p=0.1 gives the result without dropout);
 - a head dimension or dtype that was left out raises the same way, so no unit of it has to exist;
 - without split-KV kernels a call that upstream's heuristic sends there (few heads and batches) is computed by the plain
   kernels, which give the same result; what only split-KV kernels can do (paged cache, appending, indexing) raises.
@@ -73,10 +73,10 @@ ADAPTER = FlashAttention2()
 
 
 def before_host(plan: BuildPlan, recipe: Recipe, layout: neutral.Layout | None) -> str:
-    """Return what flash_api.cpp's unit includes first, "" where that is nothing.
+    """Return the text that flash_api.cpp's unit includes first, or "".
 
-    What was left out has to raise, and kernels that know no PyTorch need a ``layout`` that holds and what reports
-    their errors. Each part includes what it uses, so that each does alone.
+    What was left out has to raise, and kernels that know no PyTorch need the ``layout`` and a function that reports
+    their errors. Each part includes what it uses, so that it also works without the others.
     """
     parts = [dispatching(plan, recipe)] if plan.selection.is_subset else []
     parts += [_meeting(layout, plan.is_universal)] if layout else []
@@ -89,7 +89,7 @@ def _meeting(layout: neutral.Layout, shared: bool) -> str:
 
 
 def dispatching(plan: BuildPlan, recipe: Recipe) -> str:
-    """Return the part that stands between host code and kernels, for a plan."""
+    """Return the part between host code and kernels, for a plan."""
     return cxx(
         "flash_attn/cxx/dispatch.h",
         refusals=refusals(plan, recipe, _CPP_DTYPES, _DTYPES),

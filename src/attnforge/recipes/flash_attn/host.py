@@ -3,8 +3,8 @@
 flash_api.cpp includes torch/python.h and torch/nn/functional.h, and with them all of PyTorch's C++ interface: most of
 what its compile takes is reading it. It uses tensors, a few operators, pad and the Python bindings. Headers of ours in
 front of PyTorch's include just these, from the real PyTorch. Measured with 2.11.0: the same 256 functions in the
-object, 27 s of CPU instead of 37 (docs/performance.md). A PyTorch whose headers lie in another way is compiled whole:
-the unit as it was is the fallback.
+object, 27 s of CPU instead of 37 (docs/performance.md). A PyTorch with other headers is compiled whole:
+the unchanged unit is the fallback.
 """
 
 from __future__ import annotations

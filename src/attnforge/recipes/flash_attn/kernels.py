@@ -133,7 +133,7 @@ def lean(
 
 
 def _own_includes(argv: Sequence[str], unit: Unit) -> tuple[str, ...]:
-    """Return an nvcc call without the include folders that lie outside of upstream's source."""
+    """Return an nvcc call without the include folders outside of upstream's source."""
     source = unit.sources[0]
     root = source.rpartition("/csrc/")[0] or str(PurePosixPath(source).parent)
     kept: list[str] = []

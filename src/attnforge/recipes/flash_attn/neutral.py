@@ -52,7 +52,7 @@ def questions() -> dict[str, str]:
 
 
 def asserts(layout: Layout) -> str:
-    """Return the C++ that holds a PyTorch to a layout."""
+    """Return the C++ that asserts the layout of a PyTorch."""
     return cxx(
         "flash_attn/cxx/layout.h", size=layout.size, intragraph=layout.intragraph, captured_at=layout.captured_at
     )

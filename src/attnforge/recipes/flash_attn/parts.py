@@ -1,9 +1,9 @@
 """FlashAttention 2: headers with which cicc compiles a part of a unit's kernels.
 
 Upstream's launchers instantiate their kernels in nested switches: ``SOFTCAP_SWITCH(condition, Is_softcap, body)`` and
-others, macros of static_switch.h. Upstream's own way to drop a feature defines such a macro so that it takes one branch
-alone. The headers here do the same, for either branch, where cicc compiles device code: the host's code, which
-launches, is upstream's as it stands. Kernels that no switch tells apart are in each part, and in the PTX once.
+others, macros of static_switch.h. Upstream's own way to drop a feature defines such a macro so that it takes only one
+branch. The headers here do the same, for either branch, where cicc compiles device code: the host's code, which
+launches, is upstream's, unchanged. Kernels that no switch tells apart are in each part, and in the PTX once.
 
 With the index kernels call functions without content in place of those that compute.
 
@@ -76,7 +76,7 @@ def in_parts(folder: str, parted: Sequence[Parted]) -> Pass:
 
 
 def part_header(part: str) -> str:
-    """Return the header with which cicc compiles the kernels of a part alone."""
+    """Return the header with which cicc compiles only the kernels of a part."""
     switches = [
         cxx("flash_attn/cxx/switch.h", fixed=FIXED, name=name.upper(), value=str(there).lower())
         for name, there in sorted(features_of(part).items())

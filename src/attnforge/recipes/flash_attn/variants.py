@@ -1,7 +1,7 @@
 """FlashAttention 2: the variants of a kernel that no GPU launches which can load the machine code.
 
 Upstream's launchers choose tile sizes when they run, by compute capability and shared memory, and instantiate all
-variants for every architecture. Code for sm_90 runs on GPUs of compute capability 9.0 alone, and those take one
+variants for every architecture. Code for sm_90 runs only on GPUs of compute capability 9.0, and those take one
 branch. The other branch's kernels are not compiled here: a header, included before the unit, specializes the function
 that would launch them. On the host it raises, so nothing can go wrong silently where this table should be wrong.
 
@@ -56,7 +56,7 @@ def _between(low: int, high: int) -> When:
 
 
 def _is_a100(gpu: Capability) -> bool:
-    # run_mha_fwd_hdim256: room for 128 x 64 in a block, but not for two blocks of 64 x 64 in a multiprocessor.
+    # run_mha_fwd_hdim256: space for 128 x 64 in a block, but not for two blocks of 64 x 64 in a multiprocessor.
     return gpu.block_shared_memory >= 2 * 256 * (128 + 2 * 64) and gpu.shared_memory < 4 * 256 * (64 + 2 * 64)
 
 

@@ -1,7 +1,7 @@
-"""FlashAttention 3: the header that stands between its host code and its kernels.
+"""FlashAttention 3: the header between its host code and its kernels.
 
 Upstream's own settings leave kernels out and have its host code raise for most of them. Where it does not, a header of
-ours, included before that host code, renames its calls of kernels to functions that look first:
+ours, included before that host code, renames its calls of kernels to functions that check first:
 
 - bf16 has no setting of upstream's: its units become empty objects here, and a call for it raises;
 - without the kernels whose values have another head dimension than their queries (hdimdiff64, hdimdiff192), upstream

@@ -1,1 +1,1 @@
-"""FlashAttention 4: data alone."""
+"""FlashAttention 4: only data."""

@@ -1,1 +1,1 @@
-"""grouped-gemm: data alone."""
+"""grouped-gemm: only data."""

@@ -1,1 +1,1 @@
-"""mamba-ssm: data alone."""
+"""mamba-ssm: only data."""

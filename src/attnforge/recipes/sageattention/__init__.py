@@ -1,1 +1,1 @@
-"""SageAttention: data alone."""
+"""SageAttention: only data."""
