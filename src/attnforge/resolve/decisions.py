@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attnforge.model.plan import Decision, PlanWarning, Rejected
+from attnforge.model.plan import BuildPlan, Decision, Estimate, PlanWarning, Rejected, Resolution
+from attnforge.model.target import Gpu
 
 
 class Notes:
@@ -32,3 +33,16 @@ class Notes:
     def warnings(self) -> tuple[PlanWarning, ...]:
         """What was warned of so far."""
         return tuple(self._warnings)
+
+    def resolution(
+        self, plan: BuildPlan, estimate: Estimate, gpus: tuple[Gpu, ...] = (), environment: str = ""
+    ) -> Resolution:
+        """Return a plan with all decisions and warnings."""
+        return Resolution(
+            plan=plan,
+            gpus=gpus,
+            environment=environment,
+            decisions=self.decisions,
+            warnings=self.warnings,
+            estimate=estimate,
+        )

@@ -46,13 +46,25 @@ def choose_parts(
 ) -> tuple[Parted, ...]:
     """Return the units that are compiled in parts; none where that makes the build no shorter.
 
-    It does not depend on the architectures: where there are several, each has parts of its own at the same time.
+    It does not depend on the architectures: where there are several, each has its own parts at the same time.
     """
     if not selection.kept or not any(cost.cuts for cost in recipe.costs):
         return ()
     if request.no_parts:
         notes.decide(_SUBJECT, "none", "--no-parts: the kernels of each unit are compiled at once")
         return ()
+    return _longest(request, host, recipe, selection, groups, notes)
+
+
+def _longest(
+    request: Request,
+    host: Host,
+    recipe: Recipe,
+    selection: Selection,
+    groups: Sequence[Sequence[str]],
+    notes: Notes,
+) -> tuple[Parted, ...]:
+    """Return the longest units in parts, where the build then ends earlier."""
     slots, features = at_once(request, host), feature_share(recipe, selection)
     whole = _whole_units(recipe, selection, groups, features)
     fair = sum(step.seconds for steps in whole.values() for step in steps.values()) / slots
@@ -72,18 +84,20 @@ def choose_parts(
         why = f"with {slots} slots the build would take {after:.0f} s instead of {before:.0f} s"
         notes.decide(_SUBJECT, "none", f"{why} with its longest units in parts, by the recipe's figures")
         return ()
-    names = [kernel for kernels in divided for kernel in kernels]
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    why = (
-        f"each takes longer than all the work on {slots} slots, {fair:.0f} s; so the build takes {after:.0f} s for one"
-    )
+    parted = [(name, cut) for kernels, (cut, _) in divided.items() for name in kernels]
+    why = f"each takes longer than all the work on {slots} slots, {fair:.0f} s; so the build takes {after:.0f} s"
     notes.decide(
         _SUBJECT,
-        f"in {', '.join(names[:_SHOWN])}{more}",
-        f"{why}; so the build takes {after:.0f} s for one architecture, by the recipe's figures",
+        f"in {_some([name for name, _ in parted])}",
+        f"{why} for one architecture, by the recipe's figures",
         [("the kernels of each unit at once", f"{before:.0f} s")],
     )
-    return tuple(Parted(unit=name, parts=tuple(cut.parts)) for kernels, (cut, _) in divided.items() for name in kernels)
+    return tuple(Parted(unit=name, parts=tuple(cut.parts)) for name, cut in parted)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _whole_units(

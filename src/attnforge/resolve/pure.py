@@ -62,8 +62,7 @@ def resolve_pure(
         label=label,
         wheel=name,
     )
-    nothing = Estimate(seconds=0, peak_bytes=0, slots=1)
-    return Resolution(plan=plan, decisions=notes.decisions, warnings=notes.warnings, estimate=nothing)
+    return notes.resolution(plan, Estimate(seconds=0, peak_bytes=0, slots=1))
 
 
 def _check_whole(request: Request, recipe: Recipe, version: str) -> None:

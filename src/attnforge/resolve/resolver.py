@@ -97,35 +97,42 @@ def resolve(
     Raises RequestError for what can't be met, HostError where the machine lacks something.
     """
     notes = Notes()
+    release = _release(request, recipe, version, source, pure, read, notes)
+    if release is not None and not release.compiled:
+        return resolve_pure(request, recipe, release, version, source, host, notes)
+    asked, active = _Asked(request, recipe, release, version, source, host, notes, fetched, read), active or Active()
+    ground = _ground(asked, active)
+    plan = _plan(asked, ground, proofs)
+    there = made(plan)
+    # Nothing is known of the units of a version that no release covers.
+    expected = list(expected_units(plan, recipe, expect(priors(plan, recipe)), there)) if release else []
+    known = bool(expected) or there.wheel or (release is not None and bool(there.sources))
+    took = estimate(expected, request, host, there).model_copy(update={"known": known})
+    return notes.resolution(plan, took, ground.gpus, str(active.installed) if active.installed else "")
+
+
+def _release(
+    request: Request,
+    recipe: Recipe,
+    version: str,
+    source: SourcePin,
+    pure: str,
+    read: Sequence[TorchRelease],
+    notes: Notes,
+) -> Release | None:
+    """Return what is known of the version, after the checks that need no machine."""
     release = recipe.release(version) or (PURE if pure else None)
     notes.decide("source", f"{source.kind} {source.name}", source.pinned_by)
     if pure:
         notes.decide("kind", "pure Python", pure)
     check_form(request, recipe, release, version, read)
     warn_uncovered(recipe, release, version, notes)
-    if release is not None and not release.compiled:
-        return resolve_pure(request, recipe, release, version, source, host, notes)
-    asked = _Asked(request, recipe, release, version, source, host, notes)
-    active = active or Active()
-    ground = _ground(asked, active, read)
-    plan = _plan(asked, ground, fetched, proofs, read)
-    there = made(plan)
-    # Nothing is known of the units of a version that no release covers.
-    expected = list(expected_units(plan, recipe, expect(priors(plan, recipe)), there)) if release else []
-    known = bool(expected) or there.wheel or (release is not None and bool(there.sources))
-    return Resolution(
-        plan=plan,
-        gpus=ground.gpus,
-        environment=str(active.installed) if active.installed else "",
-        decisions=notes.decisions,
-        warnings=notes.warnings,
-        estimate=estimate(expected, request, host, there).model_copy(update={"known": known}),
-    )
+    return release
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What is resolved, on which machine, and where the reasons go."""
+    """What is resolved, on which machine, with what was looked up for it, and where the reasons go."""
 
     request: Request
     recipe: Recipe
@@ -134,6 +141,8 @@ class _Asked:
     source: SourcePin
     host: Host
     notes: Notes
+    fetched: CudaRelease | None
+    read: Sequence[TorchRelease]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,7 @@ class _Ground:
         return torches_of(self.pairs) or (self.target.torch,)
 
 
-def _ground(asked: _Asked, active: Active, read: Sequence[TorchRelease]) -> _Ground:
+def _ground(asked: _Asked, active: Active) -> _Ground:
     """Choose GPUs, machine code, Python, PyTorch and CUDA.
 
     The target of a universal wheel has the Python and the PyTorch of the first pair. The pairs say what it is for, so
@@ -170,27 +179,21 @@ def _ground(asked: _Asked, active: Active, read: Sequence[TorchRelease]) -> _Gro
         if request.universal:
             pairs, pin = (pair_of_installed(active.installed, pin),), None
     elif request.universal:
-        pairs, cuda = choose_pairs(request, host, notes, read)
+        pairs, cuda = choose_pairs(request, host, notes, asked.read)
         python, torch = pairs[0].python, pairs[0].torch
     else:
-        chosen = choose_torch(request, host, notes, read, active.passed)
+        chosen = choose_torch(request, host, notes, asked.read, active.passed)
         python, torch = choose_python(request, chosen, host, notes), chosen.version
         cuda = choose_cuda(request, chosen, host, notes)
     return _Ground(Target(python=python, torch=torch, cuda=cuda, architectures=architectures), pairs, gpus, pin)
 
 
-def _plan(
-    asked: _Asked,
-    ground: _Ground,
-    fetched: CudaRelease | None,
-    proofs: Callable[[str], Sequence[Proof]],
-    read: Sequence[TorchRelease],
-) -> BuildPlan:
+def _plan(asked: _Asked, ground: _Ground, proofs: Callable[[str], Sequence[Proof]]) -> BuildPlan:
     """Choose compilers, kernels and units, then put the plan together."""
     request, recipe, host, notes = asked.request, asked.recipe, asked.host, asked.notes
     target, release = ground.target, asked.release
-    toolkit = choose_toolkit(target.cuda, request.toolchain, host, notes, fetched)
-    check_release(recipe, release, toolkit.cuda, ground.torches, target.cuda, read)
+    toolkit = choose_toolkit(target.cuda, request.toolchain, host, notes, asked.fetched)
+    check_release(recipe, release, toolkit.cuda, ground.torches, target.cuda, asked.read)
     profile, selection = choose_selection(request, recipe, release, notes)
     commit, built = asked.source.commit, selection.features
     apply_advisories(recipe.name, asked.version, commit, target, toolkit.cuda, ground.torches, built, notes)
