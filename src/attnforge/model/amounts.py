@@ -42,8 +42,8 @@ class Amount(Value):
     )
     head_dims: dict[str, PositiveFloat] = Field(
         default_factory=dict,
-        description="head dimensions, to how many times as much all of it is, 1 for others; in a group `shared` goes "
-        "by the largest of these",
+        description="head dimensions, to how many times as much all of it is, 1 for others; in a group `shared` "
+        "follows the largest of these",
     )
     codes: dict[ArchitectureText, dict[str, PositiveFloat]] = Field(
         default_factory=dict,
@@ -104,7 +104,7 @@ class Cut(Value):
 
 
 class Cost(Value):
-    """What units of a kind cost, alone and merged, step by step: CPU seconds, and bytes of memory at most."""
+    """The cost of units of a kind, single and merged, step by step: CPU seconds, and bytes of memory at most."""
 
     kind: str = Field(description="a kind of kernel, or `dispatch`; a name for people where `units` are given")
     units: tuple[str, ...] = Field(
@@ -118,7 +118,7 @@ class Cost(Value):
     bytes: dict[Step, Amount] = Field(description="peak memory of each, in bytes")
     late: dict[Step, Amount] = Field(
         default_factory=dict,
-        description="bytes that a step holds at most after its memory has fallen to less than half of its peak for the "
+        description="the most bytes that a step has after its memory has fallen to less than half of its peak for the "
         "first time, which is when the seconds that are `shared` are over; steps whose memory does not fall are not "
         "here",
     )

@@ -9,7 +9,7 @@ from attnforge.model.target import Gpu
 class Toolkit(Value):
     """A CUDA toolkit on this machine. ``cuda`` is ``13.0``, ``nvcc`` its full build version ``13.0.88``.
 
-    ``named_by`` is the variable that names it (CUDA_HOME), "" for one that was found. ``lacks`` says what it has not of
+    ``named_by`` is the variable that names it (CUDA_HOME), "" for one that was found. ``lacks`` says what is missing of
     what a build reads (``nv/target (cuda_cccl)``). ``max_glibc`` is the newest glibc whose headers its own compile with
     (``2.40``), "" where no bound is known.
     """
@@ -111,7 +111,7 @@ class Active(Value):
     """The environment that a user is in, as far as it matters.
 
     ``installed`` is the one whose PyTorch counts, None where no active environment has one for CUDA that works.
-    ``passed`` has the place of each other that was looked at, with the reason. ``unfit`` is the first of these that has
+    ``passed`` has the place of each other that was checked, with the reason. ``unfit`` is the first of these that has
     a Python that answers.
     """
 

@@ -101,11 +101,11 @@ class Recipe(Value):
         return not (self.releases or self.modules or self.kernels)
 
     def release(self, version: str) -> Release | None:
-        """Return what holds for a version, or None where the recipe knows nothing of it."""
+        """Return the facts of a version, or None where the recipe has none."""
         return next((release for release in self.releases if release.covers(version)), None)
 
     def at(self, version: str) -> Recipe:
-        """Return the recipe with what its release of a version has in place of its own."""
+        """Return the recipe with the values of a version's release in place of its own."""
         release = self.release(version)
         if release is None:
             return self

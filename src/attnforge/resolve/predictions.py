@@ -53,7 +53,7 @@ def compiled_as(groups: Iterable[Sequence[str]], kept: Iterable[str]) -> tuple[t
 def feature_share(recipe: Recipe, selection: Selection) -> float:
     """Return which part of the features is there that multiply the instantiations of a unit.
 
-    Those are the ones that are dropped from kernels by a macro or setting and have no kernels of their own.
+    Those are the ones that are dropped from kernels by a macro or setting and have no separate kernels.
     """
     optional = [
         name
