@@ -74,7 +74,7 @@ SourceKind = Literal["sdist", "carrier", "git", "folder", "archive"]
 
 
 class Carrier(Value):
-    """A source archive of another distribution that holds this package's source.
+    """A source archive of another distribution that has this package's source.
 
     Paths are those inside the archive, below its top folder.
     """
@@ -90,9 +90,9 @@ class Carrier(Value):
 
 
 class Release(Value):
-    """What holds for some versions of a package."""
+    """Facts of some versions of a package."""
 
-    versions: Specifier = Field(description="PEP 440 specifier of the versions that these facts hold for")
+    versions: Specifier = Field(description="PEP 440 specifier of the versions with these facts")
     compiled: bool = Field(
         default=True,
         description="whether the build compiles anything; false: pure Python, one wheel for every Python, PyTorch and "
@@ -119,7 +119,7 @@ class Release(Value):
     )
     carriers: dict[VersionText, Carrier] = Field(
         default_factory=dict,
-        description="exact version to the sdist of another distribution that holds its source, see below",
+        description="exact version to the sdist of another distribution that has its source, see below",
     )
     limited_api: str = Field(
         default="",
@@ -146,7 +146,7 @@ class Release(Value):
     source: str = Field(default="", description="where these facts come from")
 
     def covers(self, version: str) -> bool:
-        """Say whether the release's facts hold for a version."""
+        """Say whether the release has the facts of a version."""
         return SpecifierSet(self.versions, prereleases=True).contains(Version(version))
 
     def remedies_for(self, cuda: str) -> tuple[Remedy, ...]:
