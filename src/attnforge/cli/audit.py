@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from attnforge.cli.show import audit_lines, comparison_lines, error_document
+from attnforge.cli.several import report_each
+from attnforge.cli.show import audit_lines, comparison_lines
 from attnforge.cli.terminal import Terminal
-from attnforge.errors import AttnforgeError, RequestError
-from attnforge.model.audit import AuditReport
+from attnforge.errors import RequestError
 from attnforge.workflow.auditing import audit
 from attnforge.workflow.machine import Machine
-
-# Its document, what writes it as text, and its exit code.
-_Audited = tuple[dict[str, Any], Callable[[Terminal], None], int]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,19 +38,15 @@ def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal
     """Print what is in the wheels; the exit code is the worst of them."""
     if arguments.compare:
         return _compare(arguments, out)
-    machine = Machine(environ)
-    wheels: list[Path] = arguments.wheels
-    if len(wheels) == 1:
-        return _show(_report(machine, wheels[0], arguments, out), arguments.json, out)
-    results = [_audited(machine, wheel, arguments, out) for wheel in wheels]
-    if arguments.json:
-        out.json([document for document, _, _ in results])
-    else:
-        for _, say, _ in results:
-            say(out)
-    codes = [code for _, _, code in results]
-    # A bad wheel (5) outranks one that could not be checked (6).
-    return 5 if 5 in codes else max(codes)
+    machine, python, torch = Machine(environ), arguments.python or "", arguments.torch or ""
+    tell = (lambda line: None) if arguments.json else (lambda line: out.lines([line]))
+    return report_each(
+        arguments.wheels,
+        lambda wheel: audit(machine, wheel, python, torch, arguments.wheels, tell),
+        out,
+        as_json=arguments.json,
+        show=lambda report: out.lines(audit_lines(report)),
+    )
 
 
 def _compare(arguments: argparse.Namespace, out: Terminal) -> int:
@@ -75,31 +67,3 @@ def _compare(arguments: argparse.Namespace, out: Terminal) -> int:
     else:
         out.lines(comparison_lines(comparison))
     return comparison.exit_code
-
-
-def _show(report: AuditReport, as_json: bool, out: Terminal) -> int:
-    if as_json:
-        out.json(report.to_json())
-    else:
-        out.lines(audit_lines(report))
-    return report.exit_code
-
-
-def _report(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> AuditReport:
-    """Audit a wheel. Unless JSON is requested, print the environment that it is checked against."""
-    tell = (lambda line: None) if arguments.json else (lambda line: out.lines([line]))
-    return audit(machine, wheel, arguments.python or "", arguments.torch or "", arguments.wheels, tell)
-
-
-def _audited(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> _Audited:
-    """Audit one of several. A wheel that can't be read does not stop the others."""
-    try:
-        report = _report(machine, wheel, arguments, out)
-    except AttnforgeError as error:
-        caught = error
-        return (
-            {"wheel": wheel.name, **error_document(error)},
-            lambda out: out.error(caught, wheel.name),
-            error.exit_code,
-        )
-    return report.to_json(), lambda out: out.lines(audit_lines(report)), report.exit_code

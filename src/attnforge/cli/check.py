@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from attnforge.check.cases import TOPICS
-from attnforge.cli.show import error_document
+from attnforge.cli.several import report_each
 from attnforge.cli.show_check import check_lines, topic_lines
 from attnforge.cli.terminal import Terminal
-from attnforge.errors import AttnforgeError, RequestError
+from attnforge.errors import RequestError
 from attnforge.model.check import CaseResult, CheckReport
 from attnforge.workflow.checking import TIMEOUT, check, write_check
 from attnforge.workflow.machine import Machine
@@ -67,22 +67,13 @@ def _topics(text: str) -> tuple[str, ...]:
 def run(arguments: argparse.Namespace, environ: Mapping[str, str], out: Terminal) -> int:
     """Check the wheels, one after the other; the exit code is the worst of them."""
     machine = Machine(environ)
-    wheels: list[Path] = arguments.wheels
-    if len(wheels) == 1:
-        report = checked(machine, wheels[0], arguments, out)
-        if arguments.json:
-            out.json(report.to_json())
-        return report.exit_code
-    results = [_told(machine, wheel, arguments, out) for wheel in wheels]
-    if arguments.json:
-        out.json([document for document, _ in results])
-    return worst(code for _, code in results)
-
-
-def worst(codes: Iterable[int]) -> int:
-    """Return the exit code of several wheels. A bad one (5) outranks one that could not be checked (6)."""
-    found = list(codes)
-    return 5 if 5 in found else max(found, default=0)
+    return report_each(
+        arguments.wheels,
+        lambda wheel: checked(machine, wheel, arguments, out),
+        out,
+        as_json=arguments.json,
+        show=lambda report: None,  # it was printed while its cases ran
+    )
 
 
 def checked(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> CheckReport:
@@ -108,17 +99,6 @@ def tell_check(machine: Machine, wheel: Path, out: Terminal, **options: Any) -> 
     topics.flush()
     out.lines(check_lines(report))
     return report
-
-
-def _told(machine: Machine, wheel: Path, arguments: argparse.Namespace, out: Terminal) -> tuple[dict[str, Any], int]:
-    """Check one of several. A wheel that can't be checked does not stop the others."""
-    try:
-        report = checked(machine, wheel, arguments, out)
-    except AttnforgeError as error:
-        if not arguments.json:
-            out.error(error, wheel.name)
-        return {"wheel": wheel.name, **error_document(error)}, error.exit_code
-    return report.to_json(), report.exit_code
 
 
 class _Topics:

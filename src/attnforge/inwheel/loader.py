@@ -38,10 +38,10 @@ def load(name: str, file: str, wheel: str, cuda: str) -> None:
 
 
 class _UnfitError(Exception):
-    """What keeps every module of the wheel from being loaded here: what, why and what mends it."""
+    """What keeps every module of the wheel from being loaded here: what, why, and a hint that fixes it."""
 
-    def __init__(self, what: str, why: str, mend: str) -> None:
-        super().__init__(f"{what}\nwhy: {why}\nmend: {mend}")
+    def __init__(self, what: str, why: str, hint: str) -> None:
+        super().__init__(f"{what}\nwhy: {why}\nhint: {hint}")
 
 
 def _torch_minor(cuda: str, package: Path, leaf: str) -> str:
@@ -75,16 +75,16 @@ def _no_torch(why: str, held: dict[str, list[str]]) -> _UnfitError:
 def _none_fits(minor: str, wheel: str, cuda: str, held: dict[str, list[str]]) -> _UnfitError:
     pairs = "; ".join(f"PyTorch {torch} with Python {', '.join(pythons)}" for torch, pythons in held.items())
     if sys.implementation.name == "cpython" and not sys.abiflags:
-        python, mend = _PYTHON, f"attnforge extend {wheel} --torch {minor} --python {_PYTHON}"
+        python, hint = _PYTHON, f"attnforge extend {wheel} --torch {minor} --python {_PYTHON}"
         if _running_cuda() != cuda:
             # Not every PyTorch of the same CUDA major has a build with the wheel's own minor.
             own = f"attnforge build {wheel.split('-')[0].replace('_', '-')} --torch {minor} --python {_PYTHON}"
-            mend = f"{own}, for a wheel of its own; where PyTorch {minor} has a build with CUDA {cuda}: {mend}"
+            hint = f"{own}, for a wheel of its own; where PyTorch {minor} has a build with CUDA {cuda}: {hint}"
     else:
         # attnforge compiles for no such interpreter.
-        python, mend = f"{_PYTHON} ({EXTENSION_SUFFIXES[0]})", f"run the usual build of CPython {_PYTHON}"
+        python, hint = f"{_PYTHON} ({EXTENSION_SUFFIXES[0]})", f"run the usual build of CPython {_PYTHON}"
     what = f"it has no module for Python {python} with PyTorch {minor}"
-    return _UnfitError(what, f"the wheel has {pairs or 'none'}", mend)
+    return _UnfitError(what, f"the wheel has {pairs or 'none'}", hint)
 
 
 def _running_cuda() -> str:

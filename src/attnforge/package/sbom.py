@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from packaging.utils import canonicalize_name
 
+from attnforge.knowledge.vendored import LIBRARIES, Library
 from attnforge.model.base import digest_of
 from attnforge.model.plan import UNSTATED, BuildPlan, SourcePin
 from attnforge.package.metadata import name_and_version
@@ -23,18 +24,14 @@ from attnforge.package.provenance import as_json
 from attnforge.wheelfile.metadata import fields_of
 
 PLACE = "sboms/attnforge.cdx.json"
-"""Where in dist-info it lies. PEP 770 has the folder; METADATA does not name it."""
-
-# Where packages keep CUTLASS, seen from the folder that is built. FlashAttention 3 is built in hopper/.
-_CUTLASS = ("csrc/cutlass", "../csrc/cutlass", "third_party/cutlass")
-_CUTLASS_VERSION = "include/cutlass/version.h"
+"""Where it is in dist-info. PEP 770 has the folder; METADATA does not name it."""
 
 _SERIALS = uuid.UUID("6f0b3a2e-1f0e-5d83-9c52-0b6ad4a7f2c1")
 
 
 @dataclass(frozen=True, slots=True)
 class Vendored:
-    """A library of another project that lies in the source and is compiled in: ``cutlass 4.0.0``.
+    """A library of another project that is in the source and is compiled in: ``cutlass 4.0.0``.
 
     ``license`` is an SPDX expression.
     """
@@ -45,18 +42,22 @@ class Vendored:
 
 
 def vendored(source: Path) -> tuple[Vendored, ...]:
-    """Return what the source to build has of other projects: CUTLASS, where its header states version and license."""
-    headers = (source / place / _CUTLASS_VERSION for place in _CUTLASS)
+    """Return the known libraries in the source to build whose header states version and license."""
+    return tuple(found for library in LIBRARIES if (found := _find(library, source)))
+
+
+def _find(library: Library, source: Path) -> Vendored | None:
+    headers = (source / folder / library.header for folder in library.folders)
     texts = (header.read_text(encoding="utf-8", errors="replace") for header in headers if header.is_file())
-    return tuple(found for found in map(_cutlass, texts) if found)[:1]
+    return next((found for text in texts if (found := _stated(library, text))), None)
 
 
-def _cutlass(header: str) -> Vendored | None:
-    stated = dict(re.findall(r"(?m)^\s*#\s*define\s+CUTLASS_(MAJOR|MINOR|PATCH)\s+(\d+)\s*$", header))
+def _stated(library: Library, header: str) -> Vendored | None:
+    numbers = dict(re.findall(r"(?m)^\s*#\s*define\s+(\w+)\s+(\d+)\s*$", header))
     license_ = re.search(r"SPDX-License-Identifier:\s*(\S+)", header)
-    if len(stated) < 3 or license_ is None:
+    if license_ is None or not numbers.keys() >= set(library.macros):
         return None
-    return Vendored("cutlass", ".".join(stated[part] for part in ("MAJOR", "MINOR", "PATCH")), license_[1])
+    return Vendored(library.name, ".".join(numbers[macro] for macro in library.macros), license_[1])
 
 
 def bill(

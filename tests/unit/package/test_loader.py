@@ -213,13 +213,13 @@ def test_without_pytorch_it_says_which_it_is_for(site: Site, name: str) -> None:
     assert found["name"] == name
     assert found["path"] == str(site.package(name) / "__init__.py")
     assert "torch is not installed; the wheel is for PyTorch 2.11, 2.13" in found["text"]
-    assert found["text"].endswith("mend: python -m pip install 'torch==2.13.*'")
+    assert found["text"].endswith("hint: python -m pip install 'torch==2.13.*'")
 
 
 def test_the_pytorch_to_install_is_one_that_has_a_module_for_this_python(site: Site) -> None:
     site.module("2.11")
     site.module("2.13", suffix=".cpython-399-x86_64-linux-gnu.so")
-    assert site.refusal()["text"].endswith("mend: python -m pip install 'torch==2.11.*'")
+    assert site.refusal()["text"].endswith("hint: python -m pip install 'torch==2.11.*'")
 
 
 def test_what_pip_left_of_a_torch_is_none(site: Site) -> None:
@@ -251,7 +251,7 @@ def test_another_cuda_major_is_told(site: Site, version: str, cuda: str | None, 
     text = site.refusal()["text"]
     assert "tiny can't be loaded: it needs a PyTorch that is built with CUDA 13.0\n" in text
     assert f"why: {why}\n" in text
-    assert text.endswith("mend: install torch 2.11 or 2.12 in its build for CUDA 13.0")
+    assert text.endswith("hint: install torch 2.11 or 2.12 in its build for CUDA 13.0")
 
 
 def test_another_cuda_minor_is_none(site: Site) -> None:
@@ -280,7 +280,7 @@ def test_where_no_module_fits_it_says_what_there_is_and_how_to_add_one(site: Sit
     assert found["text"] == (
         f"tiny can't be loaded: it has no module for Python {python} with PyTorch 2.9\n"
         f"why: the wheel has PyTorch 2.2 with Python {python}; PyTorch 2.11 with Python 3.9, {python}\n"
-        f"mend: attnforge extend {WHEEL} --torch 2.9 --python {python}"
+        f"hint: attnforge extend {WHEEL} --torch 2.9 --python {python}"
     )
 
 
@@ -288,9 +288,9 @@ def test_a_pytorch_that_may_have_no_build_with_the_wheels_cuda_is_not_sent_to_ex
     python = about()[0]
     site.torch("2.9.1+cu132", "13.2")
     site.module("2.11")
-    mend = site.refusal()["text"].partition("mend: ")[2]
-    assert mend.startswith(f"attnforge build {WHEEL.split('-')[0].replace('_', '-')} --torch 2.9 --python {python}")
-    assert f"where PyTorch 2.9 has a build with CUDA 13.0: attnforge extend {WHEEL}" in mend
+    hint = site.refusal()["text"].partition("hint: ")[2]
+    assert hint.startswith(f"attnforge build {WHEEL.split('-')[0].replace('_', '-')} --torch 2.9 --python {python}")
+    assert f"where PyTorch 2.9 has a build with CUDA 13.0: attnforge extend {WHEEL}" in hint
 
 
 def test_an_interpreter_without_a_global_lock_takes_no_module_of_one_with_it(site: Site) -> None:
