@@ -16,7 +16,7 @@ PROGRESS_SECONDS = 1.0
 class Ticker:
     """A thread that plans again and reports progress, once a second while there are jobs.
 
-    It has no lock: the countdown is used by its thread only, and queue and reporter have theirs.
+    It has no lock: the countdown is used by its thread only, and the queue's state is read under the queue's lock.
     """
 
     def __init__(self, queue: Queue, reporter: Reporter, memory: Sampler) -> None:
@@ -46,8 +46,10 @@ class Ticker:
         self._queue.refresh()
         if self._countdown.is_due and (left := self._queue.trials()):
             self._countdown.simulate(left, self._queue.scheduler.other_bytes)
-        if self._queue.tasks:
-            self._reporter.emit(self._progress())
+        with self._queue.changed:
+            progress = self._progress() if self._queue.tasks else None
+        if progress is not None:
+            self._reporter.emit(progress)
 
     def _progress(self) -> Progress:
         return Progress(

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import cast
 
+import pytest
 from build_fakes import GB, Costs, Programs, call, unit, whole, works
 
 from attnforge.compile.run.progress import Ticker
@@ -15,6 +16,7 @@ from attnforge.compile.run.reporter import Reporter
 from attnforge.compile.run.sampler import Sampler
 from attnforge.compile.seat.server import FirstError
 from attnforge.model.events import Event, Progress
+from attnforge.schedule.scheduler import Scheduler
 
 
 def test_progress_is_reported_while_there_are_jobs(tmp_path: Path) -> None:
@@ -37,6 +39,32 @@ def test_progress_is_reported_while_there_are_jobs(tmp_path: Path) -> None:
     assert (progress.done, progress.total, progress.used_bytes) == (0, 2, 5)
     assert (progress.reserved_bytes, progress.budget_bytes) == (GB, 10 * GB)
     assert 1.0 < progress.remaining_seconds <= 2.0
+
+
+def test_what_is_reserved_is_read_under_the_queues_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    free: list[bool] = []
+
+    def try_lock() -> None:
+        free.append(queue.changed.acquire(blocking=False))
+        if free[-1]:
+            queue.changed.release()
+
+    def reserved(scheduler: Scheduler) -> int:
+        if scheduler is queue.scheduler:  # others are simulated
+            other = threading.Thread(target=try_lock)
+            other.start()
+            other.join()
+        return GB
+
+    end = threading.Event()
+    queue = Queue(1, 10 * GB, Costs(), FirstError(), lambda task: end.wait(20))
+    batch = call(unit(tmp_path))
+    queue.begin(batch, works(batch, tmp_path), [whole(work) for work in works(batch, tmp_path)])
+    monkeypatch.setattr(Scheduler, "reserved_bytes", property(reserved))
+    Ticker(queue, Reporter(print, io.StringIO()), cast(Sampler, Programs())).tick()
+    end.set()
+    queue.join()
+    assert free and not any(free)
 
 
 def test_the_thread_ends_when_it_is_closed() -> None:
