@@ -24,18 +24,22 @@ _MOST_AT_ONCE = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: its name as users write it (``head-dims``), the field of Request it sets, how its value is read.
+    """One option: its name as users write it (``head-dims``), and how its value is read.
 
     A flag takes no value on the command line, so it has no ``metavar``. ``default`` says in words what happens where
     the option is not given; "" where nothing does.
     """
 
     name: str
-    field: str
     kind: Kind
     metavar: str
     help: str
     default: str = ""
+
+    @property
+    def field(self) -> str:
+        """The field of Request that it sets."""
+        return "gpus" if self.name == "gpu" else self.name.replace("-", "_")
 
     @property
     def described(self) -> str:
@@ -166,14 +170,12 @@ _READERS: dict[Kind, Any] = {
 OPTIONS = (
     Option(
         "gpu",
-        "gpus",
         "list",
         "NAMES",
         "GPUs of the target: names (L40S,H100), compute capabilities (8.9, sm_89, 90a) or native",
         default="the GPUs of this machine",
     ),
     Option(
-        "python",
         "python",
         "text",
         "X.Y",
@@ -182,16 +184,14 @@ OPTIONS = (
     ),
     Option(
         "torch",
-        "torch",
         "text",
         "VERSION",
         "PyTorch: 2.11.0, 2.11 for its newest patch, 2.11.0+cu128 for a CUDA, or `installed`, the one in "
         "the active environment",
         default="`installed` if an active environment has a PyTorch with CUDA, else a proven version",
     ),
-    Option("env", "env", "text", "PATH", "build for the PyTorch in this environment: a folder or an interpreter"),
+    Option("env", "text", "PATH", "build for the PyTorch in this environment: a folder or an interpreter"),
     Option(
-        "cuda",
         "cuda",
         "text",
         "X.Y",
@@ -200,25 +200,22 @@ OPTIONS = (
     ),
     Option(
         "universal",
-        "universal",
         "flag",
         "",
         "one wheel for several PyTorch and Python versions: --torch 2.11,2.12 and --python 3.10-3.13",
     ),
-    Option("target", "target", "text", "NAME", "a named target: `attnforge packages --targets` lists them"),
+    Option("target", "text", "NAME", "a named target: `attnforge packages --targets` lists them"),
     Option(
-        "profile",
         "profile",
         "text",
         "NAME",
         "full, inference (no backward, no dropout) or diffusion (forward only)",
         default="full",
     ),
-    Option("head-dims", "head_dims", "numbers", "LIST", "keep only kernels for these head dimensions: 64,128"),
-    Option("dtypes", "dtypes", "list", "LIST", "keep only kernels for these dtypes: fp16,bf16"),
-    Option("without", "without", "list", "LIST", "leave out features: alibi,softcap,local,dropout,backward,split"),
+    Option("head-dims", "numbers", "LIST", "keep only kernels for these head dimensions: 64,128"),
+    Option("dtypes", "list", "LIST", "keep only kernels for these dtypes: fp16,bf16"),
+    Option("without", "list", "LIST", "leave out features: alibi,softcap,local,dropout,backward,split"),
     Option(
-        "source",
         "source",
         "text",
         "WHERE",
@@ -226,25 +223,16 @@ OPTIONS = (
     ),
     Option(
         "toolchain",
-        "toolchain",
         "text",
         "WHERE",
         "system (nvcc of this machine), pypi (from the package index) or nvidia (from NVIDIA); nvidia==12.8.1 for a "
         "release",
         default="system if its CUDA is exactly the target's, else the first of the others that has it",
     ),
-    Option("cuda-mirror", "cuda_mirror", "text", "URL", "URL or folder to fetch NVIDIA's CUDA archives from"),
-    Option("label", "label", "text", "LABEL", "local version label of the wheel, or none for upstream's own name"),
+    Option("cuda-mirror", "text", "URL", "URL or folder to fetch NVIDIA's CUDA archives from"),
+    Option("label", "text", "LABEL", "local version label of the wheel, or none for upstream's own name"),
+    Option("jobs", "number", "N", "run at most N compiles at once", default="the processors that this process may use"),
     Option(
-        "jobs",
-        "jobs",
-        "number",
-        "N",
-        "run at most N compiles at once",
-        default="the processors that this process may use",
-    ),
-    Option(
-        "memory",
         "memory",
         "bytes",
         "SIZE",
@@ -253,30 +241,18 @@ OPTIONS = (
     ),
     Option(
         "groups",
-        "groups",
         "text",
         "N",
         "merge units for N compiles at once, or none",
         default="auto, from the processors and memory of this machine",
     ),
     Option(
-        "no-share-ptx",
-        "no_share_ptx",
-        "flag",
-        "",
-        "run cicc once for each architecture, even where two are proven to share their PTX",
+        "no-share-ptx", "flag", "", "run cicc once for each architecture, even where two are proven to share their PTX"
     ),
-    Option("no-parts", "no_parts", "flag", "", "never split a unit's kernels over several compiles"),
-    Option(
-        "store",
-        "store",
-        "text",
-        "URL",
-        "share compile results: s3://, gs://, azblob://, redis://, webdavs:// or file://",
-    ),
+    Option("no-parts", "flag", "", "never split a unit's kernels over several compiles"),
+    Option("store", "text", "URL", "share compile results: s3://, gs://, azblob://, redis://, webdavs:// or file://"),
     Option(
         "cache-limit",
-        "cache_limit",
         "bytes",
         "SIZE",
         "keep up to this size of compile results on this machine; the least recently used go first",

@@ -114,7 +114,7 @@ def test_every_generated_table_is_on_a_page() -> None:
     assert named == runpy.run_path(str(DOCS / "generate.py"))["BLOCKS"].keys()
 
 
-@pytest.mark.parametrize("path", [path for path in PAGES if path.stem != "architecture"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_no_line_is_wider_than_120_columns(path: Path) -> None:
     """Except code that can't be wrapped, and links."""
     text = re.sub(r"^```.*?^```$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -175,6 +175,12 @@ def test_files_that_are_named_exist(path: Path) -> None:
 
 
 # --- architecture.md
+
+
+def test_modules_that_are_named_exist() -> None:
+    named = set(re.findall(r"`(\w+/[\w/]+\.(?:py|toml))`", page("architecture")))
+    assert named
+    assert {name for name in named if not ((SOURCE / name).exists() or (ROOT / name).exists())} == set()
 
 
 def test_every_part_has_its_row() -> None:
