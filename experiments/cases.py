@@ -13,7 +13,7 @@ from attnforge import Machine, Planned, Request, plan
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.provision.source import fetch_sdist
 from attnforge.provision.toolchain import Toolchain
-from attnforge.workflow.toolchains import host_compiler_of, provide_pinned
+from attnforge.workflow.inputs import host_compiler_of, provide_pinned
 
 PACKAGE = "flash-attn==2.8.3"
 

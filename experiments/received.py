@@ -23,10 +23,8 @@ from attnforge.compile.nvcc.hostcompiler import host_compiler
 from attnforge.compile.seat.server import FirstError, Say, Server, write_seat
 from attnforge.model.graph import CompileGraph, Language, Unit
 from attnforge.provision.store import locked, provide
-from attnforge.workflow.inputs import Inputs
-from attnforge.workflow.layout import lay_out_source
-from attnforge.workflow.requirements import requirements_of
-from attnforge.workflow.toolchains import host_compiler_of, provide_pinned
+from attnforge.workflow.inputs import Inputs, host_compiler_of, provide_pinned
+from attnforge.workflow.layout import lay_out_source, requirements_of
 from attnforge.workflow.upstream import build_wheel
 from attnforge.workflow.variables import upstream_environment
 from measure import command, say
@@ -50,7 +48,7 @@ def inputs_of(machine: Machine, planned: Planned, room: Path) -> Inputs:
     entry = room / "sources" / _digest(plan.package, plan.version, pinned)
 
     def lay_out(folder: Path) -> dict[str, Any]:
-        return {"source": str(lay_out_source(machine, plan, planned.located, folder / "tree", say))}
+        return {"source": str(lay_out_source(machine, planned.located, folder / "tree", say))}
 
     source = Path(provide(entry, lay_out)["source"])
     needed = requirements_of(plan, planned.located, source)

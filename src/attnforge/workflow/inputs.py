@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from attnforge import process
+from attnforge.model.events import Observer, ignore
 from attnforge.model.host import HostCompiler
+from attnforge.model.plan import ToolchainPin
 from attnforge.provision.cxxruntime import shared_runtime
 from attnforge.provision.driver import provide_driver_stub
 from attnforge.provision.environment import BuildEnvironment
-from attnforge.provision.toolchain import Toolchain
+from attnforge.provision.redist import provide_release
+from attnforge.provision.toolchain import Toolchain, provide_toolchain
 from attnforge.workflow.machine import Machine
 
 
@@ -50,3 +53,20 @@ def link_folder(machine: Machine, inputs: Inputs, generated: Path) -> tuple[Path
     folder, compiler = generated / "stubs", inputs.compiler.path
     provide_driver_stub(inputs.toolchain.home, compiler, folder, machine.runner, environ)
     return folder, shared_runtime(compiler, folder, machine.runner, environ)
+
+
+def provide_pinned(
+    machine: Machine, pin: ToolchainPin, compiler: HostCompiler, mirror: str = "", observe: Observer = ignore
+) -> Toolchain:
+    """Return the toolchain that a plan pins; NVIDIA's archives come from ``mirror``, "" for NVIDIA's own server."""
+    assert pin.origin != "none"
+    if pin.origin == "nvidia":
+        return provide_release(pin, mirror, machine.folders, machine.uv, compiler.path, observe)
+    homes = [toolkit.home for toolkit in machine.host.toolkits if toolkit.nvcc == pin.nvcc and not toolkit.lacks]
+    home = homes[0] if homes else ""
+    return provide_toolchain(pin.cuda, pin.origin, home, machine.folders, machine.uv, compiler.path)
+
+
+def host_compiler_of(machine: Machine, pin: ToolchainPin) -> HostCompiler:
+    """Return the host compiler that a plan pins with its toolchain."""
+    return next(found for found in machine.host.compilers if f"{found.name} {found.version}" == pin.host_compiler)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any, Protocol, TypeVar
+from typing import IO, Any, TypeVar
 
 from attnforge.model.events import Message, Observer
 from attnforge.model.host import Installed
@@ -15,7 +15,9 @@ from attnforge.model.recipe import Recipe
 from attnforge.model.request import Request
 from attnforge.model.universal import Pair
 from attnforge.resolve.estimate import memory_budget
+from attnforge.workflow.extension import Extension
 from attnforge.workflow.machine import Machine
+from attnforge.workflow.planning import Planned
 from attnforge.workflow.sources.kinds import Located
 
 T = TypeVar("T")
@@ -38,28 +40,8 @@ class Limits:
         return Limits(max(1, self.slots // by), self.budget_bytes // by)
 
 
-class Order(Protocol):
-    """What is to be made: a planned build, or an extension of a wheel."""
-
-    @property
-    def plan(self) -> BuildPlan:
-        """The plan of the wheel."""
-        ...
-
-    @property
-    def located(self) -> Located:
-        """The package and its source."""
-        ...
-
-    @property
-    def request(self) -> Request:
-        """What the user asked for."""
-        ...
-
-    @property
-    def installed(self) -> Installed | None:
-        """The environment whose PyTorch is compiled against."""
-        ...
+Order = Planned | Extension
+"""What is to be made: a planned build, or an extension of a wheel."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,17 +7,14 @@ from functools import partial
 
 from attnforge.compile.reuse.cache import StepCache
 from attnforge.model.plan import BuildPlan
-from attnforge.provision.environment import BuildEnvironment
-from attnforge.workflow.artifacts import Compiled, CompiledBefore, PureWheel, SourceTree
+from attnforge.workflow.artifacts import Compiled, CompiledBefore, SourceTree
 from attnforge.workflow.compiling import compile_upstream, temporary_folder
 from attnforge.workflow.job import Context, Job
 from attnforge.workflow.layout import lay_out_source
 from attnforge.workflow.packed import compiled_files, refuse_packed, refuse_pure
 from attnforge.workflow.providing import inputs_of
-from attnforge.workflow.pure import build_pure
 from attnforge.workflow.rehearsing import Rehearsing, check_rehearsed
 from attnforge.workflow.space import check_space, needs_of
-from attnforge.workflow.variables import stated_version
 
 
 def check_free_space(job: Job) -> None:
@@ -44,7 +41,7 @@ def compile_kernels(context: Context) -> Compiled:
     rehearsing = Rehearsing(
         folder=source,
         check=partial(check_rehearsed, plan=plan, recipe=job.recipe, inputs=inputs, folder=job.folder, warn=job.warn),
-        lay_out=partial(lay_out_source, job.machine, job.plan, job.located, source, _ignore),
+        lay_out=partial(lay_out_source, job.machine, job.located, source, _ignore),
         trusted=bool(job.recipe.releases),
     )
     return compile_upstream(replace(job, plan=plan), inputs, context.of(StepCache), rehearsing=rehearsing)
@@ -64,14 +61,6 @@ def check_origin(context: Context) -> None:
     if not job.recipe.outside:
         refuse_packed(compiled.wheel, context.of(CompiledBefore).files)
         refuse_pure(compiled.wheel, job.plan.package)
-
-
-def build_without_compiler(context: Context) -> PureWheel:
-    """Run upstream's build of a pure Python package."""
-    job = context.job
-    settings = {**dict(job.plan.settings), **stated_version(job.plan)}
-    source, environment = context.of(SourceTree).folder, context.of(BuildEnvironment)
-    return PureWheel(build_pure(source, environment, settings, job.machine.environ, job.folder, job.log))
 
 
 def _ignore(_: str) -> None:

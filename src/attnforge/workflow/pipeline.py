@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 from attnforge.model.audit import AuditReport
 from attnforge.model.plan import BuildPlan
-from attnforge.workflow import finishing, making, packing, providing, verdict
+from attnforge.workflow import finishing, making, packing, providing, pure, verdict
 from attnforge.workflow.artifacts import Packed
 from attnforge.workflow.job import Context
 from attnforge.workflow.results import Built, opened_cache
@@ -40,7 +40,7 @@ ENVIRONMENTS = Stage("environments", linking.prepare_pairs, lambda so_far: f"of 
 SPACE = Stage("space", making.check_space_left)
 COMPILED_BEFORE = Stage("compiled before", making.find_compiled)
 COMPILE = Stage("compile", making.compile_kernels, lambda so_far: so_far.job.plan.package)
-COMPILE_PURE = Stage("compile", making.build_without_compiler, lambda _: "nothing: pure Python")
+COMPILE_PURE = Stage("compile", pure.build_pure, lambda _: "nothing: pure Python")
 ORIGIN = Stage("origin", making.check_origin)
 
 LIBRARY = Stage("library", library.link_first, lambda _: "the kernels")

@@ -8,19 +8,17 @@ from attnforge.provision.environment import BuildEnvironment
 from attnforge.provision.toolchain import Toolchain
 from attnforge.resolve.advice import check_source
 from attnforge.workflow.artifacts import Packed, SourceTree
-from attnforge.workflow.inputs import Inputs
+from attnforge.workflow.inputs import Inputs, host_compiler_of, provide_pinned
 from attnforge.workflow.job import Context
-from attnforge.workflow.layout import builder_of, lay_out_source, text_of
+from attnforge.workflow.layout import builder_of, lay_out_source, requirements_of, text_of
 from attnforge.workflow.outside import outside_warning
 from attnforge.workflow.pairs import PairEnvironments
-from attnforge.workflow.requirements import requirements_of
-from attnforge.workflow.toolchains import host_compiler_of, provide_pinned
 
 
 def provide_source(context: Context) -> SourceTree:
     """Lay the source out. BuildError where it is not what was planned."""
     job = context.job
-    return SourceTree(lay_out_source(job.machine, job.plan, job.located, job.folder / "source", job.warn))
+    return SourceTree(lay_out_source(job.machine, job.located, job.folder / "source", job.warn))
 
 
 def warn_of_source(context: Context) -> None:

@@ -18,9 +18,9 @@ from attnforge.recipes.catalogue import UNKNOWN_REQUIREMENTS
 from attnforge.workflow import machine as machines
 from attnforge.workflow import planning
 from attnforge.workflow.building import build
+from attnforge.workflow.layout import without_conflicts
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.planning import plan
-from attnforge.workflow.requirements import without_conflicts
 from attnforge.workflow.sources import index
 from attnforge.workflow.sources.inspection import Inspected
 

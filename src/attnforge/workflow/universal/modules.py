@@ -128,7 +128,7 @@ class _PairWork:
 
     def _make(self, pair: Pair, job: Job) -> Made:
         context, parts = self.context, self.context.of(Parts)
-        source = lay_out_source(job.machine, job.plan, job.located, job.folder / "source", _ignore)
+        source = lay_out_source(job.machine, job.located, job.folder / "source", _ignore)
         inputs = inputs_with(context, source, context.of(PairEnvironments).of(pair))
         left = [str(source / one) for module in parts.universal.modules for one in module.shared]
         compiled = compile_upstream(
