@@ -79,7 +79,7 @@ def test_a_build_that_is_ended_leaves_nothing_behind_and_resumes(
     out, err = process.communicate(timeout=30)
     assert process.returncode == code, err
     is_told = how != signal.SIGKILL
-    assert ("run the same command again: what was finished is kept" in err) == is_told
+    assert ("run the same command again: finished objects are kept" in err) == is_told
     assert ("compile: total.cu stopped after" in out) == is_told
     assert "FAILED" not in out
     wait_until(lambda: forge.processes() == [], 20)
