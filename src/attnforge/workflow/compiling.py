@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from attnforge.compile.reuse.reuse import Reuse
 from attnforge.compile.reuse.shared import Sharing
 from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.engine import Engine, Watch
+from attnforge.model.graph import Pass
 from attnforge.provision.gpus import WITHOUT_NINJA
 from attnforge.resolve.predictions import priors
 from attnforge.workflow.answers import answered, other_layout
@@ -57,23 +58,29 @@ def compile_upstream(
     given = answered(job.machine, job.plan, job.recipe, inputs, job.generated)
     if answers is not None and given != frozenset(answers):
         raise other_layout(job.plan, job.recipe)
+    passes = passes_of(job.plan, job.recipe, inputs, job.generated, given, left)
+    with _engine(job, inputs, cache, passes, watch) as engine:
+        started(engine)
+        run = partial(_run, job, inputs, _environment(job, inputs, engine), engine)
+        wheel = build_rehearsed(engine, inputs.source, run, rehearsing, job.observe) if rehearsing else run()
+        return Compiled(wheel, engine.summary, engine.products, given)
+
+
+def _engine(job: Job, inputs: Inputs, cache: StepCache, passes: Sequence[Pass], watch: Watch | None) -> Engine:
+    """Return the engine that compiles for upstream's build."""
     prefixes = Prefixes(named_folders(inputs, job.generated))
-    with Engine(
+    return Engine(
         folder=job.folder,
         slots=job.limits.slots,
         budget_bytes=job.limits.budget_bytes,
-        passes=passes_of(job.plan, job.recipe, inputs, job.generated, given, left),
+        passes=passes,
         costs=CostModel(job.machine.folders.costs, priors(job.plan, job.recipe)),
         observe=job.observe,
         log=job.log,
         temporary=temporary_folder(job.machine),
         reuse=Reuse(cache, prefixes, Sharing(proofs_of(job.plan)), whole=watch is None),
         watch=watch,
-    ) as engine:
-        started(engine)
-        run = partial(_run, job, inputs, _environment(job, inputs, engine), engine)
-        wheel = build_rehearsed(engine, inputs.source, run, rehearsing, job.observe) if rehearsing else run()
-        return Compiled(wheel, engine.summary, engine.products, given)
+    )
 
 
 def _environment(job: Job, inputs: Inputs, engine: Engine) -> dict[str, str]:

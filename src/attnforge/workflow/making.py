@@ -36,15 +36,15 @@ def find_compiled(context: Context) -> CompiledBefore:
 
 def compile_kernels(context: Context) -> Compiled:
     """Run upstream's build: of a universal wheel for its first pair, whose kernels serve all pairs."""
-    job, inputs = context.job, inputs_of(context)
-    plan, source = first_plan(job.plan), job.folder / "source"
+    inputs, source = inputs_of(context), context.job.folder / "source"
+    job = replace(context.job, plan=first_plan(context.job.plan))
     rehearsing = Rehearsing(
         folder=source,
-        check=partial(check_rehearsed, plan=plan, recipe=job.recipe, inputs=inputs, folder=job.folder, warn=job.warn),
+        check=partial(check_rehearsed, job=job, inputs=inputs),
         lay_out=partial(lay_out_source, job.machine, job.located, source, _ignore),
         trusted=bool(job.recipe.releases),
     )
-    return compile_upstream(replace(job, plan=plan), inputs, context.of(StepCache), rehearsing=rehearsing)
+    return compile_upstream(job, inputs, context.of(StepCache), rehearsing=rehearsing)
 
 
 def first_plan(plan: BuildPlan) -> BuildPlan:

@@ -22,12 +22,12 @@ from attnforge.compile.run.engine import Engine
 from attnforge.errors import BuildError, WheelError
 from attnforge.model.events import Message, Observer, Rehearsed
 from attnforge.model.finding import Severity
-from attnforge.model.plan import UNSTATED, BuildPlan
-from attnforge.model.recipe import Recipe
+from attnforge.model.plan import UNSTATED
 from attnforge.package.sbom import vendored
 from attnforge.package.wheel import package_wheel
 from attnforge.version import BUILDER
 from attnforge.workflow.inputs import Inputs
+from attnforge.workflow.job import Job
 from attnforge.workflow.verdict import bad_wheel, expected_of
 
 
@@ -128,26 +128,25 @@ _CONCLUSIVE = {
 }  # fmt: skip
 
 
-def check_rehearsed(
-    wheel: Path, plan: BuildPlan, recipe: Recipe, inputs: Inputs, folder: Path, warn: Callable[[str], None]
-) -> None:
+def check_rehearsed(wheel: Path, job: Job, inputs: Inputs) -> None:
     """Pack and audit upstream's wheel as it will be, as far as its kernels don't matter.
 
-    What is made, in ``folder``, is removed. Another name than the plan's is a warning: it may be as good. BuildError
-    where the wheel is not what was planned, WheelError where it is bad.
+    What is made, in the job's folder, is removed. Another name than the plan's is a warning: it may be as good.
+    BuildError where the wheel is not what was planned, WheelError where it is bad.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="rehearsal-", dir=folder) as place:
+    plan = job.plan
+    job.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rehearsal-", dir=job.folder) as place:
         made = package_wheel(wheel, Path(place), plan, BUILDER, vendored(inputs.source))
         # The plan of a universal wheel says what all pairs have together, which upstream's wheel of one has not.
-        expected = None if plan.is_universal else expected_of(plan, recipe)
+        expected = None if plan.is_universal else expected_of(plan, job.recipe)
         site, libraries = inputs.environment.site_packages, inputs.environment.libraries
-        report = audit_wheel(made, torch_site=site, libraries=libraries, recipe=recipe, expected=expected)
+        report = audit_wheel(made, torch_site=site, libraries=libraries, recipe=job.recipe, expected=expected)
         wrong = tuple(one for one in report.findings if one.severity is Severity.ERROR and one.code in _CONCLUSIVE)
         if wrong:
             raise bad_wheel(report.model_copy(update={"findings": wrong}))
         if plan.wheel not in ("", made.name) and plan.version != UNSTATED:
-            warn(f"the wheel's name will be {made.name}, and the plan says {plan.wheel}")
+            job.warn(f"the wheel's name will be {made.name}, and the plan says {plan.wheel}")
 
 
 # --- upstream's folder, between the two runs
