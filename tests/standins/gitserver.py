@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from standins.loopback import served
+from standins.loopback import Handler, served
 
 IDENTITY = {f"GIT_{who}_{what}": "a@b" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 DATES = {f"GIT_{who}_DATE": "2025-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}
@@ -58,11 +57,7 @@ class Server:
         return f'[url "{self.url}/"]\n\tinsteadOf = {address}\n'
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, server: Server, *arguments: object) -> None:
-        self.told = server
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
+class _Handler(Handler[Server]):
     def do_GET(self) -> None:
         self._answer(b"")
 
@@ -101,9 +96,6 @@ class _Handler(BaseHTTPRequestHandler):
             "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
             "REMOTE_ADDR": "127.0.0.1",
         }
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from standins.loopback import served
+from standins.loopback import Handler, served
 
 
 @dataclass
@@ -55,37 +54,33 @@ class Index:
             return wheel.read(path)
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, index: Index, *arguments: object) -> None:
-        self.index = index
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
+class _Handler(Handler[Index]):
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
         kind, _, name = self.path.strip("/").partition("/")
-        if kind == "files" and name in self.index.files:
-            while name in self.index.held:
-                self.index.asked.set()
+        if kind == "files" and name in self.told.files:
+            while name in self.told.held:
+                self.told.asked.set()
                 time.sleep(0.02)
-            self._send(self.index.files[name].read_bytes())
-        elif kind == "files" and self.index.metadata and name.removesuffix(".metadata") in self.index.files:
-            self._answer("text/plain", self.index.metadata_of(name.removesuffix(".metadata")))
-        elif kind == "simple" and self.index.page(name):
-            self._answer("text/html", self.index.page(name).encode())
+            self._send(self.told.files[name].read_bytes())
+        elif kind == "files" and self.told.metadata and name.removesuffix(".metadata") in self.told.files:
+            self._answer("text/plain", self.told.metadata_of(name.removesuffix(".metadata")))
+        elif kind == "simple" and self.told.page(name):
+            self._answer("text/html", self.told.page(name).encode())
         else:
             self.send_error(404)
 
     def _send(self, data: bytes) -> None:
         """Send a file, or the part of it that is asked for."""
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range") or "")
-        if asked is None or not self.index.ranges:
-            self.index.sent += len(data)
+        if asked is None or not self.told.ranges:
+            self.told.sent += len(data)
             self._answer("application/octet-stream", data)
             return
         part = data[int(asked[1]) : int(asked[2]) + 1]
-        self.index.sent += len(part)
+        self.told.sent += len(part)
         told = f"bytes {asked[1]}-{int(asked[1]) + len(part) - 1}/{len(data)}"
         self._answer("application/octet-stream", part, {"Content-Range": told})
 
@@ -99,9 +94,6 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             with suppress(ConnectionError):  # who asked may have been ended
                 self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @contextmanager

@@ -16,10 +16,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from standins.loopback import served
+from standins.loopback import Handler, served
 
 PLATFORM = "linux-x86_64"
 RELEASE = "12.4.99"
@@ -138,11 +137,7 @@ class Server:
         return found
 
 
-class _Handler(BaseHTTPRequestHandler):
-    def __init__(self, server: Server, *arguments: object) -> None:
-        self.told = server
-        super().__init__(*arguments)  # type: ignore[arg-type]
-
+class _Handler(Handler[Server]):
     def do_GET(self) -> None:
         wanted = self.headers.get("Range", "")
         self.told.asked.append((self.path, wanted))
@@ -166,9 +161,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(fault.stall)
         self.close_connection = True
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 @contextmanager

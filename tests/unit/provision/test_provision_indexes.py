@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import socket
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from attnforge.errors import HostError, RequestError
 from attnforge.files import file_sha256
 from attnforge.provision.indexes import IndexSettings, SdistRelease, local_path, offered
+from standins.loopback import Handler, served
 
 HASH = "ab" * 32
 
@@ -114,23 +114,14 @@ def test_a_refused_connection_is_the_environments_fault() -> None:
 
 @contextmanager
 def server(status: int) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
+    class Answers(Handler[None]):
         def do_GET(self) -> None:
             self.send_response(status)
             self.send_header("Content-Type", "text/html")
             self.end_headers()
 
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://user:secret@127.0.0.1:{running.server_port}/simple"
-        finally:
-            running.shutdown()
-            thread.join()
+    with served(partial(Answers, None)) as url:
+        yield f"{url.replace('://', '://user:secret@')}/simple"
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from attnforge.paths import Folders
 from attnforge.provision.indexes import IndexSettings, SdistRelease
 from attnforge.provision.source import fetch_sdist, open_local
 from attnforge.provision.trees import tree_sha256
+from standins.loopback import Handler, served
 
 CONTENT = b"an archive"
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -115,7 +115,7 @@ def server(*statuses: int) -> Iterator[tuple[str, list[str]]]:
     answers = list(statuses)
     asked: list[str] = []
 
-    class Handler(BaseHTTPRequestHandler):
+    class Answers(Handler[None]):
         def do_GET(self) -> None:
             asked.append(self.headers.get("Accept-Encoding", ""))
             status = answers.pop(0)
@@ -124,17 +124,8 @@ def server(*statuses: int) -> Iterator[tuple[str, list[str]]]:
             self.end_headers()
             self.wfile.write(CONTENT if status == 200 else CONTENT[:3])
 
-        def log_message(self, format: str, *args: object) -> None:
-            return
-
-    with HTTPServer(("127.0.0.1", 0), Handler) as running:
-        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{running.server_port}/thing-1.0.tar.gz", asked
-        finally:
-            running.shutdown()
-            thread.join()
+    with served(partial(Answers, None)) as url:
+        yield f"{url}/thing-1.0.tar.gz", asked
 
 
 def test_a_broken_connection_is_tried_again(folders: Folders) -> None:

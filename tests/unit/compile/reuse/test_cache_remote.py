@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import base64
 import builtins
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from cache_stores import MemoryRemote, failing, hanging
 from attnforge.compile.reuse.cache import Remote, StepCache, check_remote, open_remote
 from attnforge.compile.reuse.cache.remote import FolderRemote, OpenDalRemote, StoreError, summary
 from attnforge.errors import HostError, RequestError
+from standins.loopback import served
 
 
 @dataclass
@@ -57,7 +57,7 @@ def handler(dav: WebDav) -> type[BaseHTTPRequestHandler]:
             else:
                 self.answer(*getattr(self, self.command.lower())(body))
 
-        do_GET = do_PUT = do_DELETE = do_MKCOL = do_PROPFIND = handle_one  # noqa: N815 - http.server's names
+        do_GET = do_PUT = do_DELETE = do_MKCOL = do_PROPFIND = handle_one
 
         def get(self, body: bytes) -> tuple[int, bytes]:
             return (200, dav.files[self.path]) if self.path in dav.files else (404, b"")
@@ -100,15 +100,9 @@ def handler(dav: WebDav) -> type[BaseHTTPRequestHandler]:
 def webdav(monkeypatch: pytest.MonkeyPatch) -> Iterator[WebDav]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")  # OpenDAL heeds the proxy of the machine
     dav = WebDav()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(dav))
-    server.daemon_threads = True
-    dav.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield dav
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(handler(dav)) as url:
+        dav.port = int(url.rpartition(":")[2])
+        yield dav
 
 
 AWS = {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "hunter2"}
