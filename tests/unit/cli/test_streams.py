@@ -74,10 +74,13 @@ def test_what_the_system_refuses_is_said_in_its_words() -> None:
 @pytest.mark.parametrize(
     ("raised", "code"), [(OSError(24, "Too many open files"), 3), (MemoryError(), 3), (OSError("?"), 1)]
 )
-def test_which_errors_are_the_systems(monkeypatch: pytest.MonkeyPatch, raised: Exception, code: int) -> None:
+def test_which_errors_are_the_systems(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, raised: Exception, code: int
+) -> None:
     def fail(*_: object) -> int:
         raise raised
 
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # the report of a crash goes there
     monkeypatch.setattr(program, "_dispatch", fail)
     assert program.main(["plan"], {}, io.StringIO(), io.StringIO()) == code
 
