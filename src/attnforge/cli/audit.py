@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Mapping
 from pathlib import Path
 
+from attnforge.cli.requests import add_environment_options
 from attnforge.cli.several import report_each
 from attnforge.cli.show import audit_lines, comparison_lines
 from attnforge.cli.terminal import Terminal
@@ -17,19 +18,7 @@ from attnforge.workflow.machine import Machine
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("wheels", nargs="+", metavar="WHEEL", type=Path)
-    parser.add_argument(
-        "--python",
-        "--env",
-        metavar="PATH",
-        help="interpreter or environment whose PyTorch the wheels are checked against (default: the active "
-        "environment, for wheels built for its PyTorch)",
-    )
-    parser.add_argument(
-        "--torch",
-        metavar="VERSION",
-        help="PyTorch to check the wheels against, installed into the cache if needed; or `installed`, the one in the "
-        "active environment",
-    )
+    add_environment_options(parser, "check against this PyTorch, installed into the cache if needed")
     parser.add_argument("--compare", action="store_true", help="only compare the machine code of two wheels")
     parser.add_argument("--json", action="store_true", help="print reports as JSON; an array for several wheels")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from attnforge.bench.work import GRIDS
 from attnforge.cli.figures import show
+from attnforge.cli.requests import add_environment_options
 from attnforge.cli.terminal import Terminal
 from attnforge.errors import RequestError
 from attnforge.model.benchmark import BenchReport
@@ -36,18 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"{', '.join(GRIDS)}, or shapes by name; several with commas (default: quick)",
     )
     parser.add_argument("--dtype", default="bf16", choices=("bf16", "fp16"), help="dtype of the inputs (default: bf16)")
-    parser.add_argument(
-        "--python",
-        "--env",
-        metavar="PATH",
-        help="interpreter or environment with PyTorch; nothing is installed there (default: the active environment, "
-        "for wheels built for its PyTorch)",
-    )
-    parser.add_argument(
-        "--torch",
-        metavar="VERSION",
-        help="PyTorch of the environments that are created otherwise; or `installed`, the active environment's",
-    )
+    add_environment_options(parser, "create environments with this PyTorch")
     parser.add_argument(
         "--rounds", type=int, default=0, metavar="N", help="rounds for each side (default: 7, or 15 with --against)"
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from attnforge.check.cases import TOPICS
+from attnforge.cli.requests import add_environment_options
 from attnforge.cli.several import report_each
 from attnforge.cli.show_check import check_lines, topic_lines
 from attnforge.cli.terminal import Terminal
@@ -20,18 +21,7 @@ from attnforge.workflow.machine import Machine
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of this verb."""
     parser.add_argument("wheels", nargs="+", metavar="WHEEL", type=Path)
-    parser.add_argument(
-        "--python",
-        "--env",
-        metavar="PATH",
-        help="interpreter or environment with PyTorch; nothing is installed there (default: the active environment, "
-        "for a wheel built for its PyTorch)",
-    )
-    parser.add_argument(
-        "--torch",
-        metavar="VERSION",
-        help="PyTorch of the environment that is created otherwise; or `installed`, the active environment's",
-    )
+    add_environment_options(parser, "create an environment with this PyTorch")
     parser.add_argument("--only", metavar="TOPICS", help="run only cases of these topics: softcap,paged")
     parser.add_argument("--quick", action="store_true", help="use fewer shapes and no long sequences")
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""The options that ``plan`` and ``build`` share, and the requests made from them."""
+"""Options that several verbs share, and the requests made from those of ``plan`` and ``build``."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ def add_request_options(parser: argparse.ArgumentParser) -> None:
         # A list may also be given word by word: --gpu L40S --gpu H100.
         action = "append" if option.kind in ("list", "numbers") else "store"
         group.add_argument(flag, action=action, metavar=option.metavar, help=option.described, dest=dest)
+
+
+def add_environment_options(parser: argparse.ArgumentParser, torch: str) -> None:
+    """Add --python, --env and --torch to a verb that takes wheels; ``torch`` says what it does with a version."""
+    parser.add_argument(
+        "--python",
+        "--env",
+        metavar="PATH",
+        help="use this interpreter or environment with its PyTorch; nothing is installed there (default: the active "
+        "environment, for wheels built for its PyTorch)",
+    )
+    parser.add_argument(
+        "--torch", metavar="VERSION", help=f"{torch}; or `installed`, the PyTorch of the active environment"
+    )
 
 
 def read_requests(arguments: argparse.Namespace, environ: Mapping[str, str]) -> list[Request]:
