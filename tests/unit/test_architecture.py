@@ -105,6 +105,14 @@ def _modules_imported(path: Path, modules: Collection[str]) -> Iterator[str]:
                 yield from {inner if inner in modules else node.module} & set(modules)
 
 
+def test_finding_a_source_needs_no_plan_and_no_build() -> None:
+    for path in (ROOT / "workflow" / "sources").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
+            if module.startswith("attnforge.workflow."):
+                assert module.split(".")[2] in {"sources", "machine", "outside"}, path
+
+
 BESIDE_THE_WHEEL = sorted(path for name in ("ongpu", "inwheel") for path in (ROOT / name).glob("*.py"))
 # Runs in whatever interpreter a user's environment has.
 BESIDE_THE_WHEEL.append(ROOT / "host" / "inquiry.py")
