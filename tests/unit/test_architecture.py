@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Collection, Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -17,10 +18,16 @@ VERBS = {"audit", "bench", "check", "compile", "host", "link", "package", "provi
 GROUND = {"model", "errors", "process", "paths", "version", "elf", "files", "schedule", "wheelfile"}
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Everything in a module: each is asked about several times."""
+    return tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+
+
 def imports(path: Path) -> set[str]:
     """The parts of attnforge that a module imports: ``model`` for attnforge.model.plan."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         found |= {name.split(".")[1] for name in names if name.startswith("attnforge.")}
@@ -82,7 +89,7 @@ def test_the_packages_of_compile_import_one_another_in_one_direction(path: Path)
     here = path.relative_to(ROOT / "compile").parts[0]
     names = [
         f"{node.module}.{alias.name}"
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in nodes(path)
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names
     ]
@@ -98,7 +105,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 
 def _modules_imported(path: Path, modules: Collection[str]) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
@@ -132,7 +139,7 @@ def test_only_the_command_line_prints_or_exits(path: Path) -> None:
     # Programs of their own, which upstream's build or the engine start.
     if part(path) == "cli" or path.name in {"seat.py", "reaper.py", "child.py", "__main__.py"}:
         return
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes(path):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in {"print", "exit", "quit", "sys.exit", "os._exit"}, f"{path}:{node.lineno}"
