@@ -79,7 +79,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class SearchPath:
-    """A list of folders where other libraries are looked for: ``text`` as it is, its folders joined by colons.
+    """A list of folders where other libraries are looked for: ``text`` is unchanged, its folders joined by colons.
 
     ``row`` and ``table_end`` are where its row of the dynamic section begins and where that section ends, ``start`` is
     where the text begins; all in bytes of the file.
@@ -118,7 +118,7 @@ class Elf:
 
     @property
     def has_dynamic_symbols(self) -> bool:
-        """Whether there is a table of dynamic symbols to look at (a file without sections hides it)."""
+        """Whether there is a table of dynamic symbols (a file without sections hides it)."""
         return self._of_type(_SHT_DYNSYM) is not None
 
     @property
@@ -139,46 +139,33 @@ class Elf:
 
     def search_paths(self) -> tuple[SearchPath, ...]:
         """Return DT_RPATH and DT_RUNPATH with where they are in the file."""
-        table = self._of_type(_SHT_DYNAMIC)
-        if table is None:
-            return ()
-        strings, end = self._strings(table.link)
+        table = self._table(_SHT_DYNAMIC, _DYNAMIC)
         stop = table.offset + table.size
-        rows = enumerate(_DYNAMIC.iter_unpack(self._rows(table, _DYNAMIC.size)))
         return tuple(
-            SearchPath(
-                _text(self.data, strings + value, end), table.offset + index * _DYNAMIC.size, strings + value, stop
-            )
-            for index, (tag, value) in rows
+            SearchPath(table.text(value), table.offset + index * _DYNAMIC.size, table.strings + value, stop)
+            for index, (tag, value) in enumerate(table.rows())
             if tag in (_DT_RPATH, _DT_RUNPATH)
         )
 
     def dynamic_names(self) -> tuple[int, ...]:
-        """Return where in the file the names begin that the dynamic linker reads, but those of the search paths.
+        """Return where in the file the names begin that the dynamic linker reads, except those of the search paths.
 
         A linker lets a name be the end of another string, so that two may share bytes.
         """
-        table = self._of_type(_SHT_DYNAMIC)
-        if table is None:
+        table = self._table(_SHT_DYNAMIC, _DYNAMIC)
+        if not table.size:
             return ()
-        strings, _ = self._strings(table.link)
         named = (_DT_NEEDED, _DT_SONAME, _DT_AUXILIARY, _DT_FILTER)
-        rows = _DYNAMIC.iter_unpack(self._rows(table, _DYNAMIC.size))
-        offsets = {value for tag, value in rows if tag in named}
-        symbols = self._of_type(_SHT_DYNSYM)
-        if symbols is not None:
-            offsets |= {row[0] for row in _SYMBOL.iter_unpack(self._rows(symbols, _SYMBOL.size))}
-        return tuple(sorted(strings + offset for offset in offsets | self._version_names()))
+        offsets = {value for tag, value in table.rows() if tag in named}
+        offsets |= {row[0] for row in self._table(_SHT_DYNSYM, _SYMBOL).rows()}
+        return tuple(sorted(table.strings + offset for offset in offsets | self._version_names()))
 
     def _version_names(self) -> set[int]:
         """Return the names of symbol versions, needed and defined, as offsets into the string table."""
         offsets: set[int] = set()
-        needed, defined = self._of_type(_SHT_VERNEED), self._of_type(_SHT_VERDEF)
-        if needed is not None:
-            stop = needed.offset + needed.size
-            for at, (_, _, library, auxiliary, _) in _chain(self.data, _VERNEED, needed.offset, stop):
-                offsets.add(library)
-                offsets |= {row[3] for _, row in _chain(self.data, _VERNAUX, at + auxiliary, stop)}
+        for library, _, version in self._needed_versions():
+            offsets |= {library, version}
+        defined = self._of_type(_SHT_VERDEF)
         if defined is not None:
             stop = defined.offset + defined.size
             for at, (*_, auxiliary, _) in _chain(self.data, _VERDEF, defined.offset, stop):
@@ -187,23 +174,17 @@ class Elf:
 
     def functions(self) -> Iterator[Function]:
         """Yield the functions that the static symbol table defines: in a cubin, kernels and device functions."""
-        table = self._of_type(_SHT_SYMTAB)
-        if table is None:
-            return
-        strings, end = self._strings(table.link)
-        for name, info, other, section, _, _ in _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size)):
+        table = self._table(_SHT_SYMTAB, _SYMBOL)
+        for name, info, other, section, _, _ in table.rows():
             if info & 15 == _STT_FUNC and section:
-                yield Function(_text(self.data, strings + name, end), other)
+                yield Function(table.text(name), other)
 
     def symbols(self) -> Iterator[Symbol]:
         """Yield the symbols of an object file that take part in linking: those that are not local to it."""
-        table = self._of_type(_SHT_SYMTAB)
-        if table is None:
-            return
-        strings, end = self._strings(table.link)
-        for name, info, _, section, _, _ in _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size)):
+        table = self._table(_SHT_SYMTAB, _SYMBOL)
+        for name, info, _, section, _, _ in table.rows():
             if name and info >> 4 != _STB_LOCAL:
-                yield Symbol(_text(self.data, strings + name, end), bool(section))
+                yield Symbol(table.text(name), bool(section))
 
     def requirements(self) -> tuple[tuple[str, str], ...]:
         """Return (library, version) for each symbol version that the image asks for."""
@@ -211,69 +192,48 @@ class Elf:
 
     def references(self) -> tuple[Reference, ...]:
         """Return the undefined dynamic symbols that must be found; weak ones may stay undefined."""
-        table = self._of_type(_SHT_DYNSYM)
-        if table is None:
-            return ()
-        versions = self._versions()
-        indices = self._version_indices(table.size // _SYMBOL.size)
-        strings, end = self._strings(table.link)
-        rows = _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size))
+        table = self._table(_SHT_DYNSYM, _SYMBOL)
+        versions, indices = self._versions(), self._version_indices(table.size // _SYMBOL.size)
         return tuple(
-            Reference(_text(self.data, strings + name, end), *versions.get(index & _VERSION_INDEX, ("", "")))
-            for (name, info, _, section, _, _), index in zip(rows, indices, strict=True)
+            Reference(table.text(name), *versions.get(index & _VERSION_INDEX, ("", "")))
+            for (name, info, _, section, _, _), index in zip(table.rows(), indices, strict=True)
             if name and not section and info >> 4 not in (_STB_LOCAL, _STB_WEAK)
         )
 
     def exports(self, wanted: Set[str]) -> set[str]:
         """Return those of ``wanted`` that the image defines for others."""
-        table = self._of_type(_SHT_DYNSYM)
-        if table is None or not wanted:
-            return set()
-        _, end = self._strings(table.link)
+        table, data, found = self._table(_SHT_DYNSYM, _SYMBOL), self.data, set()
         names = {name.encode() for name in wanted}
-        data, found = self.data, set()
-        for start in self._exported(table):
-            stop = data.find(b"\0", start, end)
+        for offset in _exported(table) if names else ():
+            start = table.strings + offset
+            stop = data.find(b"\0", start, table.end)
             if stop >= 0 and data[start:stop] in names:
                 found.add(data[start:stop].decode())
         return found
 
     def exported(self) -> Iterator[str]:
         """Yield all that the image defines for others."""
-        table = self._of_type(_SHT_DYNSYM)
-        if table is None:
-            return
-        _, end = self._strings(table.link)
-        for start in self._exported(table):
-            yield _text(self.data, start, end)
-
-    def _exported(self, table: Section) -> Iterator[int]:
-        """Yield where the names of the symbols stand that others can bind to."""
-        strings, _ = self._strings(table.link)
-        for name, info, other, section, _, _ in _SYMBOL.iter_unpack(self._rows(table, _SYMBOL.size)):
-            if section and info >> 4 != _STB_LOCAL and other & 3 not in _HIDDEN_VISIBILITIES:
-                yield strings + name
+        table = self._table(_SHT_DYNSYM, _SYMBOL)
+        return map(table.text, _exported(table))
 
     def _dynamic(self, wanted: int) -> tuple[str, ...]:
-        table = self._of_type(_SHT_DYNAMIC)
-        if table is None:
-            return ()
-        strings, end = self._strings(table.link)
-        rows = _DYNAMIC.iter_unpack(self._rows(table, _DYNAMIC.size))
-        return tuple(_text(self.data, strings + value, end) for tag, value in rows if tag == wanted)
+        table = self._table(_SHT_DYNAMIC, _DYNAMIC)
+        return tuple(table.text(value) for tag, value in table.rows() if tag == wanted)
+
+    def _needed_versions(self) -> Iterator[tuple[int, int, int]]:
+        """Yield library, version index and version; library and version as offsets into the string table."""
+        needed = self._of_type(_SHT_VERNEED)
+        if needed is None:
+            return
+        stop = needed.offset + needed.size
+        for at, (_, _, library, auxiliary, _) in _chain(self.data, _VERNEED, needed.offset, stop):
+            for _, (_, _, index, version, _) in _chain(self.data, _VERNAUX, at + auxiliary, stop):
+                yield library, index, version
 
     def _versions(self) -> dict[int, tuple[str, str]]:
         """Return (library, version) by version index."""
-        table = self._of_type(_SHT_VERNEED)
-        if table is None:
-            return {}
-        strings, end = self._strings(table.link)
-        stop = table.offset + table.size
-        found = {}
-        for at, (_, _, library, auxiliary, _) in _chain(self.data, _VERNEED, table.offset, stop):
-            for _, (_, _, index, version, _) in _chain(self.data, _VERNAUX, at + auxiliary, stop):
-                found[index] = (_text(self.data, strings + library, end), _text(self.data, strings + version, end))
-        return found
+        table = self._table(_SHT_VERNEED, _VERNEED)
+        return {index: (table.text(one), table.text(version)) for one, index, version in self._needed_versions()}
 
     def _version_indices(self, count: int) -> tuple[int, ...]:
         table = self._of_type(_SHT_VERSYM)
@@ -281,18 +241,45 @@ class Elf:
             return (0,) * count
         return struct.unpack_from(f"<{count}H", self.data, table.offset)
 
+    def _table(self, kind: int, row: struct.Struct) -> _Table:
+        """Return a table with its strings; one without rows where the image has no such table."""
+        found = self._of_type(kind)
+        if found is None:
+            return _Table(self.data, 0, 0, row, 0, 0)
+        if found.link >= len(self.sections) or self.sections[found.link].type != _SHT_STRTAB:
+            raise _damaged("a table names a string table that is not there")
+        strings = self.sections[found.link]
+        return _Table(self.data, found.offset, found.size, row, strings.offset, strings.offset + strings.size)
+
     def _of_type(self, wanted: int) -> Section | None:
         return next((section for section in self.sections if section.type == wanted), None)
 
-    def _rows(self, table: Section, size: int) -> bytes:
-        return self.data[table.offset : table.offset + table.size - table.size % size]
 
-    def _strings(self, index: int) -> tuple[int, int]:
-        """Return where the string table of that index begins and ends."""
-        if index >= len(self.sections) or self.sections[index].type != _SHT_STRTAB:
-            raise _damaged("a table names a string table that is not there")
-        strings = self.sections[index]
-        return strings.offset, strings.offset + strings.size
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table of rows of one form, with its names from ``strings`` to ``end``; all in bytes of the file."""
+
+    data: Buffer
+    offset: int
+    size: int
+    row: struct.Struct
+    strings: int
+    end: int
+
+    def rows(self) -> Iterator[tuple[int, ...]]:
+        """Yield the rows that are whole."""
+        return self.row.iter_unpack(self.data[self.offset : self.offset + self.size - self.size % self.row.size])
+
+    def text(self, offset: int) -> str:
+        """Return the name at an offset into the strings."""
+        return _text(self.data, self.strings + offset, self.end)
+
+
+def _exported(table: _Table) -> Iterator[int]:
+    """Yield where the names of the symbols are, in the table's strings, that others can bind to."""
+    for name, info, other, section, _, _ in table.rows():
+        if section and info >> 4 != _STB_LOCAL and other & 3 not in _HIDDEN_VISIBILITIES:
+            yield name
 
 
 def _damaged(why: str) -> WheelError:
@@ -301,12 +288,12 @@ def _damaged(why: str) -> WheelError:
 
 def _sections(data: Buffer, offset: int, row: int, count: int, names: int) -> tuple[Section, ...]:
     if row != _SECTION.size or offset + row > len(data):
-        raise _damaged("its section table lies outside of the file")
+        raise _damaged("its section table is outside of the file")
     first = _SECTION.unpack_from(data, offset)
     count = count or first[5]  # more than 65,279 sections: the number is in the first row
     names = first[6] if names == _SHN_XINDEX else names
     if offset + count * row > len(data) or names >= count:
-        raise _damaged("its section table lies outside of the file")
+        raise _damaged("its section table is outside of the file")
     rows = [
         (name, kind, *_extent(kind, at, size, len(data)), link)
         for name, kind, _, _, at, size, link, *_ in _SECTION.iter_unpack(data[offset : offset + count * row])
@@ -318,7 +305,7 @@ def _sections(data: Buffer, offset: int, row: int, count: int, names: int) -> tu
 def _extent(kind: int, at: int, size: int, length: int) -> tuple[int, int]:
     """Return a section's offset and size in the file, (0, 0) where it has no bytes there.
 
-    NVIDIA has kinds of its own for device memory without contents (seen in cubins of libnccl.so.2), in the range that
+    NVIDIA has its own kinds for device memory without contents (seen in cubins of libnccl.so.2), in the range that
     the ABI leaves to processors, whose size says nothing of the file's.
     """
     if kind == _SHT_NOBITS:
@@ -327,7 +314,7 @@ def _extent(kind: int, at: int, size: int, length: int) -> tuple[int, int]:
         return at, size
     if kind >> 28 == _PROCESSOR_KINDS:
         return 0, 0
-    raise _damaged("a section lies outside of the file: it was cut off")
+    raise _damaged("a section is outside of the file: it was cut off")
 
 
 def _chain(data: Buffer, row: struct.Struct, at: int, stop: int) -> Iterator[tuple[int, tuple[int, ...]]]:
@@ -343,5 +330,5 @@ def _chain(data: Buffer, row: struct.Struct, at: int, stop: int) -> Iterator[tup
 def _text(data: Buffer, start: int, end: int) -> str:
     stop = data.find(b"\0", start, end)
     if start > end or stop < 0:
-        raise _damaged("a name lies outside of its string table")
+        raise _damaged("a name is outside of its string table")
     return data[start:stop].decode("utf-8", errors="replace")

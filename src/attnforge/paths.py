@@ -12,7 +12,7 @@ from attnforge.errors import HostError
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The cache folder and its rooms. All of it can be deleted at any time that no build runs."""
+    """The cache folder and the folders in it. All of it can be deleted while no build runs."""
 
     cache: Path
 

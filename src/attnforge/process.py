@@ -102,7 +102,7 @@ def _tee(process: subprocess.Popen[str], log: IO[str]) -> str:
 
 
 class Conversation:
-    """A program that answers each line on its stdin with a line on its stdout; in a process group of its own.
+    """A program that answers each line on its stdin with a line on its stdout; in its own process group.
 
     What it prints to stderr is kept, for when it dies. Use it as a context manager: on leaving, the whole group is
     ended. Raises FileNotFoundError or PermissionError where the program can't be started.

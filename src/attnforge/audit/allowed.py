@@ -1,4 +1,4 @@
-"""Compares the PyTorch that a wheel is looked at with, with those that its metadata allows."""
+"""Compares the PyTorch of an audit with those that the wheel's metadata allows."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def refused(metadata: str, name: WheelName | None, torch: str) -> tuple[Requirem
 
 
 def check_allowed(asked: Iterable[Requirement], torch: str) -> Iterator[Finding]:
-    """Say that a wheel was looked at with a PyTorch that it does not allow."""
+    """Report an audit with a PyTorch that the wheel does not allow."""
     for requirement in asked:
         yield Finding(
             code="torch-not-allowed",

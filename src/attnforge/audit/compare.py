@@ -28,7 +28,7 @@ from attnforge.wheelfile.archive import Archive, open_archive
 from attnforge.wheelfile.name import SHARED_OBJECT
 
 # The shapes that functions of one name have, with a symbol of each. A kernel that several units instantiate is in the
-# module several times, and functions of internal linkage share their names but for the module id.
+# module several times, and functions of internal linkage share their names except for the module id.
 _Shapes = dict[Shape, str]
 _Functions = dict[str, _Shapes]
 _Place = tuple[str, Architecture]
@@ -38,7 +38,7 @@ def compare_wheels(a: Path, b: Path) -> Comparison:
     """Say whether two wheels, also for different Pythons or PyTorches, hold the same machine code.
 
     Raises RequestError where there is no such file, WheelError where it is no whole archive, and HostError where there
-    is no room to unpack its modules.
+    is no space to unpack its modules.
     """
     one, other = _read_wheel(a), _read_wheel(b)
     places = sorted({*one.functions, *other.functions})
@@ -147,7 +147,7 @@ def _readable(there: _Functions, elsewhere: Mapping[str, object]) -> tuple[str, 
 
 
 def _differences(a: _Shapes, b: _Shapes) -> Iterator[FunctionDifference]:
-    """Pair the shapes that only one side has; one that is left over is held against any of the other side."""
+    """Pair the shapes that only one side has; one that is left over is compared with any of the other side."""
     alone, other = sorted(a.keys() - b.keys()), sorted(b.keys() - a.keys())
     for one, two in zip_longest(alone, other):
         yield _difference(one or min(a), two or min(b), next(iter(a.values())))

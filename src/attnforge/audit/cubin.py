@@ -19,7 +19,7 @@ _STO_CUDA_ENTRY = 0x10  # st_other of a function that the host can launch (seen 
 
 @dataclass(frozen=True, slots=True)
 class Cubin:
-    """Machine code: ``number`` 90 for 9.0, ``suffix`` as far as the image tells it, and mangled function names."""
+    """Machine code: ``number`` 90 for 9.0, ``suffix`` as far as the image states it, and mangled function names."""
 
     number: int
     suffix: str

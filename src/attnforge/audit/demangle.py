@@ -11,7 +11,7 @@ _LONGEST = 4096
 
 
 def demangle(symbol: str) -> str:
-    """Return the C++ declaration behind a mangled name, or the name as it is."""
+    """Return the C++ declaration behind a mangled name, or the name unchanged."""
     function = _demangler()
     if function is None or not symbol.startswith("_Z") or len(symbol) > _LONGEST:
         return symbol

@@ -16,7 +16,7 @@ from attnforge.model.kernels import Kernels
 from attnforge.model.target import Architecture
 
 # What the driver loads. Beside it, __nv_relfatbin keeps the objects that were linked into it (nvcc -rdc=true), which
-# no driver looks at and cuobjdump does not list either.
+# no driver reads and cuobjdump does not list either.
 _SECTION = ".nv_fatbin"
 
 

@@ -87,7 +87,7 @@ def _architectures(modules: Sequence[ModuleReport]) -> set[str]:
 def _loaded_together(modules: Sequence[ModuleReport]) -> Iterator[tuple[str, str, set[str]]]:
     """Yield (path, import name, architectures) of what has the kernels of a module.
 
-    In a universal wheel that is the library, or each pair's module with kernels of its own and the library beside it.
+    In a universal wheel that is the library, or each pair's module with its own kernels and the library beside it.
     """
     libraries = {import_name(module.path): set(module.architectures) for module in modules if not module.pair}
     with_own = {import_name(module.path) for module in modules if module.pair and module.architectures}

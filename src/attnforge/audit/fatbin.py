@@ -54,7 +54,7 @@ class Entry:
 
     @property
     def suffix(self) -> str:
-        """``a`` (this capability alone), ``f`` (its family) or nothing."""
+        """``a`` (only this capability), ``f`` (its family) or nothing."""
         if self.flags & FLAG_SPECIFIC:
             return "a"
         return "f" if self.flags & FLAG_FAMILY else ""

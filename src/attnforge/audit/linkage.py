@@ -16,12 +16,12 @@ from attnforge.model.finding import Finding, Severity
 
 _FA = "https://github.com/Dao-AILab/flash-attention/issues"
 _REBUILD = "build it for the PyTorch that it will be used with: attnforge build PACKAGE --torch VERSION"
-_GIVE = "give a PyTorch to look at: --python PATH of an interpreter that has it, or --torch VERSION"
+_GIVE = "give a PyTorch to check against: --python PATH of an interpreter that has it, or --torch VERSION"
 
 
 @dataclass(frozen=True, slots=True)
 class _Mismatch:
-    """A kind of undefined symbol that people have met, what it means, the thread, and what mends it."""
+    """A kind of undefined symbol that people have met, what it means, the thread, and what fixes it."""
 
     pattern: re.Pattern[str]
     means: str
@@ -34,7 +34,7 @@ class _Mismatch:
 _MISMATCHES = (
     _Mismatch(
         re.compile(r"\.[0-9a-f]{16}$"),
-        "the library of kernels that lies beside the module has to, and is of another build",
+        "the library of kernels beside the module has to, and is from another build",
         "",
         "build the wheel again",
     ),
@@ -65,7 +65,7 @@ _UNKNOWN = _Mismatch(re.compile(""), "the import fails", "")
 def check_linkage(
     linkage: Linkage, site: TorchSite | None, looked_at: Path | None, python: str = ""
 ) -> Iterator[Finding]:
-    """Say how the symbols of a wheel resolve against a PyTorch, or that there was none in the folder looked at.
+    """Say how the symbols of a wheel resolve against a PyTorch, or that the folder has none.
 
     ``python`` is ``3.12`` where these are the modules of a universal wheel for that Python.
     """
@@ -121,7 +121,7 @@ def _doubtful(symbols: Mapping[str, tuple[str, ...]]) -> Finding:
         subject=listed(sorted({user for users in symbols.values() for user in users})),
         seen=f"{len(symbols)} symbols: {listed(map(demangle, symbols))}",
         means="they may come from a needed library that is neither in the wheel nor PyTorch's",
-        hint="put the library into the wheel, or audit on a machine where it lies beside PyTorch",
+        hint="put the library into the wheel, or audit on a machine where it is beside PyTorch",
     )
 
 
@@ -177,6 +177,6 @@ def _unchecked(linkage: Linkage, looked_at: Path | None, subject: str) -> Findin
         severity=Severity.UNCHECKED,
         subject=subject,
         seen=f"{len(linkage.doubtful)} symbols; {where}",
-        means="whether the wheel fits PyTorch's C++ ABI cannot be told",
+        means="whether the wheel fits PyTorch's C++ ABI is unknown",
         hint=_GIVE,
     )

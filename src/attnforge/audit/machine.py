@@ -52,8 +52,8 @@ def is_python_symbol(symbol: str) -> bool:
 def provides_symbol(reference: Reference, needed: frozenset[str]) -> bool:
     """Say whether the machine or the interpreter provides a symbol to a module that needs those libraries.
 
-    A symbol that is bound to a version of the C or C++ library goes by that version: whether the machine's library is
-    new enough is told by the platform tag. Python's C API comes from the process that imports the module.
+    A symbol bound to a version of the C or C++ library depends on that version: whether the machine's library is
+    new enough is what the platform tag says. Python's C API comes from the process that imports the module.
     """
     if is_python_symbol(reference.symbol):
         return True

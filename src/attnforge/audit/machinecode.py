@@ -178,7 +178,7 @@ class _Image:
         )
 
     def _reads(self, code: bytes, bank: str) -> bool:
-        """Say whether code may read a bank. Which places of it can't be told: an address may be computed."""
+        """Say whether code may read a bank. Which places of it is unknown: an address may be computed."""
         if self._number < _ENCODED_SO or len(code) % 16:
             return True
         wanted = int(bank.removeprefix(".nv.constant"))

@@ -64,7 +64,7 @@ def check_driver(path: str, elf: Elf) -> Iterator[Finding]:
 
 
 def check_cxx_runtime(path: str, elf: Elf) -> Iterator[Finding]:
-    """Say that a module exports a C++ library of its own, beside the one that PyTorch and Python have loaded.
+    """Say that a module exports its own C++ library, beside the one that PyTorch and Python have loaded.
 
     A copy that a module keeps to itself (``-Wl,--exclude-libs,ALL``) is not found, and does no harm.
     """
@@ -82,14 +82,14 @@ def check_cxx_runtime(path: str, elf: Elf) -> Iterator[Finding]:
 
 
 def check_readable(module: Module) -> Iterator[Finding]:
-    """Say whether what a module needs of others can be told."""
+    """Report a module whose needs are unknown."""
     if not module.elf.has_dynamic_symbols:
         yield Finding(
             code="module-hidden",
             severity=Severity.UNCHECKED,
             subject=module.path,
             seen="no section with dynamic symbols",
-            means="which symbols and versions it needs can't be told: its section table was taken out",
+            means="which symbols and versions it needs is unknown: its section table was taken out",
             hint="build it again, and strip it with nothing stronger than `strip`",
         )
 
@@ -138,14 +138,14 @@ def check_paths(module: Module) -> Iterator[Finding]:
 
 
 def _no_machine_code(module: Module) -> Finding:
-    means = "it launches no kernel of its own"
+    means = "it launches no kernels"
     if module.code.ptx:
         means = "the driver compiles its PTX at the first use, if it is as new as the PTX"
     return Finding(
         code="no-machine-code",
         severity=Severity.WARNING,
         subject=module.path,
-        seen=f"PTX for {', '.join(module.report.ptx)} alone" if module.code.ptx else "no machine code for any GPU",
+        seen=f"only PTX for {', '.join(module.report.ptx)}" if module.code.ptx else "no machine code for any GPU",
         means=means,
         hint="build for the GPUs that will run it: attnforge build PACKAGE --gpu NAME",
         link="https://github.com/Dao-AILab/flash-attention/issues/1146",

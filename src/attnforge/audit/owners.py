@@ -88,7 +88,7 @@ def _hash(row: Row) -> str:
 
 
 def check_owners(owner: Owner, others: Iterable[Owner]) -> Iterator[Finding]:
-    """Say which files of a wheel others own too: those of another project, as one of its own is replaced whole."""
+    """Say which files of a wheel others own too: those of another project, since one of its own is replaced whole."""
     for other in others:
         shared = sorted(owner.files.keys() & other.files.keys()) if other.project != owner.project else []
         same = [path for path in shared if owner.files[path] and owner.files[path] == other.files[path]]
@@ -116,7 +116,7 @@ def _shared(severity: Severity, paths: list[str], seen: str, means: str) -> Find
         subject=listed(paths),
         seen=seen,
         means=means,
-        hint="install them into environments of their own, or last the one whose files are needed: pip install "
+        hint="install them into separate environments, or last the one whose files are needed: pip install "
         "--force-reinstall --no-deps WHEEL",
         link=_LINK,
     )

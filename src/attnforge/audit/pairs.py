@@ -1,4 +1,4 @@
-"""Holds the modules of a universal wheel against the PyTorch that each is for."""
+"""Checks the modules of a universal wheel against the PyTorch that each is for."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Sites:
-    """Which PyTorch a wheel's modules are held against.
+    """Which PyTorch a wheel's modules are checked against.
 
-    ``folder`` is a site-packages folder, for a universal wheel that of one PyTorch: what is for others is not looked
-    at. ``torch`` is the version of that PyTorch, where no folder is at hand. ``pairs`` are folders for single pairs.
+    ``folder`` is a site-packages folder, for a universal wheel that of one PyTorch: what is for others is not
+    checked. ``torch`` is the version of that PyTorch, where there is no folder. ``pairs`` are folders for single pairs.
     ``libraries`` are those that PyTorch has from elsewhere.
     """
 
@@ -41,7 +41,7 @@ class Sites:
 class Resolved:
     """The mangled symbols that nothing provides, and what is to be said of all of them.
 
-    ``torch`` is the version of the one PyTorch that was looked at, "" for none or several.
+    ``torch`` is the version of the one PyTorch that was checked, "" for none or several.
     """
 
     undefined: tuple[str, ...]
@@ -57,7 +57,7 @@ def resolve_all(images: Mapping[str, Elf], sites: Sites) -> Resolved:
 def resolve_pairs(images: Mapping[str, Elf], pairs: Sequence[Pair], sites: Sites, wheel: str) -> Resolved:
     """Resolve the symbols of each pair's modules, with those that every interpreter loads.
 
-    ``pairs`` are those that the wheel holds, and ``wheel`` is its file name. A finding for each pair that is looked at.
+    ``pairs`` are those that the wheel holds, and ``wheel`` is its file name. Each pair that is checked has a finding.
     """
     looked_at = _looked_at(pairs, sites)
     minor = _minor_of(sites)
@@ -81,7 +81,7 @@ def _resolved(images: Mapping[str, Elf], site: TorchSite | None, folder: Path | 
 
 
 def _looked_at(pairs: Sequence[Pair], sites: Sites) -> list[tuple[Pair, Path]]:
-    """Return the pairs that are held against a PyTorch, and the folder of each."""
+    """Return the pairs that are checked against a PyTorch, and the folder of each."""
     named = {pair.key: folder for pair, folder in sites.pairs}
     if named:
         return [(pair, named[pair.key]) for pair in sorted_pairs(pairs) if pair.key in named]
@@ -99,7 +99,7 @@ def _minor_of(sites: Sites) -> str:
 
 @dataclass(slots=True)
 class _Found:
-    """What was found of the pairs so far; each folder is looked at once."""
+    """What was found of the pairs so far; each folder is read once."""
 
     find: Callable[[Path], TorchSite | None]
     sites: dict[Path, TorchSite | None] = field(default_factory=dict)
@@ -144,7 +144,7 @@ def _left(keys: Sequence[Key]) -> Iterator[Finding]:
             code="pairs-left",
             severity=Severity.INFO,
             subject=told_pairs(keys),
-            seen="modules whose symbols were not looked at",
+            seen="modules whose symbols were not checked",
             means="another PyTorch was chosen",
-            hint="attnforge audit WHEEL, without --torch and --python, looks at all",
+            hint="attnforge audit WHEEL, without --torch and --python, checks all",
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from attnforge.elf import Elf
 from attnforge.errors import HostError, WheelError
 
-# Where they lie in site-packages: PyTorch's own, those that auditwheel put beside it, and NVIDIA's packages, which
+# Where they are in site-packages: PyTorch's own, those that auditwheel put beside it, and NVIDIA's packages, which
 # have one folder for each library (CUDA 12) or one for all (CUDA 13).
 _PATTERNS = ("torch/lib/*.so*", "torch.libs/*.so*", "nvidia/*/lib/*.so*")
 

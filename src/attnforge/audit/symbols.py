@@ -32,7 +32,7 @@ class Linkage:
 
     ``checked`` counts the symbols that had to be found outside of the C and C++ libraries, Python and the driver.
     ``undefined`` maps a mangled symbol that nothing provides to the modules that want it. ``doubtful`` ones may come
-    from an absent library, or from PyTorch where none was given to look at. ``unlinked`` maps a symbol to the library
+    from an absent library, or from PyTorch where none was given. ``unlinked`` maps a symbol to the library
     that has it and that none of the wanting module's needed libraries leads to.
     """
 

@@ -1,4 +1,4 @@
-"""Checks the form of a universal wheel: what lies where, and whether modules, loaders and libraries hold together."""
+"""Checks the form of a universal wheel: where files are, and whether modules, loaders and libraries fit together."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def told_pairs(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def holds_kernels(universal: Universal, path: str) -> bool | None:
-    """Say whether a shared object has to hold device code; None where universal.json does not tell."""
+    """Say whether a shared object has to hold device code; None where universal.json does not say."""
     place = place_of(path)
     for module in universal.modules:
         if place and place.folder == module.folder and module.library:
@@ -120,12 +120,12 @@ def _check_form(wheel: Described, paths: Collection[str], images: Mapping[str, E
 def _check_plan(pairs: Sequence[Pair], planned: Sequence[Pair] | None) -> Iterator[Finding]:
     """Compare the pairs of universal.json with those of the plan."""
     if planned is None:
-        yield _error("pair-plan", "plan.json", "no plan with pairs", "universal.json can't be held against it")
+        yield _error("pair-plan", "plan.json", "no plan with pairs", "universal.json can't be compared with it")
         return
     for name, there, elsewhere in (("universal.json", pairs, planned), ("plan.json", planned, pairs)):
         alone = set(there) - set(elsewhere)
         if alone:
-            seen = f"{name} alone names {listed(_exactly(pair) for pair in sorted_pairs(alone))}"
+            seen = f"only {name} names {listed(_exactly(pair) for pair in sorted_pairs(alone))}"
             yield _error("pair-plan", name, seen, "what the wheel says that it was built for is not what it holds")
 
 
@@ -202,7 +202,7 @@ def _check_library(module: UniversalModule, paths: Collection[str], images: Mapp
         yield _error("library-missing", module.name, f"no {path}", "it has the kernels: no module can be loaded")
         return
     elf = images.get(path)
-    if elf is None:  # it could not be read, which is told
+    if elf is None:  # it could not be read, which is reported
         return
     if elf.soname != module.library:
         seen = f"its soname is {elf.soname or 'not set'}"
@@ -232,7 +232,7 @@ def _binds(reference: Reference, needed: frozenset[str]) -> bool:
 
 
 def _check_ways(module: UniversalModule, modules: Mapping[str, Elf]) -> Iterator[Finding]:
-    """Say which modules do not lead to their library: they name it, and the folder that it lies in."""
+    """Say which modules do not lead to their library: they name it, and the folder that it is in."""
     unnamed = [path for path, elf in modules.items() if module.library not in elf.needed]
     if unnamed:
         seen = f"it does not need {module.library}"
@@ -255,12 +255,12 @@ def _looked_for(path: str, elf: Elf, library: str) -> set[str]:
 
 
 def _check_sonames(images: Mapping[str, Elf]) -> Iterator[Finding]:
-    """Say which libraries share a soname: of two, a process loads the first alone."""
+    """Say which libraries share a soname: of two, a process loads only the first."""
     sonames = {path: elf.soname for path, elf in images.items() if elf.soname and not place_of(path)}
     twice = sorted(soname for soname, count in Counter(sonames.values()).items() if count > 1)
     for soname in twice:
         sharing = sorted(path for path, one in sonames.items() if one == soname)
-        means = "a process loads the first alone, and modules of the other one get its functions"
+        means = "a process loads only the first, and modules of the other one get its functions"
         yield _error("library-twice", listed(sharing), f"all have the soname {soname}", means)
 
 

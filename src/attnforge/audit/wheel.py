@@ -239,7 +239,7 @@ def _audit_foreign(contents: Contents, name: WheelName) -> AuditReport:
         severity=Severity.UNCHECKED,
         subject="platform",
         seen=f"the wheel is for {platforms}",
-        means="not checked: modules are looked into for Linux with glibc, on x86-64 and 64-bit ARM",
+        means="not checked: modules are read for Linux with glibc, on x86-64 and 64-bit ARM",
         hint="audit it with the tools of that system",
     )
     findings = (*check_contents(contents, name), unchecked)

@@ -1,4 +1,4 @@
-"""Loads the extension module that fits this Python and this PyTorch, in place of the package that it lies in.
+"""Loads the extension module that fits this Python and this PyTorch, in place of the package that it is in.
 
 Beside this file there is a folder for each PyTorch minor (``torch2.11``) with a module for each Python.
 """
@@ -79,7 +79,7 @@ def _none_fits(minor: str, wheel: str, cuda: str, held: dict[str, list[str]]) ->
         if _running_cuda() != cuda:
             # Not every PyTorch of the same CUDA major has a build with the wheel's own minor.
             own = f"attnforge build {wheel.split('-')[0].replace('_', '-')} --torch {minor} --python {_PYTHON}"
-            hint = f"{own}, for a wheel of its own; where PyTorch {minor} has a build with CUDA {cuda}: {hint}"
+            hint = f"{own}, for a separate wheel; where PyTorch {minor} has a build with CUDA {cuda}: {hint}"
     else:
         # attnforge compiles for no such interpreter.
         python, hint = f"{_PYTHON} ({EXTENSION_SUFFIXES[0]})", f"run the usual build of CPython {_PYTHON}"
@@ -105,7 +105,7 @@ def _held(package: Path, leaf: str) -> dict[str, list[str]]:
 
 
 def _load_extension(name: str, path: Path, which: str) -> ModuleType:
-    """Load a module under its full name, as Python itself does with one that lies on its search path."""
+    """Load a module under its full name, as Python itself does with one that is on its search path."""
     spec = importlib.util.spec_from_file_location(name, path, loader=ExtensionFileLoader(name, str(path)))
     assert spec is not None and spec.loader is not None
     try:

@@ -45,7 +45,7 @@ def _provenance(plan: BuildPlan, builder: str) -> dict[str, Any]:
 
 
 def coverage(plan: BuildPlan, universal: Universal | None = None, *, outside: bool = False) -> dict[str, Any]:
-    """Return what was built and what was left out; of a universal wheel, also where the kernels lie."""
+    """Return what was built and what was left out; of a universal wheel, also where the kernels are."""
     selection = plan.selection
     places: dict[str, Any] = {"universal": _places(universal)} if universal else {}
     places |= {"outside": True} if outside else {}

@@ -22,7 +22,7 @@ _ORIGIN = ("$ORIGIN", "${ORIGIN}")
 def without_build_paths(image: bytes) -> bytes:
     """Return a shared library that looks for others only beside itself.
 
-    What is no readable ELF image, or has nothing to take out, is returned as it is; the audit has its say on it.
+    What is no readable ELF image, or has nothing to take out, is returned unchanged; the audit reports it.
     """
     try:
         elf = Elf.read(image)

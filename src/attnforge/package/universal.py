@@ -64,7 +64,7 @@ def extend_wheel(
     if changed:
         raise BuildError(
             f"{wheel.name} has {changed[0]} already, with other contents",
-            why="what lies in a wheel is not replaced when pairs are added to it",
+            why="what is in a wheel is not replaced when pairs are added to it",
             hint="build a new wheel for all pairs: attnforge build --universal",
         )
     version = name_and_version(old.metadata)[1]

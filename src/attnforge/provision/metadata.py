@@ -1,4 +1,4 @@
-"""The name and version of a source tree, as far as its files tell them without running anything."""
+"""The name and version of a source tree, as far as its files state them. Nothing is run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attnforge.model.versions import applies, as_requirement
 from attnforge.wheelfile.metadata import fields_of
 
 FILES = ("PKG-INFO", "pyproject.toml", "setup.cfg", "setup.py")
-"""The files that tell something, the most trustworthy first."""
+"""The files that state them, the most trustworthy first."""
 
 Named = tuple[str, str]
 

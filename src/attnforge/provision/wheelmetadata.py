@@ -1,6 +1,6 @@
 """The metadata of a wheel on an index, without the wheel where that can be.
 
-An index may serve it as a file of its own (PEP 658). Else the wheel's end is asked for, where a zip archive has its
+An index may serve it as a separate file (PEP 658). Else the wheel's end is asked for, where a zip archive has its
 table of contents, and then the part with METADATA. A server that knows no ranges sends the whole.
 """
 
@@ -88,8 +88,8 @@ def _size_if_ranged(client: Any, url: str) -> int:
     """Return the size in bytes of a file that the server sends parts of, 0 for another server."""
     with client.stream("GET", url, headers={**_WHOLE, "Range": "bytes=0-0"}) as answer:
         answer.raise_for_status()
-        told = re.fullmatch(r"bytes 0-0/(\d+)", answer.headers.get("Content-Range", ""))
-        return int(told[1]) if answer.status_code == 206 and told else 0
+        stated = re.fullmatch(r"bytes 0-0/(\d+)", answer.headers.get("Content-Range", ""))
+        return int(stated[1]) if answer.status_code == 206 and stated else 0
 
 
 class _Ranged(io.RawIOBase):

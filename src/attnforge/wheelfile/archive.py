@@ -23,7 +23,7 @@ _DAMAGED = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeErr
 UNREADABLE = (OSError, *_DAMAGED)
 """What ``document`` raises for a file that is missing, is no whole wheel, or has a text that is too long."""
 
-_HINT = "download or build the wheel again; `python -m zipfile -t WHEEL` tests it alone"
+_HINT = "download or build the wheel again; `python -m zipfile -t WHEEL` tests it"
 
 
 @dataclass(frozen=True, slots=True)

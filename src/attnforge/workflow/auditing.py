@@ -43,9 +43,9 @@ def audit(
     """Audit a wheel against the PyTorch of an interpreter or environment, of a version, or the one that it is for.
 
     ``torch`` may be ``installed``. Where neither is given, the active environment counts if the wheel is for its
-    PyTorch. Else a wheel of ours says in its plan which PyTorch it is for: a universal one several, and it is held
-    against each. Where nothing says so, its symbols stay unchecked and the report says that. ``tell`` gets a line on
-    which environment was taken or passed over. ``beside`` are wheels that it is to be installed with: the report names
+    PyTorch. Else a wheel of ours says in its plan which PyTorch it is for. A universal one is checked against each of
+    its own. Where nothing says so, its symbols stay unchecked and the report says that. ``tell`` gets a line on which
+    environment was taken or passed over. ``beside`` are wheels that it is to be installed with: the report names
     files that it and one of these own, or a distribution in the environment.
     """
     installed = environment_beside(machine, [wheel], python, torch, tell)
@@ -99,7 +99,7 @@ def _site_of(machine: Machine, python: str) -> Path:
     if not (site / "torch").is_dir():
         raise HostError(
             f"{python} has no PyTorch",
-            why="the wheel's symbols are held against PyTorch's libraries",
+            why="the wheel's symbols are checked against PyTorch's libraries",
             hint="name an interpreter that has it, or --torch VERSION to have it installed",
         )
     return site
@@ -148,10 +148,10 @@ def _offered(release: TorchRelease) -> tuple[str, ...]:
 
 
 def python_for(name: WheelName | None, plan: BuildPlan | None, offered: Sequence[str], there: Collection[str]) -> str:
-    """Return the Python (``3.12``) whose environment a wheel is looked at in.
+    """Return the Python (``3.12``) whose environment a wheel is audited in.
 
     ``offered`` are those that the PyTorch is built for, in order, and ``there`` those of this machine. A wheel for one
-    Python is looked at with it. PyTorch's libraries are the same for all: any that the wheel is for serves, best one
+    Python is audited with it. PyTorch's libraries are the same for all: any that the wheel is for serves, best one
     that is there.
     """
     exact = plan.target.python if plan else ""

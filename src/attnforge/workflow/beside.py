@@ -1,4 +1,4 @@
-"""The environment of the user's beside which a finished wheel is looked at, tried or timed."""
+"""The user's environment with which a finished wheel is audited, tried or timed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from attnforge.workflow.machine import Machine
 def environment_beside(
     machine: Machine, wheels: Sequence[Path], python: str, torch: str, tell: Callable[[str], object]
 ) -> Installed | None:
-    """Return the active environment where wheels are to be looked at with its PyTorch, None where they are not.
+    """Return the active environment where wheels are to be used with its PyTorch, None where they are not.
 
     They are with ``torch`` ``installed``, and where neither ``python`` (an environment or interpreter) nor ``torch`` is
     given and all wheels are for that Python and PyTorch. ``tell`` gets a line that says which it is, or why it is not.

@@ -165,8 +165,8 @@ def test_modules_with_kernels_of_their_own_beside_a_library(audit: Audit, sites:
 @pytest.mark.parametrize(
     ("plan", "subject", "seen"),
     [
-        (PAIRS[:2], "universal.json", "universal.json alone names PyTorch 2.12, Python 3.12 (2.12.1)"),
-        ((*PAIRS, ("2.13.0", "3.12")), "plan.json", "plan.json alone names PyTorch 2.13, Python 3.12 (2.13.0)"),
+        (PAIRS[:2], "universal.json", "only universal.json names PyTorch 2.12, Python 3.12 (2.12.1)"),
+        ((*PAIRS, ("2.13.0", "3.12")), "plan.json", "only plan.json names PyTorch 2.13, Python 3.12 (2.13.0)"),
     ],
 )
 def test_a_plan_of_other_pairs(plan: tuple[tuple[str, str], ...], subject: str, seen: str, audit: Audit) -> None:
