@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from attnforge.audit.linkage import check_linkage
@@ -65,12 +66,17 @@ def resolve_pairs(images: Mapping[str, Elf], pairs: Sequence[Pair], sites: Sites
         return _resolved(images, None, sites.folder)
     if not looked_at:
         return Resolved((), (_absent(minor, pairs, wheel),))
-    found = _Found(sites.find)
-    for pair, folder in looked_at:
-        found.add(pair, {path: elf for path, elf in images.items() if pair_of(path) in (None, pair.key)}, folder)
+    found = {folder: sites.find(folder) for _, folder in looked_at}
+    linked = [(pair, folder, link(_loaded_by(pair, images), found[folder])) for pair, folder in looked_at]
+    undefined = dict.fromkeys(symbol for _, _, linkage in linked for symbol in linkage.undefined)
+    findings = (check_linkage(linkage, found[folder], folder, pair.python) for pair, folder, linkage in linked)
     chosen = {pair.key for pair, _ in looked_at}
     left = [pair.key for pair in pairs if pair.key not in chosen]
-    return Resolved(tuple(found.undefined), (*found.findings, *_left(left)))
+    return Resolved(tuple(undefined), (*chain.from_iterable(findings), *_left(left)))
+
+
+def _loaded_by(pair: Pair, images: Mapping[str, Elf]) -> dict[str, Elf]:
+    return {path: elf for path, elf in images.items() if pair_of(path) in (None, pair.key)}
 
 
 def _resolved(images: Mapping[str, Elf], site: TorchSite | None, folder: Path | None) -> Resolved:
@@ -95,24 +101,6 @@ def _minor_of(sites: Sites) -> str:
     site = sites.find(sites.folder)
     version = site.torch if site else sites.torch
     return ".".join(version.partition("+")[0].split(".")[:2])
-
-
-@dataclass(slots=True)
-class _Found:
-    """What was found of the pairs so far; each folder is read once."""
-
-    find: Callable[[Path], TorchSite | None]
-    sites: dict[Path, TorchSite | None] = field(default_factory=dict)
-    undefined: dict[str, None] = field(default_factory=dict)
-    findings: list[Finding] = field(default_factory=list)
-
-    def add(self, pair: Pair, images: Mapping[str, Elf], folder: Path) -> None:
-        if folder not in self.sites:
-            self.sites[folder] = self.find(folder)
-        site = self.sites[folder]
-        linkage = link(images, site)
-        self.undefined.update(dict.fromkeys(linkage.undefined))
-        self.findings += check_linkage(linkage, site, folder, pair.python)
 
 
 def _other_machine(site: TorchSite) -> Finding:
