@@ -13,7 +13,7 @@ from attnforge.provision.git import Git
 from attnforge.provision.gitmirror import mirror_of
 from attnforge.provision.giturl import GitAddress
 from attnforge.provision.gitworktree import WorkTree
-from attnforge.provision.store import Facts, is_complete, provide
+from attnforge.provision.store import Facts, facts_of, is_complete, provide
 from attnforge.provision.trees import files_sha256
 
 _LFS = b"version https://git-lfs.github.com/spec/v1\n"
@@ -36,16 +36,8 @@ class Checkout:
 def kept_checkout(folders: Folders, commit: str, submodules: Sequence[str] = ()) -> Checkout | None:
     """Return a checkout that is in the cache already, or None. Nothing is fetched and git is not asked."""
     entry = _entry(folders, commit, submodules)
-    if not entry.exists():
-        return None
-
-    def absent(_: Path) -> Facts:
-        raise FileNotFoundError
-
-    try:
-        return _checkout(entry, provide(entry, absent, lambda facts: _is_whole(entry, facts)))
-    except FileNotFoundError:
-        return None
+    facts = facts_of(entry)
+    return _checkout(entry, facts) if _is_whole(entry, facts) else None
 
 
 def has_checkout(folders: Folders, commit: str, submodules: Sequence[str] = ()) -> bool:
@@ -80,7 +72,10 @@ def _checkout(entry: Path, facts: Facts) -> Checkout:
 
 
 def _is_whole(entry: Path, facts: Facts) -> bool:
-    return bool(facts["sha256"] == files_sha256(entry / "tree"))
+    try:
+        return "sha256" in facts and bool(facts["sha256"] == files_sha256(entry / "tree"))
+    except OSError:  # a file that can't be read
+        return False
 
 
 def copy_checkout(source: Checkout, into: Path) -> Path:
