@@ -74,6 +74,6 @@ def test_objects_that_are_there_need_no_space(bench: Bench, monkeypatch: pytest.
 
 
 def test_a_full_disk_is_found_before_anything_is_compiled(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("attnforge.workflow.space.shutil.disk_usage", lambda _: type("Usage", (), {"free": 0}))
+    monkeypatch.setattr("attnforge.files.shutil.disk_usage", lambda _: type("Usage", (), {"free": 0}))
     with pytest.raises(HostError, match="no space left"):
         check_free_space(bench.job())
