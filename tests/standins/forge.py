@@ -175,8 +175,9 @@ class Forge:
         return wheel
 
     def objects(self) -> int:
-        """Return how many finished objects are kept."""
-        return len(list(self.cache.glob("builds/*/objects/*.json")))
+        """Return how many objects of units are kept: the empty one that a rehearsal links for missing ones is none."""
+        records = [json.loads(path.read_text()) for path in self.cache.glob("builds/*/objects/*.json")]
+        return sum(os.devnull not in record["argv"] for record in records)
 
     def processes(self) -> list[str]:
         """Return the command lines of all processes that name this folder."""
