@@ -236,7 +236,7 @@ OPTIONS = (
         "memory",
         "bytes",
         "SIZE",
-        "memory that compilers may use: 48G is 48 GiB",
+        "memory that compilers may use: 48G is 48 GiB; at most what there is",
         default="the free memory, less a reserve",
     ),
     Option(

@@ -9,6 +9,7 @@ from attnforge.model.cost import Prediction
 from attnforge.model.host import Host
 from attnforge.model.plan import Estimate
 from attnforge.model.request import Request
+from attnforge.resolve.decisions import Notes
 from attnforge.resolve.predictions import Made
 from attnforge.schedule.simulate import simulate
 from attnforge.schedule.unit import unit_of
@@ -27,13 +28,43 @@ _RESERVE_SHARE, _RESERVE_MIN, _RESERVE_MAX = 0.1, 1 * _GIB, 8 * _GIB
 
 
 def memory_budget(request: Request, host: Host) -> int:
-    """Return the bytes that compilers may use together: what is asked for, else what is free less a reserve."""
-    return request.memory or max(host.memory.available_bytes - _reserve(host), _GIB)
+    """Return the bytes that compilers may use together: what is asked for, else what is free less a reserve.
+
+    Where more is asked for than there is, all that there is less the reserve (``warn_of_memory`` says so).
+    """
+    return _asked(request, host) or max(host.memory.available_bytes - _reserve(host), _GIB)
 
 
 def memory_limit(request: Request, host: Host) -> int:
     """Return the bytes that compilers could ever use here, whatever else runs now: the same for machines alike."""
-    return request.memory or max(host.memory.limit_bytes - _reserve(host), _GIB)
+    return _asked(request, host) or _most(host)
+
+
+def warn_of_memory(request: Request, host: Host, notes: Notes) -> None:
+    """Warn where more memory is asked for than this machine, or its control group, has."""
+    asked, memory = request.memory or 0, host.memory
+    if asked > memory.limit_bytes:
+        notes.warn(
+            "memory",
+            f"--memory {_gib(asked)} is more than there is ({_gib(memory.limit_bytes)}, {memory.limited_by}): compilers"
+            f" get {_gib(_most(host))}",
+            "give --memory a smaller size, or none; or raise the limit of the machine or container",
+        )
+
+
+def _asked(request: Request, host: Host) -> int:
+    """Return the bytes of ``--memory``, as far as they exist; 0 without it."""
+    asked = request.memory or 0
+    return asked if asked <= host.memory.limit_bytes else _most(host)
+
+
+def _most(host: Host) -> int:
+    return max(host.memory.limit_bytes - _reserve(host), _GIB)
+
+
+def _gib(size: int) -> str:
+    """Return a size as ``--memory`` takes it: 3G is 3 GiB."""
+    return f"{size / _GIB:.1f}".removesuffix(".0") + "G"
 
 
 def _reserve(host: Host) -> int:

@@ -23,7 +23,7 @@ from attnforge.resolve.advice import apply_advisories
 from attnforge.resolve.architectures import choose_architectures, choose_gpus
 from attnforge.resolve.compilers import with_compiler
 from attnforge.resolve.decisions import Notes
-from attnforge.resolve.estimate import estimate
+from attnforge.resolve.estimate import estimate, warn_of_memory
 from attnforge.resolve.form import check_form, check_name
 from attnforge.resolve.grouping import choose_groups
 from attnforge.resolve.hosts import check_hosts, check_processor
@@ -101,6 +101,7 @@ def resolve(
     if release is not None and not release.compiled:
         return resolve_pure(request, recipe, release, version, source, host, notes)
     asked, active = _Asked(request, recipe, release, version, source, host, notes, fetched, read), active or Active()
+    warn_of_memory(request, host, notes)
     ground = _ground(asked, active)
     plan = _plan(asked, ground, proofs)
     there = made(plan)

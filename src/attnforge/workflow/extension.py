@@ -15,6 +15,7 @@ from attnforge.model.universal import Pair, Universal, sorted_pairs
 from attnforge.resolve.advice import apply_advisories
 from attnforge.resolve.compilers import with_compiler
 from attnforge.resolve.decisions import Notes
+from attnforge.resolve.estimate import warn_of_memory
 from attnforge.resolve.installed import check_named
 from attnforge.resolve.pairs import with_pairs
 from attnforge.resolve.releases import check_release
@@ -66,6 +67,7 @@ def plan_extension(machine: Machine, wheel: Path, request: Request, recipe_file:
     check_source_pin(plan, recipe, release, request.source)
     notes = Notes()
     check_named(request)
+    warn_of_memory(request, machine.host, notes)
     installed = environment_for(machine, request)
     read = () if installed else read_torches(request.torch or held_torches(plan), machine.settings)
     pairs = installed_pair(plan, installed, notes) if installed else new_pairs(plan, request, notes, read)

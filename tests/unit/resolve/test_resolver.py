@@ -17,7 +17,7 @@ from attnforge.model.plan import BuildPlan, Resolution
 from attnforge.model.request import Request
 from attnforge.model.target import Architecture, Gpu
 from attnforge.recipes.catalogue import find_recipe
-from attnforge.resolve.estimate import FIXED_SECONDS, estimate, memory_budget
+from attnforge.resolve.estimate import FIXED_SECONDS, estimate, memory_budget, memory_limit
 from attnforge.resolve.predictions import cost_key, expected_units, priors
 from attnforge.resolve.resolver import with_target
 
@@ -385,6 +385,29 @@ def test_the_budget_keeps_a_reserve(make_host: Callable[..., Host]) -> None:
     host = make_host()
     assert memory_budget(Request(package="x"), host) < host.memory.available_bytes
     assert memory_budget(Request(package="x", memory=123), host) == 123
+
+
+def test_memory_beyond_what_exists_is_not_promised(make_resolution: Make, make_host: Callable[..., Host]) -> None:
+    limited = Memory(
+        total_bytes=64 << 30, limit_bytes=3 << 30, available_bytes=3 << 30, limited_by="cgroup /a (memory.max)"
+    )
+    host = make_host(memory=limited)
+    asked = Request(package="x", memory=30 << 30)
+    assert memory_budget(asked, host) == memory_limit(asked, host) == 2 << 30
+    (warning,) = (
+        one for one in make_resolution(host=host, memory=30 << 30, groups="none").warnings if one.subject == "memory"
+    )
+    assert "--memory 30G is more than there is (3G, cgroup /a (memory.max)): compilers get 2G" in warning.message
+
+
+@pytest.mark.parametrize("asked", [0, 1 << 30, 3 << 30])
+def test_memory_that_exists_is_taken_as_asked(
+    make_resolution: Make, make_host: Callable[..., Host], asked: int
+) -> None:
+    limited = Memory(total_bytes=64 << 30, limit_bytes=3 << 30, available_bytes=3 << 30, limited_by="")
+    found = make_resolution(host=make_host(memory=limited), memory=asked, groups="none")
+    assert "memory" not in [warning.subject for warning in found.warnings]
+    assert memory_budget(Request(package="x", memory=asked), make_host(memory=limited)) == (asked or 2 << 30)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
