@@ -107,7 +107,7 @@ def _run(machine: Machine, planned: Planned, inputs: Inputs, folder: Path) -> li
         seat = Path(name) / "seat"
         seat.mkdir()
         write_seat(seat, sys.executable, Path(name) / "socket")
-        environment = upstream_environment(machine, plan, recipe, inputs, folder, seat, slots=1)
+        environment = upstream_environment(machine, plan, recipe, inputs, folder, [seat], slots=1)
         build_wheel(inputs.source, inputs.environment.python, environment, None, folder, log)
     shutil.rmtree(folder / "upstream")
     return sorted(calls, key=lambda call: str(call["units"][0]["output"]))

@@ -107,6 +107,43 @@ def test_an_interrupt_while_packages_are_fetched(forge: Forge, source: Path) -> 
         forge.build(source, **settings).ok()
 
 
+# Has a process of its own session ask for ninja when a build is gone, and waits for that, too. The file "real" tells
+# that another ninja was called.
+ORPHAN = """
+import os, pathlib, subprocess, sys, time
+folder = pathlib.Path({folder!r})
+real = pathlib.Path(sys.executable).with_name("ninja")
+real.write_text(f"#!/bin/sh\\ntouch '{{folder}}/real'\\n")
+real.chmod(0o755)
+alone = os.fork() == 0
+if alone:
+    os.setsid()
+(folder / ("alone" if alone else "setup")).write_text(str(os.getpid()))
+while not (folder / "go").exists():
+    time.sleep(0.02)
+if alone:
+    done = subprocess.run(["ninja"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    (folder / "said.new").write_text(f"{{done.returncode}} {{done.stdout}}")
+    (folder / "said.new").rename(folder / "said")
+    os._exit(0)
+"""
+
+
+def test_an_orphan_of_a_killed_build_reaches_no_other_ninja(forge: Forge, source: Path) -> None:
+    setup = source / "setup.py"
+    setup.write_text(ORPHAN.format(folder=str(forge.folder)) + setup.read_text())
+    process = forge.start("build", source, *TARGET)
+    wait_until(lambda: (forge.folder / "alone").exists() and (forge.folder / "setup").exists())
+    process.kill()
+    process.communicate(timeout=30)
+    wait_until(lambda: list(forge.temporary.glob("attnforge-*")) == [], 20)
+    (forge.folder / "go").touch()
+    wait_until((forge.folder / "said").exists, 20)
+    said = (forge.folder / "said").read_text()
+    assert not (forge.folder / "real").exists()
+    assert said.startswith("1 ninja: the attnforge build that this program belongs to has ended")
+
+
 # --- compilers that fail
 
 

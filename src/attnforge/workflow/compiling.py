@@ -19,7 +19,7 @@ from attnforge.resolve.predictions import priors
 from attnforge.workflow.answers import answered, other_layout
 from attnforge.workflow.artifacts import Compiled
 from attnforge.workflow.inputs import Inputs, named_folders
-from attnforge.workflow.installers import refuse_installers
+from attnforge.workflow.installers import refuse_installers, refuse_ninja
 from attnforge.workflow.job import Job
 from attnforge.workflow.machine import Machine
 from attnforge.workflow.passes import passes_of, proofs_of
@@ -86,9 +86,11 @@ def _engine(job: Job, inputs: Inputs, cache: StepCache, passes: Sequence[Pass], 
 def _environment(job: Job, inputs: Inputs, engine: Engine) -> dict[str, str]:
     """Return the environment of upstream's build, whose programs and temporary folder are made."""
     seat = engine.seat_folder
-    refuse_installers(seat)
     own_temporary(seat).mkdir()
-    return upstream_environment(job.machine, job.plan, job.recipe, inputs, job.generated, seat, job.limits.slots)
+    # In the plan's folder: they are still there when the build was killed and its seat is gone.
+    programs = refuse_ninja(refuse_installers(job.folder / "programs"))
+    first = (seat, programs)
+    return upstream_environment(job.machine, job.plan, job.recipe, inputs, job.generated, first, job.limits.slots)
 
 
 def _run(job: Job, inputs: Inputs, environment: Mapping[str, str], engine: Engine) -> Path:

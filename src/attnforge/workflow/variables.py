@@ -20,14 +20,23 @@ from attnforge.workflow.upstream import FROM_SOURCE, REPRODUCIBLE
 
 
 def upstream_environment(
-    machine: Machine, plan: BuildPlan, recipe: Recipe, inputs: Inputs, generated: Path, seat: Path, slots: int
+    machine: Machine,
+    plan: BuildPlan,
+    recipe: Recipe,
+    inputs: Inputs,
+    generated: Path,
+    first: Sequence[Path],
+    slots: int,
 ) -> dict[str, str]:
-    """Return the environment of upstream's build, with the driver and the GPUs that it asks for."""
+    """Return the environment of upstream's build, with the driver and the GPUs that it asks for.
+
+    ``first`` are the folders that come first on PATH, the seat's before all.
+    """
     stubs, options = link_folder(machine, inputs, generated)
-    environment = build_environment(plan, inputs, seat, slots, machine.environ)
+    environment = build_environment(plan, inputs, first, slots, machine.environ)
     return {
         **environment,
-        "TMPDIR": str(own_temporary(seat)),
+        "TMPDIR": str(own_temporary(first[0])),
         "LIBRARY_PATH": str(stubs),
         **with_linker_options(environment, options),
         **without_pip(),
@@ -37,14 +46,14 @@ def upstream_environment(
 
 
 def build_environment(
-    plan: BuildPlan, inputs: Inputs, seat: Path, slots: int, environ: Mapping[str, str]
+    plan: BuildPlan, inputs: Inputs, first: Sequence[Path], slots: int, environ: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment of upstream's build: nothing of ours but what it needs, the seat first on PATH."""
+    """Return the environment of upstream's build: nothing of ours but what it needs, ``first`` first on PATH."""
     compiler = Path(inputs.compiler.path)
     c_name = compiler.name.replace("clang++", "clang").replace("g++", "gcc").replace("c++", "cc")
     c_compiler = compiler.with_name(c_name)
     nvcc_folder = inputs.toolchain.nvcc.parent
-    searched = [seat, inputs.environment.python.parent, nvcc_folder, compiler.parent, "/usr/bin", "/bin"]
+    searched = [*first, inputs.environment.python.parent, nvcc_folder, compiler.parent, "/usr/bin", "/bin"]
     architectures = ";".join(architecture.dotted for architecture in plan.target.architectures)
     return {
         **process.base_environment(environ),

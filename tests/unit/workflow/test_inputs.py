@@ -33,7 +33,7 @@ def test_folders_have_the_same_names_on_every_machine(bench: Bench) -> None:
 
 def test_upstream_sees_the_seat_first_and_nothing_of_the_users(bench: Bench) -> None:
     user = {"HOME": "/home/me", "CXXFLAGS": "-O0", "PATH": "/mine", "HTTPS_PROXY": "proxy"}
-    seen = build_environment(bench.plan, bench.inputs(), bench.folder / "seat", 3, user)
+    seen = build_environment(bench.plan, bench.inputs(), [bench.folder / "seat"], 3, user)
     assert seen["PATH"].split(":")[:2] == [str(bench.folder / "seat"), str(bench.folder / "env/bin")]
     assert (seen["MAX_JOBS"], seen["TORCH_CUDA_ARCH_LIST"], seen["CUDA_HOME"]) == (
         "3",
@@ -55,14 +55,14 @@ def test_upstream_sees_the_seat_first_and_nothing_of_the_users(bench: Bench) -> 
 def test_the_c_compiler_is_the_one_beside_the_cpp_compiler(bench: Bench, path: str, c_compiler: str) -> None:
     (bench.folder / "bin").mkdir()
     inputs = bench.inputs(str(bench.folder / path))
-    assert build_environment(bench.plan, inputs, Path("/seat"), 1, {})["CC"] == str(bench.folder / path)
+    assert build_environment(bench.plan, inputs, [Path("/seat")], 1, {})["CC"] == str(bench.folder / path)
     (bench.folder / c_compiler).touch()
-    assert build_environment(bench.plan, inputs, Path("/seat"), 1, {})["CC"] == str(bench.folder / c_compiler)
+    assert build_environment(bench.plan, inputs, [Path("/seat")], 1, {})["CC"] == str(bench.folder / c_compiler)
 
 
 def test_a_path_with_a_space_is_quoted_for_ninja(bench: Bench) -> None:
     bench.folder = bench.folder / "a b"
-    nvcc = build_environment(bench.plan, bench.inputs(), Path("/seat"), 1, {})["PYTORCH_NVCC"]
+    nvcc = build_environment(bench.plan, bench.inputs(), [Path("/seat")], 1, {})["PYTORCH_NVCC"]
     assert nvcc == f"'{bench.folder}/cuda/bin/nvcc'"
 
 

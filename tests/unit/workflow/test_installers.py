@@ -1,4 +1,4 @@
-"""Upstream's build reaches no installer of the machine."""
+"""Upstream's build reaches no installer of the machine, and no ninja when its seat is gone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.workflow.installers import INSTALLERS, refuse_installers
+from attnforge.compile.seat.seat import VERSION
+from attnforge.workflow.installers import INSTALLERS, refuse_installers, refuse_ninja
 
 
 @pytest.fixture
@@ -37,3 +38,12 @@ def test_to_uninstall_is_no_error_and_does_nothing(environ: dict[str, str], word
 def test_programs_are_written_again_without_harm(tmp_path: Path) -> None:
     refuse_installers(tmp_path)
     assert {path.name for path in refuse_installers(tmp_path).iterdir()} == set(INSTALLERS)
+
+
+def test_a_ninja_that_is_not_the_seat_compiles_nothing(tmp_path: Path) -> None:
+    environ = {"PATH": os.pathsep.join((str(refuse_ninja(tmp_path / "programs")), "/usr/bin", "/bin"))}
+    asked = run(environ, "ninja", "--version")
+    assert (asked.returncode, asked.stdout) == (0, f"{VERSION}\n")
+    done = run(environ, "ninja", "-v")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "has ended: nothing is compiled" in done.stderr
