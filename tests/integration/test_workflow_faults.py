@@ -163,9 +163,10 @@ def test_a_compiler_that_is_always_killed_tells_of_memory(forge: Forge, source: 
     done = forge.build(source, "--memory", "9G")
     assert done.code == 4
     error = done.events[-1]["error"]
-    assert "shift.cu: the compiler was killed twice" in error["what"]
+    # Twice, or three times if another compiler ran beside the second one.
+    assert re.search(r"shift.cu: the compiler was killed (twice|3 times)", error["what"])
     assert re.search(r"hold [\d.]+ GB, with [\d.]+ GB reserved of a budget of 9.7 GB", error["why"])
-    assert "--jobs 1" in error["hint"]
+    assert "no other compiler beside it" in error["why"]
     assert "--memory" in error["hint"]
     # What else was compiled is kept.
     assert forge.objects() >= 1

@@ -62,6 +62,10 @@ class Reservation:
             self, bytes=bytes_, seen=seen, fallen=fallen, mistaken=self.mistaken or (self.fallen and not fallen)
         )
 
+    def raised(self, peak: int) -> Reservation:
+        """Return the reservation of a job that is now expected to reach this peak, unless it is past its own."""
+        return self if self.fallen or peak <= self.peak else replace(self, bytes=max(self.bytes, peak), peak=peak)
+
     @property
     def most(self) -> int:
         """The most that was reserved so far."""

@@ -17,6 +17,7 @@ from itertools import accumulate, takewhile
 from math import inf
 
 from attnforge.model.cost import Prediction
+from attnforge.schedule.kills import Kills
 from attnforge.schedule.packing import planned_starts
 from attnforge.schedule.reservation import Reservation
 
@@ -33,6 +34,8 @@ class Job:
     start only where none of a lower one may. One below 0 is urgent: slots may be kept for it, and nothing passes it
     where it waits for memory. ``late_bytes`` is the most that it holds after its memory has dropped, None if that is
     not known or it never does. ``mean_bytes`` is what all jobs of a unit reserve on average, of the one that begins it.
+    ``kind`` is what jobs have in common whose predictions are wrong together. ``first_bytes`` is the peak that was
+    predicted before any revision, 0 for ``peak_bytes``.
     """
 
     id: str
@@ -43,6 +46,13 @@ class Job:
     rank: int = 0
     late_bytes: int | None = None
     mean_bytes: int = 0
+    kind: str = ""
+    first_bytes: int = 0
+
+    @property
+    def guess_bytes(self) -> int:
+        """The peak that was predicted first."""
+        return self.first_bytes or self.peak_bytes
 
 
 class Stuck(Exception):  # noqa: N818 - a state of the scheduler
@@ -64,6 +74,7 @@ class Scheduler:
         self._unfinished: set[str] = set()
         self._passed: dict[str, int] = {}
         self._planned: dict[str, float] = {}
+        self._kills = Kills(slots, budget_bytes)
         self.kept_slots = 0
         """Slots that only urgent jobs may take; one is always left to the others."""
         self.other_bytes = 0
@@ -132,17 +143,32 @@ class Scheduler:
 
     def _open_to(self, job: Job) -> int:
         """Return how many slots a job may be started in."""
-        return self.slots if job.rank < 0 else max(self.slots - self.kept_slots, 1)
+        most = self._kills.open_slots
+        return most if job.rank < 0 else max(min(most, self.slots - self.kept_slots), 1)
 
     def finished(self, job_id: str) -> None:
         """Say that a running job has ended: its memory is free and what needs it may start."""
-        self._end(job_id)
+        seen = self._reserved[job_id].seen
+        job = self._end(job_id)
         self._unfinished.discard(job_id)
+        self._kills.ended(job_id, job.kind, job.guess_bytes, seen)
+        self._kills.left(left.kind for left in (*self._running.values(), *self._waiting))
+
+    def killed(self, job_id: str) -> int:
+        """Say that a running job was killed for memory. Return the bytes to ``retry`` it with, 0 where that is useless.
+
+        Jobs of its kind reserve more from here on, and fewer run at once for a while (``kills``).
+        """
+        job, most = self._running[job_id], self.most_reserved(job_id)
+        wanted = self._kills.killed(job_id, job.kind, job.guess_bytes, most, len(self._running))
+        for other in self._running.values():
+            self._reserved[other.id] = self._reserved[other.id].raised(self._reservation(other).peak)
+        return wanted
 
     def retry(self, job_id: str, peak_bytes: int) -> None:
         """Put a running job back, to start again with another reservation, which it keeps to its end."""
         job = self._end(job_id)
-        self._waiting.append(replace(job, peak_bytes=peak_bytes, late_bytes=None))
+        self._waiting.append(replace(job, peak_bytes=peak_bytes, late_bytes=None, first_bytes=job.guess_bytes))
         self._order()
 
     def revise(self, predictions: Mapping[str, Prediction], tails: Mapping[str, float] | None = None) -> None:
@@ -196,7 +222,8 @@ class Scheduler:
 
     def _reservation(self, job: Job) -> Reservation:
         # A job that is predicted to need more than there is still runs, with nothing beside it.
-        return Reservation.of(job.peak_bytes, job.late_bytes, self.budget_bytes)
+        peak = self._kills.corrected(job.kind, job.guess_bytes, job.peak_bytes)
+        return Reservation.of(peak, job.late_bytes if peak == job.peak_bytes else None, self.budget_bytes)
 
     def _fits(self, job: Job) -> bool:
         needed = self.other_bytes + self.reserved_bytes + self._reservation(job).bytes
@@ -209,6 +236,7 @@ class Scheduler:
                 self._passed[earlier.id] = self._passed.get(earlier.id, 0) + 1
         del self._waiting[position]
         self._passed.pop(job.id, None)
+        self._kills.started(job.id, self._running)
         self._running[job.id] = job
         self._reserved[job.id] = self._reservation(job)
 
@@ -223,6 +251,7 @@ def _predicted(job: Job, prediction: Prediction | None, tail: float | None) -> J
             job,
             seconds=prediction.seconds,
             peak_bytes=prediction.peak_bytes,
+            first_bytes=job.guess_bytes,
             late_bytes=prediction.late_bytes,
         )
     return job if tail is None else replace(job, tail=tail)

@@ -197,15 +197,14 @@ class Compiler:
         """Raise the error of a compile that failed, or return where it is worth another try."""
         work, unit, budget = task.work, task.work.unit, self.queue.scheduler.budget_bytes
         killed = failures.was_killed(ended.code, log)
-        task.kills += killed
         reserved = self.queue.most_reserved(task)
-        if task.kills == 1 and killed:
-            reason = f"killed (exit code {ended.code})"
-            self.reporter.emit(JobRetried(unit.name, task.label, reason, min(2 * reserved, budget)))
+        again = self.queue.killed(task) if killed else 0
+        if again:
+            self.reporter.emit(JobRetried(unit.name, task.label, f"killed (exit code {ended.code})", again))
         elif unit.fallback:
             self._fall_back(work, log)
         elif killed:
-            raise failures.out_of_memory(unit, ended.peak_bytes, reserved, budget, self._rerun(work))
+            raise failures.out_of_memory(unit, task.kills, ended.peak_bytes, reserved, budget, self._rerun(work))
         elif ended.code == 0:
             raise failures.no_object(unit, self._rerun(work))
         else:

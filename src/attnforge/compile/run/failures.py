@@ -112,17 +112,20 @@ def full_disk(folder: Path) -> str:
     return f"{folder}: No space left on device\n" if blocks * space.f_frsize < _FULL else ""
 
 
-def out_of_memory(unit: Unit, peak_bytes: int, reserved_bytes: int, budget_bytes: int, rerun: Path) -> BuildError:
-    """Return the error for a compiler that was killed again after it had been given more memory."""
+def out_of_memory(
+    unit: Unit, kills: int, peak_bytes: int, reserved_bytes: int, budget_bytes: int, rerun: Path
+) -> BuildError:
+    """Return the error for a compiler that was killed again, the last time with no other beside it."""
     return BuildError(
-        f"{unit.name}: the compiler was killed twice",
+        f"{unit.name}: the compiler was killed {'twice' if kills == 2 else f'{kills} times'}",
         why=(
             f"it was seen to hold {_gb(peak_bytes)}, with {_gb(reserved_bytes)} reserved of a budget of"
-            f" {_gb(budget_bytes)}: less memory is there than the budget says, or the unit needs more than all of it"
+            f" {_gb(budget_bytes)} and no other compiler beside it: less memory is there than the budget says, or the"
+            " unit needs more than all of it"
         ),
         hint=(
-            "compile fewer at once (--jobs 1), state what is really free (--memory 16G), or raise the machine's or"
-            f" container's limit; to compile only this unit: sh {shlex.quote(str(rerun))}"
+            "end other programs, raise the machine's or container's limit, or state what is really free (--memory 16G);"
+            f" to compile only this unit: sh {shlex.quote(str(rerun))}"
         ),
         link="https://github.com/Dao-AILab/flash-attention/issues/347",
     )

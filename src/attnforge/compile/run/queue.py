@@ -75,6 +75,16 @@ class Queue:
         with self.changed:
             return trials_of(self.scheduler, self._tasks, self._costs, time.monotonic())
 
+    def killed(self, task: Task) -> int:
+        """Say that the program of a running job was killed.
+
+        Return the bytes that it gets when it is tried again; 0 where it is not.
+        """
+        with self.changed:
+            task.kills += 1
+            task.retry_bytes = self.scheduler.killed(task.id)
+            return task.retry_bytes
+
     # --- what is to be done
 
     def begin(self, batch: Batch, works: Sequence[Work], tasks: Sequence[Task]) -> None:
@@ -184,8 +194,9 @@ class Queue:
         with self.changed:
             heapq.heappush(self._free_slots, task.slot)
             task.started, task.session = 0.0, 0
-            if not done and task.kills == 1 and not self.is_ending:
-                self.scheduler.retry(task.id, 2 * self.scheduler.most_reserved(task.id))
+            if not done and task.retry_bytes and not self.is_ending:
+                self.scheduler.retry(task.id, task.retry_bytes)
+                task.retry_bytes = 0
             else:
                 self.scheduler.finished(task.id)
                 del self._tasks[task.id]

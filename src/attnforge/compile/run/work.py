@@ -11,7 +11,7 @@ from attnforge.compile.reuse.objects import Cost
 from attnforge.compile.run.executor import Ended
 from attnforge.compile.run.summary import How
 from attnforge.compile.seat.server import Say
-from attnforge.model.cost import Prediction
+from attnforge.model.cost import Prediction, family, step_key
 from attnforge.model.graph import CompileGraph, GeneratedFile, Language, Unit
 from attnforge.schedule.scheduler import Job
 
@@ -101,7 +101,8 @@ class Task:
     """One job of a unit: a step of nvcc by its label, OPEN or WHOLE.
 
     ``tail`` and ``mean_bytes`` are predicted, too (see schedule.scheduler.Job); ``needs`` are other jobs
-    of the unit. ``started`` is 0 before it runs.
+    of the unit. ``started`` is 0 before it runs. ``retry_bytes`` is what it gets when it is tried again, 0 if it is
+    not.
     """
 
     work: Work
@@ -111,6 +112,7 @@ class Task:
     tail: float = 0.0
     mean_bytes: int = 0
     kills: int = 0
+    retry_bytes: int = 0
     slot: int = 0
     session: int = 0
     started: float = 0.0
@@ -130,7 +132,17 @@ def job_of(task: Task) -> Job:
     rank = -1 if task.work.batch.rehearsed and is_host(task.work.unit) else rank
     needs = task.needs | frozenset(task.work.unit.needs)
     found = task.predicted
-    return Job(task.id, found.seconds, found.peak_bytes, needs, task.tail, rank, found.late_bytes, task.mean_bytes)
+    kind = kind_of(task.work.unit, task.label)
+    return Job(
+        task.id, found.seconds, found.peak_bytes, needs, task.tail, rank, found.late_bytes, task.mean_bytes, kind
+    )
+
+
+def kind_of(unit: Unit, label: str) -> str:
+    """Return what a job has in common with those whose memory is predicted wrongly together with its own."""
+    if unit.kernel:
+        return family(step_key(unit.cost_key, label))
+    return f"{unit.language} {label.partition(' ')[0]}"
 
 
 def is_host(unit: Unit) -> bool:

@@ -82,10 +82,11 @@ def test_free_space_is_told_of_each_folder(tmp_path: Path) -> None:
 
 
 def test_a_second_kill_tells_the_numbers(tmp_path: Path) -> None:
-    error = out_of_memory(unit(tmp_path), 6_200_000_000, 8_000_000_000, 12_000_000_000, tmp_path / "rerun.sh")
+    error = out_of_memory(unit(tmp_path), 2, 6_200_000_000, 8_000_000_000, 12_000_000_000, tmp_path / "rerun.sh")
     assert isinstance(error, BuildError)
     assert "6.2 GB" in error.why and "8.0 GB" in error.why and "12.0 GB" in error.why
-    assert "--jobs 1" in error.hint and "--memory" in error.hint
+    assert "killed twice" in error.what and "no other compiler beside it" in error.why
+    assert "--memory" in error.hint and "limit" in error.hint
 
 
 def test_kills_are_told_apart() -> None:
