@@ -559,6 +559,38 @@ def test_files_of_a_submodule_are_as_they_were_committed_too(git: Git, folders: 
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "[submodule]\n active = other\n",
+        "[submodule]\n propagateBranches = true\n",
+        "[clone]\n defaultRemoteName = upstream\n rejectShallow = true\n filterSubmodules = true\n",
+        "[diff]\n ignoreSubmodules = all\n[color]\n ui = always\n[status]\n submoduleSummary = true\n",
+    ],
+)
+def test_the_users_settings_for_submodules_leave_none_out(
+    git: Git, folders: Folders, nested: Repository, tmp_path: Path, settings: str
+) -> None:
+    (tmp_path / "home" / ".gitconfig").write_text(settings)
+    found = taken(git, folders, nested.address())
+    assert set(found.submodules) == {"csrc/middle", "csrc/middle/third/inner"}
+    assert (found.path / "csrc/middle/third/inner/inner.h").read_text() == "inner"
+
+
+def test_a_mirror_of_an_older_attnforge_is_made_again(
+    git: Git, folders: Folders, nested: Repository, tmp_path: Path
+) -> None:
+    taken(git, folders, nested.address())
+    (mirror,) = folders.cache.glob("git/*/mirror.git")
+    # It had no template, so that the submodules' repositories would not ignore .gitattributes.
+    shutil.rmtree(mirror / "template")
+    shutil.rmtree(mirror / "modules")
+    Repository(tmp_path / "middle").commit(__gitattributes="*.h text eol=crlf\n", middle__h="a\n")
+    nested("-C", "csrc/middle", "pull", "--quiet", str(tmp_path / "middle"), "main")
+    nested.commit()
+    assert (taken(git, folders, nested.address()).path / "csrc/middle/middle.h").read_bytes() == b"a\n"
+
+
 def test_a_submodule_that_moved_to_another_address_is_found_there(
     git: Git, folders: Folders, nested: Repository, tmp_path: Path
 ) -> None:

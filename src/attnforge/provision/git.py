@@ -48,6 +48,9 @@ _CONFIG = (
     ("http.lowSpeedTime", "60"),
 )
 
+# The user's own choice of submodules would leave out those of submodules, without an error.
+_ALL_SUBMODULES = (("submodule.active", "."), ("submodule.propagateBranches", "false"))
+
 
 @dataclass(frozen=True, slots=True)
 class Git:
@@ -79,7 +82,8 @@ class Git:
         on to a submodule (git rev-parse --local-env-vars). A repository from the network may not name a folder of this
         machine as its submodule.
         """
-        settings = (word for key, value in _configuration(address) for word in ("-c", f"{key}={value}"))
+        configuration = (*_configuration(address), *_ALL_SUBMODULES)
+        settings = (word for key, value in configuration for word in ("-c", f"{key}={value}"))
         protocols = PROTOCOLS if address.is_local else [name for name in PROTOCOLS if name != "file"]
         environ = {**git_environment(self.environ, address), "GIT_ALLOW_PROTOCOL": ":".join(protocols)}
         return self._run((*settings, *arguments), work_tree, address, FETCH_SECONDS, environ)

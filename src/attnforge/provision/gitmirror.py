@@ -109,8 +109,9 @@ class Mirror:
         return [name for name in found if self.attempt("cat-file", "-t", name).output.strip() == "commit"]
 
     def _prepare(self, commit: str) -> None:
-        """Make the mirror where there is none."""
-        if (self.folder / "attnforge").exists():  # it is written last
+        """Make the mirror where there is no complete one."""
+        # The mark is written last. Mirrors of the first versions have it, and no template.
+        if (self.folder / "attnforge").exists() and self.template.exists():
             return
         shutil.rmtree(self.folder, ignore_errors=True)
         (self.template / "info").mkdir(parents=True)
