@@ -165,6 +165,8 @@ class Compiler:
         )
         with self.queue.changed:
             work.spend(ended)
+            # Samples may have missed it, above all where it was killed while it rose.
+            self.queue.scheduler.observed(task.id, ended.peak_bytes, ended.peak_bytes)
         step = work.steps.get(task.label)
         self.reporter.step(step.tool if step else work.unit.language, ended.cpu_seconds)
         return ended, redact(log.read_text(encoding="utf-8", errors="replace"))

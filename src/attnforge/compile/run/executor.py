@@ -24,9 +24,13 @@ from attnforge.process import kill_group
 # then each time after half as long again, until samples see it.
 FIRST_LOOK_SECONDS = 0.01
 
+# Where memory is short, the kernel ends compilers first, which are tried again: not attnforge, nor the user's shell.
+# oom_score_adj (proc(5)) is inherited, and anyone may raise it.
+_FIRST_VICTIM = 1000
+
 # The child announces its own process group before it becomes the compiler: from then on the reaper knows of it, and
 # before that there is nothing to leave behind. Its standard output is the reaper's pipe until the exec.
-_ANNOUNCE = 'echo "+$$"; exec "$@" 1>&2'
+_ANNOUNCE = f'{{ echo {_FIRST_VICTIM} > /proc/self/oom_score_adj; }} 2>/dev/null; echo "+$$"; exec "$@" 1>&2'
 
 
 @dataclass(frozen=True, slots=True)

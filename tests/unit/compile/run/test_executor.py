@@ -44,6 +44,15 @@ def test_exit_codes_and_signals(executor: Executor, tmp_path: Path, script: str,
     assert executor.run(shell(tmp_path, script)).code == code
 
 
+def test_compilers_are_the_first_that_the_kernel_ends(executor: Executor, tmp_path: Path) -> None:
+    ours = Path("/proc/self/oom_score_adj").read_text()
+    run = shell(tmp_path, "cat /proc/self/oom_score_adj; sh -c 'cat /proc/self/oom_score_adj'")
+    assert executor.run(run).code == 0
+    assert run.log.read_text() == "1000\n1000\n"
+    assert Path("/proc/self/oom_score_adj").read_text() == ours
+    assert Path(f"/proc/{executor._reaper.pid}/oom_score_adj").read_text() == ours
+
+
 def test_a_missing_program_is_what_a_shell_says(executor: Executor, tmp_path: Path) -> None:
     run = Run(("no-such-program", "-c"), str(tmp_path), {"PATH": "/nowhere"}, tmp_path / "log")
     assert executor.run(run).code == 127
