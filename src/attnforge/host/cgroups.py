@@ -122,13 +122,13 @@ def _memory(level: Level) -> Iterator[MemoryLimit]:
 
 
 def _used(level: Level) -> int:
-    current, inactive = (
-        ("memory.current", "inactive_file") if level.version == 2 else ("memory.usage_in_bytes", "total_inactive_file")
-    )
-    match = re.search(rf"^{inactive} (\d+)$", _read(level.folder / "memory.stat"), re.MULTILINE)
+    current, prefix = ("memory.current", "") if level.version == 2 else ("memory.usage_in_bytes", "total_")
+    pattern = rf"^{prefix}(inactive|active)_file (\d+)$"
+    pages = dict(re.findall(pattern, _read(level.folder / "memory.stat"), re.MULTILINE))
     text = _read(level.folder / current).strip()
     used = int(text) if text.isdecimal() else 0
-    return max(0, used - (int(match[1]) if match else 0))
+    # Half of the pages in use, as the kernel counts the machine's (MemAvailable): headers that compilers read are such.
+    return max(0, used - int(pages.get("inactive", 0)) - int(pages.get("active", 0)) // 2)
 
 
 def _read(path: Path) -> str:

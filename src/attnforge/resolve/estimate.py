@@ -52,6 +52,11 @@ def warn_of_memory(request: Request, host: Host, notes: Notes) -> None:
         )
 
 
+def kept_free(host: Host) -> int:
+    """Return the bytes that have to stay free while compilers run: half of the reserve may be used by others."""
+    return _reserve(host) // 2
+
+
 def _asked(request: Request, host: Host) -> int:
     """Return the bytes of ``--memory``, as far as they exist; 0 without it."""
     asked = request.memory or 0

@@ -13,8 +13,10 @@ from attnforge.compile.reuse.reuse import Reuse
 from attnforge.compile.reuse.shared import Sharing
 from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.engine import Engine, Watch
+from attnforge.host.machine import usable_memory
 from attnforge.model.graph import Pass
 from attnforge.provision.gpus import WITHOUT_NINJA
+from attnforge.resolve.estimate import kept_free
 from attnforge.resolve.predictions import priors
 from attnforge.workflow.answers import answered, other_layout
 from attnforge.workflow.artifacts import Compiled
@@ -80,7 +82,13 @@ def _engine(job: Job, inputs: Inputs, cache: StepCache, passes: Sequence[Pass], 
         temporary=temporary_folder(job.machine),
         reuse=Reuse(cache, prefixes, Sharing(proofs_of(job.plan)), whole=watch is None),
         watch=watch,
+        free=partial(_free_memory, kept_free(job.machine.host)),
     )
+
+
+def _free_memory(kept: int) -> int:
+    """Return the bytes that compilers may take now, so that ``kept`` stay free."""
+    return usable_memory(Path("/")).available_bytes - kept
 
 
 def _environment(job: Job, inputs: Inputs, engine: Engine) -> dict[str, str]:

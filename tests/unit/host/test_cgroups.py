@@ -93,6 +93,16 @@ def test_a_container_that_sees_the_hosts_path_falls_back_to_its_mount(tmp_path: 
     assert (memory.limit_bytes, memory.available_bytes) == (3 * GB, 2 * GB)
 
 
+def test_file_pages_can_be_dropped_those_in_use_by_half(tmp_path: Path) -> None:
+    files = {
+        "a/memory.max": str(8 * GB),
+        "a/memory.current": str(6 * GB),
+        "a/memory.stat": f"anon {1 * GB}\ninactive_file {1 * GB}\nactive_file {4 * GB}\n",
+        "cgroup.procs": "",
+    }
+    assert usable_memory(tree(tmp_path, "0::/a\n", V2, files)).available_bytes == 5 * GB
+
+
 def test_version_1(tmp_path: Path) -> None:
     files = {
         "memory/api/memory.limit_in_bytes": str(7 * GB),

@@ -6,7 +6,7 @@ import itertools
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Self
@@ -21,6 +21,7 @@ from attnforge.compile.run.chain import Watch
 from attnforge.compile.run.compiler import Compiler
 from attnforge.compile.run.cost import CostModel
 from attnforge.compile.run.executor import Executor
+from attnforge.compile.run.others import Others
 from attnforge.compile.run.placement import Placement
 from attnforge.compile.run.places import Places
 from attnforge.compile.run.progress import Ticker
@@ -50,7 +51,7 @@ class Engine:
     at most. ``observe`` gets events, ``log`` what compilers print. ``temporary`` is where compilers may write; what is
     written is removed. ``python`` runs the seat (ours, if ""). ``reuse`` is the cache across plans; without it, only
     what this plan's folder holds is not made again. ``watch`` is shown each step whose outputs are there, while they
-    are, from several threads.
+    are, from several threads. ``free`` says how many bytes of memory compilers may take now beside what they hold.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Engine:
     python: str = ""
     reuse: Reuse | None = None
     watch: Watch | None = None
+    free: Callable[[], int] | None = None
     seat_folder: Path = field(default=Path(), init=False)
 
     def __enter__(self) -> Self:
@@ -79,6 +81,7 @@ class Engine:
         self._errors = FirstError()
         self._reporter = Reporter(self.observe, self.log)
         self._queue = Queue(self.slots, self.budget_bytes, self.costs, self._errors, self._perform)
+        self._others = Others(self.budget_bytes, self.free, self._warn)
         self._places = places = Places.make(self.folder, self.temporary)
         self._executor = Executor([places.temporary], self._sampled)
         self._ticker = Ticker(self._queue, self._reporter, self._executor.memory)
@@ -105,7 +108,7 @@ class Engine:
             costs=self.costs,
             reporter=reporter,
             errors=self._errors,
-            notices=Notices(lambda text: reporter.emit(Message("warning", text))),
+            notices=Notices(self._warn),
             watch=self.watch or (lambda work, step: None),
         )
 
@@ -187,7 +190,11 @@ class Engine:
         return self._compiler.perform(task)
 
     def _sampled(self) -> None:
-        self._queue.observe(self._executor.memory.held)
+        memory = self._executor.memory
+        self._queue.observe(memory.held, self._others.taken(memory.used_bytes))
+
+    def _warn(self, text: str) -> None:
+        self._reporter.emit(Message("warning", text))
 
     def _host_error(self, error: OSError) -> AttnforgeError:
         return failures.host_error(error, (self.folder, self.temporary))

@@ -11,7 +11,6 @@ from attnforge.compile.run.forecast import Costs
 from attnforge.compile.run.held import Held
 from attnforge.compile.run.remaining import seconds_left, trials_of
 from attnforge.compile.run.revision import revised
-from attnforge.compile.run.sampler import own_resident
 from attnforge.compile.run.work import OPEN, Batch, Task, Work, job_of
 from attnforge.compile.seat.server import FirstError
 from attnforge.errors import BuildError
@@ -44,7 +43,6 @@ class Queue:
         self._tasks: dict[str, Task] = {}
         self._free_slots = list(range(slots))
         self._workers: set[threading.Thread] = set()
-        self._own_bytes = own_resident()
         self._stale = False
         self._closing = False
 
@@ -255,15 +253,17 @@ class Queue:
         with self.changed:
             self.scheduler.replan(seconds_left(self.scheduler, self._tasks, time.monotonic()))
 
-    def observe(self, held: Callable[[int], Held]) -> None:
-        """Reserve what running jobs may still need, and start what fits since. ``held`` is asked by session."""
-        own = own_resident()
+    def observe(self, held: Callable[[int], Held], taken_bytes: int = 0) -> None:
+        """Reserve what running jobs may still need, and start what fits since. ``held`` is asked by session.
+
+        ``taken_bytes`` is what others hold of the budget now.
+        """
         with self.changed:
-            # The budget is what was free when the build began: what attnforge takes since is part of it.
-            self.scheduler.other_bytes = max(own - self._own_bytes, 0)
-            before = self.scheduler.reserved_bytes
+            before = self.scheduler.other_bytes + self.scheduler.reserved_bytes
+            self.scheduler.other_bytes = taken_bytes
             for job in self.scheduler.running:
                 seen = held(self._tasks[job.id].session)
                 self.scheduler.observed(job.id, seen.now, seen.peak)
-            if self.scheduler.reserved_bytes < before and self.scheduler.running and not self._closing:
+            now = taken_bytes + self.scheduler.reserved_bytes
+            if now < before and self.scheduler.running and not self._closing:
                 self.dispatch()

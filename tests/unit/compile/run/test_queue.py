@@ -89,6 +89,25 @@ def test_jobs_wait_for_memory_and_start_when_less_is_reserved(tmp_path: Path) ->
     assert project.wait().left == 0
 
 
+def test_nothing_starts_while_others_hold_what_it_needs_and_then_it_does(tmp_path: Path) -> None:
+    project = Project(tmp_path, *"abc", slots=2, budget=10 * GB)
+    first, second = threading.Event(), threading.Event()
+
+    def act(task: Task) -> bool:
+        (second if first.is_set() else first).set()
+        assert second.wait(WAIT_SECONDS)
+        return project.make(task)
+
+    project.act = act
+    project.queue.observe(lambda session: Held(), 9 * GB)
+    project.begin(*(whole(work, replace(SECOND, peak_bytes=4 * GB)) for work in project.works))
+    assert first.wait(WAIT_SECONDS)
+    project.queue.observe(lambda session: Held(), 7 * GB)
+    assert len(project.performed) == 1, "one always runs, and no other beside it"
+    project.queue.observe(lambda session: Held(), 0)
+    assert project.wait().left == 0
+
+
 def test_a_job_that_was_killed_runs_once_more_with_twice_the_memory(tmp_path: Path) -> None:
     project = Project(tmp_path, "a")
     reserved: list[int] = []
