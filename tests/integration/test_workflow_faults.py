@@ -83,8 +83,7 @@ def test_a_build_that_is_ended_leaves_nothing_behind_and_resumes(
     assert ("compile: total.cu stopped after" in out) == is_told
     assert "FAILED" not in out
     wait_until(lambda: forge.processes() == [], 20)
-    # pyproject_hooks' few bytes may stay where nothing in our process could run any more.
-    wait_until(lambda: list(forge.temporary.glob("attnforge-*")) == [], 20)
+    wait_until(lambda: list(forge.temporary.iterdir()) == [], 20)
     go.touch()
     done = forge.build(source).ok()
     (graph,) = done.seen("GraphReceived")
@@ -92,16 +91,19 @@ def test_a_build_that_is_ended_leaves_nothing_behind_and_resumes(
     assert forge.toolkit.calls() == {**UNITS, "total.cu": 2}
 
 
-def test_an_interrupt_while_packages_are_fetched(forge: Forge, source: Path) -> None:
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_a_build_that_is_ended_while_packages_are_fetched(
+    forge: Forge, source: Path, how: signal.Signals, code: int
+) -> None:
     with serve(forge.wheels) as index:
         (torch,) = (name for name in index.files if name.startswith("torch-"))
         settings = {**index_settings(index.url), "UV_CACHE_DIR": str(forge.folder / "uv")}
         index.held.add(torch)
         process = forge.start("build", source, *TARGET, **settings)
         assert index.asked.wait(60)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         _, err = process.communicate(timeout=30)
-        assert process.returncode == 130, err
+        assert process.returncode == code, err
         wait_until(lambda: forge.processes() == [], 20)
         index.held.clear()
         forge.build(source, **settings).ok()
@@ -141,7 +143,52 @@ def test_an_orphan_of_a_killed_build_reaches_no_other_ninja(forge: Forge, source
     wait_until((forge.folder / "said").exists, 20)
     said = (forge.folder / "said").read_text()
     assert not (forge.folder / "real").exists()
+    assert command_line(int((forge.folder / "setup").read_text())) == b""
     assert said.startswith("1 ninja: the attnforge build that this program belongs to has ended")
+
+
+def reapers(parent: int) -> list[int]:
+    """Return the reapers that a process started."""
+    children = Path(f"/proc/{parent}/task").glob("*/children")
+    found = [int(word) for path in children for word in path.read_text().split()]
+    return [pid for pid in found if b"reaper.py" in command_line(pid)]
+
+
+def command_line(pid: int) -> bytes:
+    """Return the words of a process, none for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_a_build_goes_on_without_its_reaper(forge: Forge, source: Path) -> None:
+    go = forge.folder / "go"
+    forge.toolkit.order("every", wait=str(go))
+    process = forge.start("build", source, *TARGET)
+    wait_until(lambda: len(forge.toolkit.calls()) == 2)
+    (first,) = reapers(process.pid)
+    subprocess.run(["kill", "-9", str(first)], check=True)
+    wait_until(lambda: reapers(process.pid) not in ([], [first]), 20)
+    go.touch()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, out + err
+    assert forge.toolkit.calls() == UNITS
+    wait_until(lambda: forge.processes() == [], 20)
+    assert list(forge.temporary.iterdir()) == []
+
+
+def test_a_build_that_is_killed_after_its_reaper_leaves_nothing_behind(forge: Forge, source: Path) -> None:
+    forge.toolkit.order("every", wait=str(forge.folder / "go"))
+    process = forge.start("build", source, *TARGET)
+    wait_until(lambda: len(forge.toolkit.calls()) == 2)
+    (first,) = reapers(process.pid)
+    subprocess.run(["kill", "-9", str(first)], check=True)
+    wait_until(lambda: reapers(process.pid) not in ([], [first]), 20)
+    process.kill()
+    process.communicate(timeout=30)
+    wait_until(lambda: forge.processes() == [], 20)
+    wait_until(lambda: list(forge.temporary.iterdir()) == [], 20)
 
 
 # --- compilers that fail

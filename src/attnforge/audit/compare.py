@@ -7,7 +7,6 @@ them in another order, which it can be when units were merged.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from attnforge.audit.site import open_elf
 from attnforge.errors import WheelError
 from attnforge.model.comparison import Comparison, ComparisonVerdict, FunctionDifference, ModuleComparison, Sameness
 from attnforge.model.target import Architecture
+from attnforge.process.guard import temporary_folder
 from attnforge.wheelfile.archive import Archive, open_archive
 from attnforge.wheelfile.name import SHARED_OBJECT
 
@@ -104,8 +104,8 @@ class _Code:
 
 def _read_wheel(path: Path) -> _Code:
     code = _Code()
-    with open_archive(path) as archive, tempfile.TemporaryDirectory(prefix="attnforge-compare-") as folder:
-        for name, module in _modules(archive, Path(folder)):
+    with open_archive(path) as archive, temporary_folder("attnforge-compare-") as folder:
+        for name, module in _modules(archive, folder):
             code.add_module(name, module)
     return code
 

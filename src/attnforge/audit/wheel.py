@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from attnforge.model.finding import Finding, Severity
 from attnforge.model.kernels import Kernels
 from attnforge.model.recipe import Recipe
 from attnforge.model.universal import Pair, Universal, pair_of
+from attnforge.process.guard import temporary_folder
 from attnforge.wheelfile.archive import open_archive
 from attnforge.wheelfile.name import WheelName
 
@@ -64,7 +64,7 @@ def audit_wheel(
     with _enough_memory(path), ExitStack() as stack:
         archive = stack.enter_context(open_archive(path))
         # Modules stay mapped until the stack unwinds, and only then may their folder go.
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="attnforge-audit-")))
+        folder = stack.enter_context(temporary_folder("attnforge-audit-"))
         contents, name = read_contents(archive, folder), WheelName.parse(path.name)
         if name is not None and name.is_foreign:
             return _audit_foreign(contents, name)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
+from pathlib import Path
 
 from attnforge import process
 from attnforge.errors import BuildError
+from attnforge.process.guard import temporary_folder
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.provision.gpus import without_pip
 from attnforge.workflow.artifacts import PureWheel, SourceTree
@@ -36,8 +37,8 @@ def build_pure(context: Context) -> PureWheel:
         **REPRODUCIBLE,
         **without_pip(),
     }
-    with tempfile.TemporaryDirectory(prefix="attnforge-", dir=environ.get("TMPDIR")) as temporary:
-        variables["TMPDIR"] = temporary
+    with temporary_folder("attnforge-", Path(environ["TMPDIR"]) if environ.get("TMPDIR") else None) as temporary:
+        variables["TMPDIR"] = str(temporary)
         wheel = build_wheel(source, python, variables, None, job.folder, job.log)
     if not wheel.name.endswith(_ANYWHERE):
         raise BuildError(

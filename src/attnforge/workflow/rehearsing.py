@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from attnforge.model.finding import Severity
 from attnforge.model.plan import UNSTATED
 from attnforge.package.sbom import vendored
 from attnforge.package.wheel import package_wheel
+from attnforge.process.guard import temporary_folder
 from attnforge.version import BUILDER
 from attnforge.workflow.inputs import Inputs
 from attnforge.workflow.job import Job
@@ -136,8 +136,8 @@ def check_rehearsed(wheel: Path, job: Job, inputs: Inputs) -> None:
     """
     plan = job.plan
     job.folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="rehearsal-", dir=job.folder) as place:
-        made = package_wheel(wheel, Path(place), plan, BUILDER, vendored(inputs.source))
+    with temporary_folder("rehearsal-", job.folder) as place:
+        made = package_wheel(wheel, place, plan, BUILDER, vendored(inputs.source))
         # The plan of a universal wheel says what all pairs have together, which upstream's wheel of one has not.
         expected = None if plan.is_universal else expected_of(plan, job.recipe)
         site, libraries = inputs.environment.site_packages, inputs.environment.libraries

@@ -7,7 +7,6 @@ context ends that program; here it is a result and no error.
 from __future__ import annotations
 
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from pathlib import Path
 from attnforge import process
 from attnforge.errors import RequestError, WheelError
 from attnforge.host.active import interpreter_of
+from attnforge.process.guard import temporary_folder
 from attnforge.workflow.fitting import WheelFile, wanted
 from attnforge.workflow.machine import Machine
 
@@ -56,8 +56,7 @@ def trial(machine: Machine, wheel: WheelFile, python: str = "", torch: str = "")
     """
     root = machine.folders.ensure().environments
     root.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="trial-", dir=root, ignore_cleanup_errors=True) as made:
-        folder = Path(made)
+    with temporary_folder("trial-", root) as folder:
         if python:
             program = _program(machine, python)
             search = unpack(wheel.path, folder / "wheel")

@@ -16,6 +16,7 @@ from attnforge import process
 from attnforge.compile.run.diagnose import disk_full, first_error, known_cause
 from attnforge.compile.run.engine import Engine
 from attnforge.errors import AttnforgeError, BuildError, HostError, RequestError
+from attnforge.process.guard import removed
 from attnforge.provision.metadata import build_requires
 
 # Upstream's build leaves no date and no order of a hash table in what it packs.
@@ -137,7 +138,9 @@ class _LoggedRunner:
             tuple(cmd), Path(cwd or "/"), {**self._environment, **(extra_environ or {})}, timeout=None
         )
         self._log.write(f"+ {command}\n")
-        outcome = process.run(command, self._log)
+        # The last word is a temporary folder of the package `build`, with what is asked and answered.
+        with removed(Path(cmd[-1])):
+            outcome = process.run(command, self._log)
         self.output = outcome.output
         if not outcome.ok:
             raise _UpstreamFailedError(f"exit code {outcome.code}")

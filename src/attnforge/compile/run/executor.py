@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import select
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -15,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from attnforge.compile.run import reaper
 from attnforge.compile.run.held import Held
 from attnforge.compile.run.sampler import SAMPLE_SECONDS, Sampler, largest_resident
 from attnforge.process import kill_group
+from attnforge.process.guard import guard
 
 # A program that ends before it was sampled is measured by the thread that waits for it: first after so many seconds,
 # then each time after half as long again, until samples see it.
@@ -26,11 +24,7 @@ FIRST_LOOK_SECONDS = 0.01
 
 # Where memory is short, the kernel ends compilers first, which are tried again: not attnforge, nor the user's shell.
 # oom_score_adj (proc(5)) is inherited, and anyone may raise it.
-_FIRST_VICTIM = 1000
-
-# The child announces its own process group before it becomes the compiler: from then on the reaper knows of it, and
-# before that there is nothing to leave behind. Its standard output is the reaper's pipe until the exec.
-_ANNOUNCE = f'{{ echo {_FIRST_VICTIM} > /proc/self/oom_score_adj; }} 2>/dev/null; echo "+$$"; exec "$@" 1>&2'
+_FIRST_VICTIM = "{ echo 1000 > /proc/self/oom_score_adj; } 2>/dev/null"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +60,10 @@ class Executor:
     """Runs programs, from any number of threads. ``folders`` are removed when it is closed, or when we are killed."""
 
     def __init__(self, folders: Iterable[Path] = (), sampled: Callable[[], object] = int) -> None:
-        """Start the reaper and the sampler, which calls ``sampled`` after each sample, in its own thread."""
-        self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", reaper.__file__, *map(str, folders)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            cwd="/",
-            start_new_session=True,
-        )
-        assert self._reaper.stdin is not None
-        self._pipe = self._reaper.stdin.fileno()
+        """Start the sampler, which calls ``sampled`` after each sample, in its own thread."""
+        self._folders = tuple(folders)
+        for folder in self._folders:
+            guard().remove_later(folder)
         self._lock = threading.Lock()
         self._groups: set[int] = set()
         self._stopped = False
@@ -145,28 +132,18 @@ class Executor:
                 kill_group(group)
 
     def close(self) -> None:
-        """Stop, and wait for the reaper to remove the folders."""
+        """Stop, and remove the folders."""
         self.stop()
         self._sampler.close()
-        assert self._reaper.stdin is not None
-        if not self._reaper.stdin.closed:
-            self._reaper.stdin.close()
-            self._reaper.wait()
+        for folder in self._folders:
+            guard().remove(folder)
 
     def _start(self, run: Run) -> subprocess.Popen[bytes] | None:
         # Under the lock: what starts is either seen by stop() or does not start.
         with self._lock, run.log.open("wb") as log:
             if self._stopped:
                 return None
-            process = subprocess.Popen(
-                ["/bin/sh", "-c", _ANNOUNCE, "sh", *run.argv],
-                cwd=run.cwd,
-                env=dict(run.environment),
-                stdin=subprocess.DEVNULL,
-                stdout=self._pipe,
-                stderr=log,
-                start_new_session=True,
-            )
+            process = guard().start(run.argv, _FIRST_VICTIM, cwd=run.cwd, env=dict(run.environment), stderr=log)
             self._groups.add(process.pid)
         self._sampler.track(process.pid)
         return process
@@ -176,9 +153,7 @@ class Executor:
             # What it may have left running in the background.
             kill_group(group)
             self._groups.discard(group)
-            # Where someone killed the reaper, the build itself is well.
-            with contextlib.suppress(BrokenPipeError):
-                os.write(self._pipe, f"-{group}\n".encode())
+            guard().ended(group)
         return self._sampler.forget(group)
 
 

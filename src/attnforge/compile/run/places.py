@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+from attnforge.process.guard import make_temporary
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class Places:
         work = plan / "work"
         for folder in (root, work):
             folder.mkdir(parents=True, exist_ok=True)
-        # Only we may enter it (mkdtemp): whoever reaches the socket can run commands.
-        temporary = Path(tempfile.mkdtemp(prefix="attnforge-", dir=root))
+        # Only we may enter it: whoever reaches the socket can run commands.
+        temporary = make_temporary("attnforge-", root)
         (temporary / "seat").mkdir()
         return cls(plan, work, root, temporary)
 

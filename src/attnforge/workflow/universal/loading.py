@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from attnforge import process
 from attnforge.check.observations import NO_DRIVER
 from attnforge.errors import BuildError
 from attnforge.model.universal import Pair, UniversalModule
+from attnforge.process.guard import temporary_folder
 from attnforge.workflow.artifacts import Packed, Parts
 from attnforge.workflow.job import Context
 from attnforge.workflow.pairs import PairEnvironments
@@ -42,8 +42,7 @@ def load_modules(context: Context) -> None:
     job, wheel, modules = context.job, context.of(Packed).wheel, context.of(Parts).universal.modules
     environments = context.of(PairEnvironments)
     at_once = max(1, min(job.limits.slots, job.limits.budget_bytes // _IMPORT_BYTES))
-    with tempfile.TemporaryDirectory(prefix="attnforge-import-", dir=wheel.parent) as made:
-        unpacked = Path(made)
+    with temporary_folder("attnforge-import-", wheel.parent) as unpacked:
         unpack(wheel, unpacked)
         with ThreadPoolExecutor(at_once) as pool:
             tried = [(module, pair) for pair in job.pairs for module in modules]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from attnforge.compile.run import reaper
 from attnforge.compile.run.executor import Executor, Run
 from attnforge.compile.run.sampler import largest_resident, resident_by_session, session_and_resident
+from attnforge.process.guard import guard
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_compilers_are_the_first_that_the_kernel_ends(executor: Executor, tmp_pa
     assert executor.run(run).code == 0
     assert run.log.read_text() == "1000\n1000\n"
     assert Path("/proc/self/oom_score_adj").read_text() == ours
-    assert Path(f"/proc/{executor._reaper.pid}/oom_score_adj").read_text() == ours
+    assert Path(f"/proc/{guard().reaper}/oom_score_adj").read_text() == ours
 
 
 def test_a_missing_program_is_what_a_shell_says(executor: Executor, tmp_path: Path) -> None:
@@ -189,38 +189,6 @@ def test_its_folders_are_removed_at_the_end(tmp_path: Path) -> None:
     with Executor([folder]) as executor:
         assert executor.run(shell(tmp_path, "true")).code == 0
         assert folder.exists()
-    assert not folder.exists()
-
-
-@pytest.mark.parametrize(
-    ("lines", "left"),
-    [
-        ([], set()),
-        (["+1\n", "+2\n", "-1\n"], {2}),
-        (["-1\n", "+1\n"], {1}),
-        (["+1\n", "+1\n", "-1\n"], set()),
-        (["x\n", "\n", "+\n", "+1x\n", "+-1\n", "+3"], {3}),
-    ],
-)
-def test_the_reaper_knows_what_is_left(lines: list[str], left: set[int]) -> None:
-    assert reaper.watch(lines) == left
-
-
-def test_the_reaper_kills_what_is_left_and_removes_folders(tmp_path: Path) -> None:
-    folder = tmp_path / "a b"
-    folder.mkdir()
-    left, ended = (subprocess.Popen(["sleep", "600"], start_new_session=True) for _ in range(2))
-    subprocess.run(
-        [sys.executable, "-I", "-S", reaper.__file__, str(folder)],
-        input=f"+{left.pid}\n+{ended.pid}\n-{ended.pid}\n+999999999\n",
-        text=True,
-        timeout=20,
-        check=True,
-    )
-    assert left.wait(timeout=10) == -signal.SIGKILL
-    assert ended.poll() is None
-    ended.kill()
-    ended.wait()
     assert not folder.exists()
 
 

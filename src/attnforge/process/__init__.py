@@ -1,7 +1,11 @@
-"""The one door to other programs: argument list, explicit environment and folder, time limit, captured output."""
+"""The one door to other programs: argument list, explicit environment and folder, time limit, captured output.
+
+None of them outlives attnforge (``guard``).
+"""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -13,6 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
+
+from attnforge.process.guard import guard
 
 _SECRET = re.compile(r"(?P<scheme>\w+://)[^/@\s:]+(?::[^/@\s]*)?@")
 
@@ -60,40 +66,51 @@ class Runner(Protocol):
 
 
 def run(command: Command, log: IO[str] | None = None) -> Outcome:
-    """Run a command in its own process group; stdout and stderr come back as one text and go to ``log`` as they come.
+    """Run a command in its own session; stdout and stderr come back as one text and go to ``log`` as they come.
 
-    When the time limit is over, or an exception (Ctrl-C) arrives, the whole group is ended.
+    When the time limit is over, or an exception (Ctrl-C) arrives, or attnforge is killed, the session is ended, too.
     """
-    with subprocess.Popen(
-        command.argv,
-        cwd=command.cwd,
-        env=dict(command.env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
+    _find(command)
+    with guard().start(
+        command.argv, cwd=command.cwd, env=dict(command.env), stderr=subprocess.PIPE, text=True, errors="replace"
     ) as process:
         try:
-            if log is None:
-                output, _ = process.communicate(timeout=command.timeout)
-            else:
-                output = _tee(process, log)
-        except subprocess.TimeoutExpired:
-            kill_group(process.pid)
-            output, _ = process.communicate()
-            return Outcome(process.returncode, redact(output), timed_out=True)
+            return _outcome(process, command.timeout, log)
         except BaseException:
             kill_group(process.pid)
             raise
+        finally:
+            guard().ended(process.pid)
+
+
+def _find(command: Command) -> None:
+    """Raise FileNotFoundError or PermissionError where a program can't be started: a shell tells that by a code."""
+    name, searched = command.argv[0], command.env.get("PATH", os.defpath)
+    places = [command.cwd / name] if "/" in name else [Path(folder, name) for folder in searched.split(os.pathsep)]
+    there = [place for place in places if place.is_file()]
+    if any(os.access(place, os.X_OK) for place in there):
+        return
+    refused, number = (PermissionError, errno.EACCES) if there else (FileNotFoundError, errno.ENOENT)
+    raise refused(number, os.strerror(number), name)
+
+
+def _outcome(process: subprocess.Popen[str], timeout: float | None, log: IO[str] | None) -> Outcome:
+    if log is not None:
+        output = _tee(process, log)
+        return Outcome(process.returncode, redact(output))
+    try:
+        _, output = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        kill_group(process.pid)
+        _, output = process.communicate()
+        return Outcome(process.returncode, redact(output), timed_out=True)
     return Outcome(process.returncode, redact(output))
 
 
 def _tee(process: subprocess.Popen[str], log: IO[str]) -> str:
-    assert process.stdout is not None
+    assert process.stderr is not None
     lines = []
-    for line in process.stdout:
+    for line in process.stderr:
         lines.append(line)
         log.write(redact(line))
         log.flush()
@@ -124,6 +141,7 @@ class Conversation:
         except OSError:
             self._words.close()
             raise
+        guard().began(self._process.pid)
         self._unread = b""
 
     def __enter__(self) -> Conversation:
@@ -171,6 +189,7 @@ class Conversation:
             # Before it is waited for: then its process id, which is the group's, is still its own.
             self._drain(time.monotonic() + grace)
             kill_group(self._process.pid)
+            guard().ended(self._process.pid)
             self._process.wait()
             self._process.stdout.close()
         return self._process.returncode
