@@ -431,7 +431,7 @@ def test_the_target_that_a_hint_names_can_be_planned(here: Here, package: str, t
 
 def test_the_reason_names_what_pytorch_has(here: Here) -> None:
     _, said = here.on(toolkits=(CUDA_12_4,)).refused("flash-attn-3", *H100, "--torch", "2.6")
-    assert "PyTorch 2.6.0 is built with 11.8, 12.4, 12.6, none of which will do" in said
+    assert "PyTorch 2.6.0 is built with 11.8, 12.4, 12.6, none of which is enough" in said
     assert "--torch 2.7.1 --cuda 12.8" in said
 
 
