@@ -93,6 +93,12 @@ def test_fields_that_are_there_twice_are_left_out() -> None:
     assert fields_of("Name: a\nName: b\nVersion: 1\n") == {"version": "1"}
 
 
+@pytest.mark.parametrize("kind", ["multipart/mixed; boundary=x", "message/rfc822"])
+def test_metadata_is_one_text_whatever_content_type_it_states(kind: str) -> None:
+    text = "Name: a\n{}Version: 1\n\nFrom: x\n\n--x\n\nbody\n--x--\n"
+    assert fields_of(text.format(f"Content-Type: {kind}\n")) == fields_of(text.format(""))
+
+
 def test_what_record_states_is_read_again() -> None:
     rows, bad = parse_record(record_of({"b": b"2", "a, with comma": b""}, "RECORD").decode())
     assert list(rows) == ["a, with comma", "b", "RECORD"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,10 +13,13 @@ from packaging.utils import canonicalize_name
 from attnforge.model.versions import applies, as_requirement
 from attnforge.wheelfile.archive import UNREADABLE, document
 
+_CONTENT_TYPE = re.compile(r"(?:^|(?<=[\r\n]))content-type:", re.IGNORECASE)
+
 
 def fields_of(metadata: str) -> RawMetadata:
     """Return the fields of METADATA as they are written. One that is there twice and may not be is left out."""
-    return parse_email(metadata)[0]
+    # packaging 25 asserts that the body is a text. With this header it may be a list of messages.
+    return parse_email(_CONTENT_TYPE.sub("X-Content-Type:", metadata))[0]
 
 
 def read_metadata(wheel: Path) -> str:
