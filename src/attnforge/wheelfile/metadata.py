@@ -18,7 +18,7 @@ _CONTENT_TYPE = re.compile(r"(?:^|(?<=[\r\n]))content-type:", re.IGNORECASE)
 
 def fields_of(metadata: str) -> RawMetadata:
     """Return the fields of METADATA as they are written. One that is there twice and may not be is left out."""
-    # packaging 25 asserts that the body is a text. With this header it may be a list of messages.
+    # packaging before 26.3 asserts that the body is a text. With this header it may be a list of messages.
     return parse_email(_CONTENT_TYPE.sub("X-Content-Type:", metadata))[0]
 
 
