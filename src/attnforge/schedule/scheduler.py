@@ -186,8 +186,9 @@ class Scheduler:
 
     def cancel(self, job_ids: Collection[str] | None = None) -> tuple[str, ...]:
         """Drop jobs that have not started (all, or those named); return their ids."""
-        dropped = [job.id for job in self._waiting if job_ids is None or job.id in job_ids]
-        self._waiting = [job for job in self._waiting if job.id not in set(dropped)]
+        chosen = {job.id for job in self._waiting} if job_ids is None else set(job_ids)
+        dropped = [job.id for job in self._waiting if job.id in chosen]
+        self._waiting = [job for job in self._waiting if job.id not in chosen]
         self._unfinished.difference_update(dropped)
         return tuple(dropped)
 

@@ -185,7 +185,7 @@ class Compiler:
             self.costs.learn(unit, task.label, ended.cpu_seconds, ended.peak_bytes, ended.late_bytes, ended.early_share)
         except OSError as error:
             self.notices.once("costs", f"what compiles took can't be written: {error}")
-        self.queue.learned()
+        self.queue.learned(unit)
 
     # --- failures
 

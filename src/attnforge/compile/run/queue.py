@@ -11,7 +11,7 @@ from attnforge.compile.run.forecast import Costs
 from attnforge.compile.run.held import Held
 from attnforge.compile.run.remaining import seconds_left, trials_of
 from attnforge.compile.run.revision import revised
-from attnforge.compile.run.work import OPEN, Batch, Task, Work, job_of
+from attnforge.compile.run.work import WHOLE, Batch, Task, Work, are_alike, is_step, job_of
 from attnforge.compile.seat.server import FirstError
 from attnforge.errors import BuildError
 from attnforge.model.graph import Unit
@@ -219,10 +219,10 @@ class Queue:
 
     # --- what is learned
 
-    def learned(self) -> None:
-        """Predict again the steps that wait; units that were not opened follow with ``refresh``, once a second."""
+    def learned(self, unit: Unit) -> None:
+        """Predict again the steps that wait, and whole units like this one; the others follow with ``refresh``."""
         with self.changed:
-            self._revise(lambda task: task.label != OPEN)
+            self._revise(lambda task: is_step(task) or (task.label == WHOLE and are_alike(task.work.unit, unit)))
             self._stale = True
 
     def refresh(self) -> None:

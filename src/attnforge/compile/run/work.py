@@ -145,6 +145,18 @@ def kind_of(unit: Unit, label: str) -> str:
     return f"{unit.language} {label.partition(' ')[0]}"
 
 
+def is_step(task: Task) -> bool:
+    """Say whether a job is a step of a unit that was opened."""
+    return task.label not in (OPEN, WHOLE)
+
+
+def are_alike(one: Unit, other: Unit) -> bool:
+    """Say whether what one unit took may change what is predicted of another: a package may have thousands."""
+    if one.cost_key == other.cost_key:
+        return True
+    return bool(one.kernel and other.kernel) and kind_of(one, WHOLE) == kind_of(other, WHOLE)
+
+
 def is_host(unit: Unit) -> bool:
     """Say whether a unit has to be there before a call of a rehearsal is answered: it holds no kernel."""
     return unit.language is Language.CXX

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -39,6 +40,23 @@ def test_progress_is_reported_while_there_are_jobs(tmp_path: Path) -> None:
     assert (progress.done, progress.total, progress.used_bytes) == (0, 2, 5)
     assert (progress.reserved_bytes, progress.budget_bytes) == (GB, 10 * GB)
     assert 1.0 < progress.remaining_seconds <= 2.0
+
+
+def test_predicting_all_again_takes_a_small_part_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now, refreshed = [0.0], []
+    queue = Queue(1, 10 * GB, Costs(), FirstError(), lambda task: True)
+
+    def refresh() -> None:
+        refreshed.append(now[0])
+        now[0] += 0.1
+
+    monkeypatch.setattr(queue, "refresh", refresh)
+    ticker = Ticker(queue, Reporter(print, io.StringIO()), cast(Sampler, Programs()), lambda: now[0])
+    for _ in range(12):
+        ticker.tick()
+        now[0] += 1.0
+    assert len(refreshed) == 3
+    assert all(later - earlier >= 0.1 / 0.02 for earlier, later in pairwise(refreshed))
 
 
 def test_what_is_reserved_is_read_under_the_queues_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,11 @@ from build_fakes import GB, SECOND, Costs, call, unit, whole, works
 
 from attnforge.compile.run.held import Held
 from attnforge.compile.run.queue import Queue
-from attnforge.compile.run.work import OPEN, Batch, Task, Work
+from attnforge.compile.run.work import OPEN, Batch, Task, Work, are_alike
 from attnforge.compile.seat.server import FirstError
 from attnforge.errors import BuildError
-from attnforge.model.graph import Language
+from attnforge.model.cost import Prediction
+from attnforge.model.graph import Language, Unit
 from attnforge.schedule.unit import OPENING
 
 WAIT_SECONDS = 20.0
@@ -248,13 +249,53 @@ def test_what_was_learned_is_predicted_of_what_waits(tmp_path: Path) -> None:
     opened = Task(opening, OPEN, OPENING, tail=50.0)
     old = replace(SECOND, seconds=99.0)
     project.begin(whole(running, replace(old, seconds=100.0)), whole(waiting, old), opened)
-    project.queue.learned()
+    project.queue.learned(running.unit)
     assert [(job.seconds, job.tail) for job in project.queue.scheduler.waiting if job.id == waiting.job("")] == [(1, 0)]
     assert opened.tail == 50.0
     project.queue.refresh()
     assert opened.tail == 1.0
     end.set()
     project.wait()
+
+
+def test_what_was_learned_costs_little_where_thousands_wait(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Counting(Costs):
+        def predict(self, unit: Unit, label: str = "") -> Prediction:
+            asked.append(unit.cost_key)
+            return SECOND
+
+    end = threading.Event()
+    queue = Queue(1, 10 * GB, Counting(), FirstError(), lambda task: end.wait(WAIT_SECONDS))
+    others = [unit(tmp_path, f"other{number}", cost_key=f"package 1 {number} nvcc") for number in range(2000)]
+    alike = [unit(tmp_path, f"alike{number}", cost_key="package 1 same nvcc") for number in range(2)]
+    batch = call(*alike, *others)
+    made = works(batch, tmp_path)
+    queue.begin(batch, made, [whole(work, replace(SECOND, seconds=99.0)) for work in made])
+    queue.learned(alike[0])
+    assert asked == ["package 1 same nvcc"]
+    assert [job.seconds for job in queue.scheduler.waiting if job.id == made[1].job("")] == [1.0]
+    queue.refresh()
+    assert len(asked) == 2002
+    queue.close()
+    end.set()
+    queue.join()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (("p 1 a nvcc", ""), ("p 1 a nvcc", ""), True),
+        (("p 1 a nvcc", ""), ("p 1 b nvcc", ""), False),
+        (("p 1 forward-hdim64 nvcc", "k"), ("p 1 forward-hdim96 nvcc", "k"), True),
+        (("p 1 forward-hdim64 nvcc", "k"), ("p 1 backward-hdim64 nvcc", "k"), False),
+        (("p 1 forward-hdim64 nvcc", "k"), ("p 1 forward-hdim96 nvcc", ""), False),
+    ],
+)
+def test_what_units_teach_of_others(tmp_path: Path, one: tuple[str, str], other: tuple[str, str], alike: bool) -> None:
+    first, second = (unit(tmp_path, cost_key=key, kernel=kernel) for key, kernel in (one, other))
+    assert are_alike(first, second) is alike
 
 
 def test_a_unit_that_is_changed_is_predicted_again(tmp_path: Path) -> None:
