@@ -52,6 +52,36 @@ def test_the_reaper_knows_folders_of_any_name() -> None:
     assert reaper.watch([b">/a\n", b">" + odd + b"\n", b"</a\n"]) == (set(), {os.fsdecode(odd)})
 
 
+def test_the_reaper_removes_no_folder_of_a_relative_name() -> None:
+    # It is in /, where "." would be everything.
+    assert reaper.watch([b">.\n", b">\n", b">a\n", b">/a\n"]) == (set(), {"/a"})
+
+
+def test_a_folder_of_a_relative_name_is_removed_where_it_was_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "it").mkdir()
+    (tmp_path / "other").mkdir()
+    own = Guard()
+    for name in ("it", "other"):
+        own.remove_later(Path(name))
+    own.forget(Path("other"))
+    own.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+def test_a_folder_that_was_there_before_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, module = Guard(), sys.modules[Guard.__module__]
+    monkeypatch.setattr(module, "guard", lambda: own)
+    monkeypatch.setattr("secrets.token_hex", lambda _: "1")
+    (tmp_path / "it-1").mkdir()
+    with pytest.raises(FileExistsError):
+        make_temporary("it-", tmp_path)
+    own.close()
+    assert (tmp_path / "it-1").exists()
+
+
 def test_the_reaper_kills_what_is_left_and_removes_folders(tmp_path: Path) -> None:
     folder = tmp_path / "a b"
     folder.mkdir()

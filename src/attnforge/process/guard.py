@@ -78,6 +78,7 @@ class Guard:
 
     def remove_later(self, folder: Path) -> None:
         """Remove a folder, which need not be there yet, where attnforge is killed."""
+        folder = folder.absolute()  # the reaper is in another folder
         with self._lock:
             self._folders.add(folder)
             self._tell(f">{folder}")
@@ -93,6 +94,7 @@ class Guard:
 
     def forget(self, folder: Path) -> None:
         """Leave a folder alone: someone else removes it."""
+        folder = folder.absolute()
         with self._lock:
             self._folders.discard(folder)
             self._tell(f"<{folder}")
@@ -151,7 +153,11 @@ def make_temporary(prefix: str, parent: Path | None = None) -> Path:
     """Make a temporary folder that only this user can enter, and that is removed where attnforge is killed. OSError."""
     folder = (parent or Path(tempfile.gettempdir())).absolute() / f"{prefix}{secrets.token_hex(4)}"
     guard().remove_later(folder)  # Before it is there: nothing can come between.
-    folder.mkdir(mode=0o700)
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError:
+        guard().forget(folder)  # it may be another program's
+        raise
     return folder
 
 

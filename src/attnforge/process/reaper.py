@@ -26,7 +26,7 @@ def watch(lines: Iterable[bytes]) -> tuple[set[int], set[str]]:
         sign, name = line[:1], line[1:].rstrip(b"\n")
         if sign in (b"+", b"-") and name.isdigit():
             (sessions.add if sign == b"+" else sessions.discard)(int(name))
-        elif sign in (b">", b"<"):
+        elif sign in (b">", b"<") and name.startswith(b"/"):  # any other name would be one in our own folder
             (folders.add if sign == b">" else folders.discard)(os.fsdecode(name))
     return sessions, folders
 

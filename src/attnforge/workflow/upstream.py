@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -139,11 +142,16 @@ class _LoggedRunner:
         )
         self._log.write(f"+ {command}\n")
         # The last word is a temporary folder of the package `build`, with what is asked and answered.
-        with removed(Path(cmd[-1])):
+        with removed(Path(cmd[-1])) if is_temporary(cmd[-1]) else nullcontext():
             outcome = process.run(command, self._log)
         self.output = outcome.output
         if not outcome.ok:
             raise _UpstreamFailedError(f"exit code {outcome.code}")
+
+
+def is_temporary(word: str) -> bool:
+    """Say whether a word is the path of something in the folder for temporary files: nothing else may be removed."""
+    return os.path.isabs(word) and Path(word).parent == Path(tempfile.gettempdir())
 
 
 def _failed(runner: _LoggedRunner, error: Exception) -> AttnforgeError:

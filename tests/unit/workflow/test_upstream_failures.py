@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from attnforge.compile.run.diagnose import known_cause
 from attnforge.errors import BuildError, HostError, RequestError
 from attnforge.process import base_environment
-from attnforge.workflow.upstream import FROM_SOURCE, build_requirements, build_wheel, prebuilt
+from attnforge.workflow.upstream import FROM_SOURCE, build_requirements, build_wheel, is_temporary, prebuilt
 
 
 def failure(folder: Path, setup: str) -> BuildError:
@@ -125,3 +126,9 @@ def test_known_variables_that_force_a_build_are_set() -> None:
     # As the setups compare them: os.getenv(...) == "TRUE", int(os.getenv(...)) == 1.
     assert FROM_SOURCE["NVTE_PYTORCH_FORCE_BUILD"] == FROM_SOURCE["FLASH_ATTENTION_FORCE_BUILD"] == "TRUE"
     assert int(FROM_SOURCE["DG_FORCE_BUILD"]) == 1
+
+
+def test_only_what_is_in_the_temporary_folder_is_removed_with_a_killed_build() -> None:
+    top = tempfile.gettempdir()
+    assert is_temporary(f"{top}/tmpabc")
+    assert not any(map(is_temporary, (top, "/", ".", "", "tmpabc", "build_wheel", f"{top}/tmpabc/inner", "/home/me")))
