@@ -36,15 +36,29 @@ def unfinished(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Yield a name beside ``path`` for a file that replaces ``path`` at the end.
 
     A reader sees the old file or the whole new one, also on a network file system. After an exception the old one
-    stays.
+    stays. So it is after a loss of power, if the file is ``lasting``: not one that the next build writes anyway.
     """
     with unfinished(path.parent) as made:
         yield made
+        if lasting:
+            to_disk(made)
         made.replace(path)
+        if lasting:
+            with suppress(OSError):  # Not every file system can do that for a folder.
+                to_disk(path.parent)
+
+
+def to_disk(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk. OSError where they can't be."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
@@ -122,5 +136,14 @@ def disk_errors(folder: Path, hint: str = _CACHE_HINT) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
-        what = f"{error.filename or folder} can't be written or read: {error.strerror or error}"
+        what = f"{_place_of(error) or folder} can't be written or read: {error.strerror or error}"
         raise HostError(what, hint=hint) from error
+
+
+def _place_of(error: OSError) -> Path | None:
+    """Return what could not be written. A copy names what it reads, and then what it writes."""
+    name = error.filename2 or error.filename
+    if not isinstance(name, (str, bytes, os.PathLike)):
+        return None  # A descriptor, or nothing.
+    path = Path(os.fsdecode(name))
+    return path.parent if path.name.startswith(UNFINISHED) else path

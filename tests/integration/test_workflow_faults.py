@@ -297,6 +297,29 @@ def test_a_full_disk(forge: Forge, source: Path, place: str, size: str, pad: int
     assert "ATTNFORGE_CACHE" in done.err or place == "dist"
 
 
+# Runs a command, and says on standard error what it left in a folder: the name before the command.
+SAYING_WHAT_IS_LEFT = ["sh", "-c", 'left=$1; shift; "$@"; code=$?; ls -A "$left" >&2; exit $code', "sh"]
+
+
+@pytest.mark.parametrize("spare", [-4096, 0], ids=["wheel", "report"])
+def test_a_full_output_folder_is_named_and_no_half_file_stays(forge: Forge, source: Path, spare: int) -> None:
+    forge.build(source).ok()
+    pages = -(-forge.wheel().stat().st_size // 4096) * 4096
+    full = forge.folder / "full"
+    full.mkdir()
+    words = [*with_tmpfs(full, f"size={pages + spare}"), *SAYING_WHAT_IS_LEFT, str(full)]
+    for _ in range(2):  # what is up to date, and what is packed again
+        done = forge.build(source, "--out", full, prefix=words)
+        assert done.code == 3, done.err
+        assert re.search(rf"{full}\S* can't be written or read: No space left", done.err)
+        assert f"free some space in {full}, or choose another folder with --out" in done.err
+        assert "ATTNFORGE_CACHE" not in done.err
+        assert ".new-" not in done.err
+        for report in forge.cache.glob("builds/*/wheels/*.report.json"):
+            report.unlink()
+    forge.build(source).ok()
+
+
 def test_a_read_only_home(forge: Forge, source: Path) -> None:
     home = forge.folder / "home"
     home.mkdir()

@@ -11,6 +11,7 @@ import pytest
 
 from attnforge.errors import HostError
 from attnforge.files import (
+    UNFINISHED,
     disk_errors,
     existing,
     file_sha256,
@@ -120,3 +121,50 @@ def test_the_space_for_a_folder_is_that_of_the_nearest_one_that_exists(tmp_path:
     assert free_bytes(tmp_path / "a" / "b") > 0
     (tmp_path / "link").symlink_to("nothing")
     assert existing(tmp_path / "link" / "b") == tmp_path / "link"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_then_the_name_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a loss of power there is the old file or the whole new one."""
+    steps: list[str] = []
+    replace = Path.replace
+
+    def synced(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        steps.append("folder" if path == tmp_path else path.read_text())
+
+    def replaced(self: Path, target: Path) -> Path:
+        steps.append("rename")
+        return replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", replaced)
+    write_whole(tmp_path / "it", "content")
+    assert steps == ["content", "rename", "folder"]
+    with replacing(tmp_path / "it", lasting=False) as made:
+        made.touch()
+    assert steps[3:] == ["rename"]
+
+
+def test_what_the_disk_does_not_take_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    (tmp_path / "it").write_text("old")
+    monkeypatch.setattr(os, "fsync", refused)
+    with pytest.raises(OSError, match="Input/output"):
+        write_whole(tmp_path / "it", "new")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("it", "old")]
+
+
+def test_a_copy_that_fails_is_told_by_what_is_written(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", "/read", None, "/written")
+    with pytest.raises(HostError, match=r"^/written can't be written"), disk_errors(tmp_path):
+        raise error
+
+
+def test_the_folder_is_told_of_a_file_that_has_no_name_yet(tmp_path: Path) -> None:
+    error = OSError(errno.ENOSPC, "No space left on device", f"/folder/{UNFINISHED}1234")
+    with pytest.raises(HostError, match=r"^/folder can't be written"), disk_errors(tmp_path):
+        raise error

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from attnforge.files import file_sha256, replacing
+from attnforge.files import disk_errors, file_sha256, replacing
 from attnforge.model.plan import BuildPlan
 from attnforge.wheelfile.embedded import read_plan
 from attnforge.workflow.report import report_of
@@ -18,8 +18,19 @@ def deliver(wheel: Path, out: Path, warn: Callable[[str], None]) -> Path:
     """Copy a finished wheel into ``out``, whole or not at all, and return where it is.
 
     A file of that name with other content is kept under another name, with its report, and ``warn`` gets a line. A
-    wheel's name does not say all that determines its bytes (the compilers, the groups, a folder's content).
+    wheel's name does not say all that determines its bytes (the compilers, the groups, a folder's content). HostError
+    where the disk of ``out`` is full or read-only.
     """
+    with writing_to(out):
+        return _delivered(wheel, out, warn)
+
+
+def writing_to(out: Path) -> AbstractContextManager[None]:
+    """Return what raises HostError where the disk of the user's folder is full or read-only: it names that folder."""
+    return disk_errors(out, f"free some space in {out}, or choose another folder with --out; the wheel is kept")
+
+
+def _delivered(wheel: Path, out: Path, warn: Callable[[str], None]) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     target = out / wheel.name
     if os.path.lexists(target):

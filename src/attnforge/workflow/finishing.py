@@ -12,7 +12,7 @@ from attnforge.model.events import Finished
 from attnforge.model.plan import Resolution
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.workflow.artifacts import Compiled, Delivered, Packed, Parts
-from attnforge.workflow.delivery import deliver
+from attnforge.workflow.delivery import deliver, writing_to
 from attnforge.workflow.job import Context
 from attnforge.workflow.report import report_of, write_extension_report, write_report
 from attnforge.workflow.results import Built
@@ -32,12 +32,14 @@ def report_build(context: Context) -> Built:
     first = first_report(job.folder, file_sha256(placed))
     report = report_of(placed)
     if first:
-        write_whole(report, first)
+        with writing_to(job.out):
+            write_whole(report, first)
     else:
         freeze, audit = context.of(BuildEnvironment).freeze, context.of(AuditReport)
         parts = context.find(Parts)
         pairs = parts.summaries if parts else ()
-        write_report(placed, context.of(Resolution), freeze, audit, _summary(context), seconds, pairs)
+        with writing_to(job.out):
+            write_report(placed, context.of(Resolution), freeze, audit, _summary(context), seconds, pairs)
         keep_report(job.folder, report)
     return _built(context, report, seconds)
 
@@ -47,7 +49,8 @@ def report_extension(context: Context) -> Built:
     job, placed = context.job, context.of(Delivered).wheel
     seconds = time.monotonic() - job.started
     audit, summaries = context.of(AuditReport), context.of(Parts).summaries
-    report = write_extension_report(placed, job.plan, job.toolchain, audit, summaries, seconds)
+    with writing_to(job.out):
+        report = write_extension_report(placed, job.plan, job.toolchain, audit, summaries, seconds)
     return _built(context, report, seconds)
 
 

@@ -68,6 +68,6 @@ def refuse_ninja(folder: Path) -> Path:
 
 
 def _write_program(path: Path, text: str) -> None:
-    with replacing(path) as made:
+    with replacing(path, lasting=False) as made:
         made.write_text(text, encoding="utf-8")
         made.chmod(0o755)

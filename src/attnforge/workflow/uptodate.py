@@ -22,7 +22,7 @@ from attnforge.model.plan import BuildPlan
 from attnforge.paths import Folders
 from attnforge.wheelfile.archive import UNREADABLE
 from attnforge.workflow.before import finished_wheels
-from attnforge.workflow.delivery import deliver
+from attnforge.workflow.delivery import deliver, writing_to
 from attnforge.workflow.report import report_of
 from attnforge.workflow.results import Built
 from attnforge.workflow.space import check_output
@@ -86,7 +86,8 @@ def up_to_date(folders: Folders, plan: BuildPlan, out: Path, observe: Observer) 
         placed = deliver(kept, out, lambda text: observe(Message("warning", text)))
     report = report_of(placed)
     if (_read(report) or {}).get("sha256") != sha256:
-        write_whole(report, report_of(kept).read_text(encoding="utf-8"))
+        with writing_to(out):
+            write_whole(report, report_of(kept).read_text(encoding="utf-8"))
     seconds = time.monotonic() - started
     observe(Message("info", "up to date: an earlier build made this wheel"))
     observe(Finished(plan.package, str(placed), str(report), seconds))

@@ -72,7 +72,7 @@ class Prefixes:
     def settle_file(self, path: Path) -> None:
         """Replace the paths in the line markers of a preprocessed file, a megabyte in memory at a time. OSError."""
         written = _Written(self)
-        with replacing(path) as made, path.open("rb") as file, made.open("wb") as out:
+        with replacing(path, lasting=False) as made, path.open("rb") as file, made.open("wb") as out:
             while lines := file.readlines(_CHUNK_BYTES):
                 out.write(self._settled(b"".join(lines), written))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from attnforge.compile.graph.commands import redirected
-from attnforge.files import file_sha256, replacing, text_sha256, write_whole
+from attnforge.files import file_sha256, replacing, text_sha256, to_disk, write_whole
 from attnforge.model.base import digest_of
 from attnforge.model.graph import GeneratedFile, Unit
 
@@ -98,6 +98,7 @@ class ObjectStore:
             reads=None if reads is None else tuple(sorted(reads)),
         )
         path = self._path(key)
+        to_disk(made)
         made.replace(path)
         write_whole(self._record_path(key), json.dumps({"schema": SCHEMA, **asdict(record)}))
         return Stored(path, record)
@@ -143,7 +144,7 @@ def unit_key(unit: Unit, files: Iterable[GeneratedFile], program: str, environme
 def place(stored: Path, output: Path) -> None:
     """Put an object where the link step expects it: at once, or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as made:
+    with replacing(output, lasting=False) as made:
         try:
             made.hardlink_to(stored)
         except OSError:

@@ -34,7 +34,7 @@ def write_seat(folder: Path, python: str, socket_path: Path) -> Path:
     parts = [os.fsencode(part) for part in (python, "-I", "-S", seat.__file__, str(socket_path))]
     quoted = b" ".join(os.fsencode(shlex.quote(os.fsdecode(part))) for part in parts)
     path = folder / "ninja"
-    with replacing(path) as made:
+    with replacing(path, lasting=False) as made:
         made.write_bytes(b"#!/bin/sh\nexec " + quoted + b' "$@"\n')
         made.chmod(0o755)
     return path
