@@ -320,6 +320,16 @@ def test_a_full_output_folder_is_named_and_no_half_file_stays(forge: Forge, sour
     forge.build(source).ok()
 
 
+def test_a_build_writes_no_bytecode_into_an_environment_that_is_shared(forge: Forge, source: Path) -> None:
+    setup = source / "setup.py"
+    setup.write_text(f"import setuptools.command.rotate\n{setup.read_text()}")
+    forge.build(source).ok()
+    (compiled,) = forge.cache.glob("environments/*/venv/lib/python3*/site-packages/setuptools/command/__pycache__")
+    names = {path.name.partition(".")[0] for path in compiled.iterdir()}
+    assert "build_ext" in names  # when the environment was made
+    assert "rotate" not in names
+
+
 def test_a_read_only_home(forge: Forge, source: Path) -> None:
     home = forge.folder / "home"
     home.mkdir()

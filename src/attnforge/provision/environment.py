@@ -14,6 +14,7 @@ from attnforge.errors import HostError
 from attnforge.model.host import Interpreter
 from attnforge.paths import Folders
 from attnforge.process import Command, base_environment
+from attnforge.provision.bytecode import compile_bytecode
 from attnforge.provision.store import Facts, facts_of, provide
 from attnforge.provision.uv import Uv
 
@@ -138,6 +139,8 @@ def _make(folder: Path, pins: EnvironmentPins, interpreter: Interpreter | None, 
     site_packages = Path(seen["site_packages"])
     if pins.torch and pins.cuda:
         _check_torch(pins, torch_cuda(site_packages))
+    if pins.all_requirements():
+        compile_bytecode(python, uv, {})
     return {"python": str(python), "site_packages": str(site_packages), "freeze": list(uv.freeze(python))}
 
 

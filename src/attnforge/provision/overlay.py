@@ -15,6 +15,7 @@ from attnforge.errors import HostError
 from attnforge.model.host import Installed
 from attnforge.paths import Folders
 from attnforge.process import Command, base_environment
+from attnforge.provision.bytecode import UNWRITTEN, compile_bytecode
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.provision.store import Facts, provide
 from attnforge.provision.uv import Uv
@@ -80,6 +81,7 @@ def _make(
         uv.install(python, requirements, "--overrides", str(provided))
     freeze = list(uv.freeze(python))
     (own / "attnforge-below.pth").write_text(below(installed), encoding="utf-8")
+    compile_bytecode(python, uv, variables)
     _check(python, installed, uv, variables)
     return {"python": str(python), "freeze": freeze}
 
@@ -97,7 +99,7 @@ def below(installed: Installed) -> str:
 
 
 def _check(python: Path, installed: Installed, uv: Uv, variables: dict[str, str]) -> None:
-    environment = base_environment(uv.environ) | variables
+    environment = base_environment(uv.environ) | variables | UNWRITTEN
     outcome = uv.runner(Command((str(python), "-c", _LOOK), python.parent, environment, timeout=600))
     found = next((line[7:] for line in outcome.output.splitlines() if line.startswith("torch: ")), "")
     if Path(found) != Path(installed.folder):

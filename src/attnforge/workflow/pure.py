@@ -8,6 +8,7 @@ from pathlib import Path
 from attnforge import process
 from attnforge.errors import BuildError
 from attnforge.process.guard import temporary_folder
+from attnforge.provision.bytecode import UNWRITTEN
 from attnforge.provision.environment import BuildEnvironment
 from attnforge.provision.gpus import without_pip
 from attnforge.workflow.artifacts import PureWheel, SourceTree
@@ -35,6 +36,7 @@ def build_pure(context: Context) -> PureWheel:
         **stated_version(job.plan),
         "PATH": os.pathsep.join(searched),
         **REPRODUCIBLE,
+        **UNWRITTEN,
         **without_pip(),
     }
     with temporary_folder("attnforge-", Path(environ["TMPDIR"]) if environ.get("TMPDIR") else None) as temporary:

@@ -10,6 +10,7 @@ from pathlib import Path
 from attnforge import process
 from attnforge.model.plan import UNSTATED, BuildPlan
 from attnforge.model.recipe import Recipe
+from attnforge.provision.bytecode import UNWRITTEN
 from attnforge.provision.environment import site_include_dirs
 from attnforge.provision.gpus import through_ninja, virtual_gpus, without_pip
 from attnforge.workflow.inputs import Inputs, link_folder
@@ -73,6 +74,7 @@ def build_environment(
         **dict(inputs.environment.variables),
         "CPATH": os.pathsep.join(map(str, site_include_dirs(inputs.environment))),
         **REPRODUCIBLE,
+        **UNWRITTEN,
     }
 
 

@@ -41,6 +41,7 @@ def test_upstream_sees_the_seat_first_and_nothing_of_the_users(bench: Bench) -> 
         str(bench.folder / "cuda"),
     )
     assert "CXXFLAGS" not in seen
+    assert seen["PYTHONDONTWRITEBYTECODE"] == "1"
     assert seen["HOME"] == "/home/me"
 
 
