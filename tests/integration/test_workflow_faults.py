@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from attnforge.host.probe import probe
-from attnforge.model.host import Host
+from attnforge.model.host import Host, Memory
+from attnforge.workflow import compiling
 from attnforge.workflow import machine as machines
 from standins import house
 from standins.forge import TARGET, Forge, wait_until, with_tmpfs
@@ -217,6 +218,17 @@ def test_a_compiler_that_is_always_killed_tells_of_memory(forge: Forge, source: 
     assert "--memory" in error["hint"]
     # What else was compiled is kept.
     assert forge.objects() >= 1
+
+
+def test_a_neighbour_that_takes_the_memory_is_named_and_the_build_goes_on(
+    forge: Forge, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = Memory(total_bytes=16 << 30, limit_bytes=16 << 30, available_bytes=0, limited_by="")
+    monkeypatch.setattr(compiling, "usable_memory", lambda root: gone)
+    done = forge.main("build", source, *TARGET, "--json").ok()
+    (warning,) = (event for event in done.seen("Message") if "less free memory" in event["text"])
+    assert warning["level"] == "warning"
+    assert forge.toolkit.calls() == UNITS
 
 
 def test_a_unit_that_fails_is_named_with_its_error_and_a_command(forge: Forge, source: Path) -> None:
