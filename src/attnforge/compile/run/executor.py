@@ -20,7 +20,7 @@ from attnforge.process.guard import guard
 
 # A program that ends before it was sampled is measured by the thread that waits for it: first after so many seconds,
 # then each time after half as long again, until samples see it.
-FIRST_LOOK_SECONDS = 0.01
+FIRST_LOOK_SECONDS = 0.002
 
 # Where memory is short, the kernel ends compilers first, which are tried again: not attnforge, nor the user's shell.
 # oom_score_adj (proc(5)) is inherited, and anyone may raise it.
