@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -151,7 +150,7 @@ class _LoggedRunner:
 
 def is_temporary(word: str) -> bool:
     """Say whether a word is the path of something in the folder for temporary files: nothing else may be removed."""
-    return os.path.isabs(word) and Path(word).parent == Path(tempfile.gettempdir())
+    return Path(word).is_absolute() and Path(word).parent == Path(tempfile.gettempdir())
 
 
 def _failed(runner: _LoggedRunner, error: Exception) -> AttnforgeError:

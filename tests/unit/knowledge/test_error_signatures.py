@@ -13,6 +13,7 @@ MESSAGES = [
     ("no-torch", "ModuleNotFoundError: No module named 'torch'"),
     ("killed", "nvcc error   : 'cicc' died due to signal 9 (Kill signal)"),
     ("killed", "Killed"),
+    ("half-bytecode", "EOFError: marshal data too short"),
     ("killed", "/bin/sh: line 1: 4242 Killed                  nvcc -c x.cu"),
     ("killed", "g++: fatal error: Killed signal terminated program cc1plus"),
     ("killed", "collect2: fatal error: ld terminated with signal 9 [Killed]"),
