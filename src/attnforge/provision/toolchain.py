@@ -189,7 +189,9 @@ def check_compiles(nvcc: Path, folder: Path, compiler: str, runner: Runner, envi
     work.mkdir()
     (work / "probe.cu").write_text(_PROBE, encoding="utf-8")
     argv = (str(nvcc), "-ccbin", compiler, "-shared", "-Xcompiler", "-fPIC", "-lcudart", "-o", "probe.so", "probe.cu")
-    outcome = runner(Command(argv, work, {**base_environment(environ), "PATH": host_path(compiler)}, timeout=300))
+    # Its temporary files go with the folder, also where it is killed.
+    variables = {**base_environment(environ), "PATH": host_path(compiler), "TMPDIR": str(work)}
+    outcome = runner(Command(argv, work, variables, timeout=300))
     if not outcome.ok:
         raise _does_not_compile(outcome, compiler)
 

@@ -80,6 +80,7 @@ def test_seen_to_compile_with_nothing_of_cuda_on_path(folders: Folders) -> None:
     assert probe.env["PATH"] == "/some compilers:/usr/bin:/bin"
     assert "NVCC_APPEND_FLAGS" not in probe.env
     assert "__global__" in (probe.cwd / "probe.cu").read_text()
+    assert probe.env["TMPDIR"] == str(probe.cwd)
 
 
 def test_the_second_time_nothing_is_run(folders: Folders) -> None:
