@@ -19,7 +19,7 @@ from standins.real import environment
 
 pytestmark = [pytest.mark.compile, pytest.mark.network]
 
-HOSTS = Path(__file__).parents[2] / "bench" / "hosts.py"
+HOSTS = Path(__file__).parents[2] / "experiments" / "hosts.py"
 
 
 @pytest.fixture(scope="module")

@@ -169,7 +169,7 @@ def test_a_finished_wheel_is_looked_at_beside_the_active_environment(
     assert told in audited.out.splitlines()
     checked = forge.run("check", wheel, prefix=alone, VIRTUAL_ENV=str(prefix))
     assert (checked.code, told in checked.out.splitlines()) == (6, True)
-    assert "tried with" in checked.out
+    assert "checked with" in checked.out
     report = AuditReport.model_validate_json(
         forge.run("audit", wheel, "--env", prefix, "--json", prefix=alone).ok().out
     )
