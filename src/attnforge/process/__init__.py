@@ -1,4 +1,4 @@
-"""The one door to other programs: argument list, explicit environment and folder, time limit, captured output.
+"""Runs other programs: argument list, explicit environment and folder, time limit, captured output.
 
 None of them outlives attnforge (``guard``).
 """

@@ -30,7 +30,7 @@ _DEFAULT_TIMEOUT = IndexSettings().timeout
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where configuration files lie: ``etc`` the system's folder, ``prefix`` the virtual environment's."""
+    """Where configuration files are: ``etc`` the system's folder, ``prefix`` the virtual environment's."""
 
     etc: Path = Path("/etc")
     prefix: Path = Path(sys.prefix)

@@ -18,7 +18,7 @@ from attnforge.provision.bytecode import compile_bytecode
 from attnforge.provision.store import Facts, facts_of, provide
 from attnforge.provision.uv import Uv
 
-_LAYOUT = 1  # raised when what lies in an environment's folder changes
+_LAYOUT = 1  # raised when what is in an environment's folder changes
 _LOOK = """
 import json, os, platform, sysconfig
 paths = sysconfig.get_paths()

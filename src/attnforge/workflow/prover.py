@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import combinations
-from pathlib import Path
 
 from attnforge.compile.graph.passes.share import names_of
 from attnforge.compile.nvcc.prefixes import Prefixes
@@ -21,6 +20,7 @@ from attnforge.compile.nvcc.ptx import Module, UnknownPtxError, derived, is_reor
 from attnforge.compile.nvcc.steps import Step, outputs
 from attnforge.compile.reuse.shared import files_read, left_out, written
 from attnforge.compile.run.work import Work
+from attnforge.files import file_sha256
 from attnforge.model.plan import BuildPlan
 from attnforge.model.sharing import Proof, ProvenUnit
 
@@ -68,7 +68,7 @@ class Prover:
             if tool == "cicc":
                 seen.ptx[code] = written(step)
             else:
-                seen.code[code] = hashlib.sha256(Path(outputs(step)["output"]).read_bytes()).hexdigest()
+                seen.code[code] = file_sha256(outputs(step)["output"])
             wanted = {step.label.partition(" ")[2] for step in work.steps.values() if step.label.startswith("ptxas ")}
             if seen.code.keys() == seen.ptx.keys() == wanted:
                 del self._seen[work.number]

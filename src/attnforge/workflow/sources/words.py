@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from packaging.requirements import InvalidRequirement, Requirement
-
 from attnforge.errors import RequestError
 from attnforge.model.recipe import Recipe
-from attnforge.model.versions import as_version, shortened
+from attnforge.model.versions import as_requirement, as_version, shortened
 from attnforge.recipes.own import RECIPE_SUFFIX, read_recipe
 
 _ARCHIVES = (".gz", ".tgz", ".bz2", ".xz", ".tar", ".zip")
@@ -43,10 +41,9 @@ def own_recipe(package: str) -> tuple[Recipe | None, str]:
 
 def name_and_version(text: str) -> tuple[str, str]:
     """Return name and version of ``NAME==VERSION``, the version "" where there is none; RequestError for other text."""
-    try:
-        requirement = Requirement(text)
-    except (InvalidRequirement, ValueError, RecursionError):
-        raise RequestError(f"{shortened(text)!r} is no package", hint="write NAME, NAME==VERSION or ./FOLDER") from None
+    requirement = as_requirement(text)
+    if requirement is None:
+        raise RequestError(f"{shortened(text)!r} is no package", hint="write NAME, NAME==VERSION or ./FOLDER")
     exact = [part.version for part in requirement.specifier if part.operator == "=="]
     if requirement.extras or requirement.marker:
         what = f"{shortened(text)!r} names more than a package and its version"
